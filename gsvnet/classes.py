@@ -1,0 +1,105 @@
+"""What the class ids in a label map mean: names, colours, the ignore index."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from gsvnet.errors import ConfigError
+
+IGNORE = 255
+
+
+def _identifier(name: str) -> str:
+    text = re.sub(r"\W+", "_", name.strip().lower()).strip("_")
+    return text if text and not text[0].isdigit() else f"c_{text}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassSet:
+    """An ordered set of classes: id i has names[i] (for people) and colours[i] (RGB, 0..255).
+
+    Ids are 0..C-1 with C <= 255; 255 is always "ignore". Raises ConfigError for duplicate or missing names.
+    """
+
+    name: str
+    names: tuple[str, ...]
+    colours: tuple[tuple[int, int, int], ...]
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.names) <= 255:
+            raise ConfigError(f"class set {self.name!r} has {len(self.names)} classes; 1 to 255 are allowed")
+        if len(self.colours) != len(self.names):
+            raise ConfigError(f"class set {self.name!r}: {len(self.names)} names but {len(self.colours)} colours")
+        if len(set(self.identifiers)) != len(self.names):
+            raise ConfigError(f"class set {self.name!r}: names are not distinct as identifiers: {self.identifiers}")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def identifiers(self) -> tuple[str, ...]:
+        """Names fit for SQL: lower case, words joined by underscores ("traffic light" -> "traffic_light")."""
+        return tuple(_identifier(name) for name in self.names)
+
+    def colourise(self, labels: np.ndarray) -> np.ndarray:
+        """Colours (..., 3) uint8 RGB of labels (...) uint8; ignored pixels are black."""
+        table = np.zeros((256, 3), np.uint8)
+        table[: len(self)] = self.colours
+        return table[labels]
+
+    def to_dict(self) -> dict:
+        """Plain JSON-ready form; `from_dict` reads it back."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict) -> ClassSet:
+        """Class set from `to_dict`'s form. Raises ConfigError when a key is missing."""
+        try:
+            return cls(
+                name=str(data["name"]),
+                names=tuple(str(n) for n in data["names"]),
+                colours=tuple((int(r), int(g), int(b)) for r, g, b in data["colours"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ConfigError(f"not a class set ({error!r}); keys needed: name, names, colours") from error
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> ClassSet:
+        """Class set from a JSON file with the keys name, names, colours."""
+        try:
+            return cls.from_dict(json.loads(Path(path).read_text()))
+        except (OSError, json.JSONDecodeError) as error:
+            raise ConfigError(f"cannot read classes from {path}: {error}") from error
+
+
+CAMVID = ClassSet(
+    name="camvid",
+    names=(
+        "sky", "building", "pole", "road", "pavement", "tree",
+        "sign symbol", "fence", "car", "pedestrian", "bicyclist",
+    ),
+    colours=(
+        (128, 128, 128), (128, 0, 0), (192, 192, 128), (128, 64, 128), (60, 40, 222), (128, 128, 0),
+        (192, 128, 128), (64, 64, 128), (64, 0, 128), (64, 64, 0), (0, 128, 192),
+    ),
+)  # fmt: skip
+
+CITYSCAPES = ClassSet(
+    name="cityscapes",
+    names=(
+        "road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign", "vegetation",
+        "terrain", "sky", "person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle",
+    ),
+    colours=(
+        (128, 64, 128), (244, 35, 232), (70, 70, 70), (102, 102, 156), (190, 153, 153), (153, 153, 153),
+        (250, 170, 30), (220, 220, 0), (107, 142, 35), (152, 251, 152), (70, 130, 180), (220, 20, 60),
+        (255, 0, 0), (0, 0, 142), (0, 0, 70), (0, 60, 100), (0, 80, 100), (0, 0, 230), (119, 11, 32),
+    ),
+)  # fmt: skip
+
+CLASS_SETS = {"camvid": CAMVID, "cityscapes": CITYSCAPES}

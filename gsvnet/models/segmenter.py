@@ -1,0 +1,198 @@
+"""The one deep interface: a VideoSegmenter turns whole chunks into logits.
+
+It works on chunks and not on frames, so that each network decides what runs as one batch. `PerFrame` makes any
+image network a VideoSegmenter; `gsvnet.models.gsvnet.GSVNet` is the first that propagates.
+
+Shapes: B chunks, L frames per chunk, C classes, H W the size that the network reads, h w a network grid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from gsvnet.classes import ClassSet
+from gsvnet.errors import ModelError
+
+Resize = Literal["area", "exact"]
+Role = Literal["labels", "arrival", "backward"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameNeeds:
+    """What a network wants to see of a video. Sizes are (height, width) in pixels.
+
+    keyframe_size: of keyframes. frame_size: of every frame, the keyframe included, at the propagation grid;
+    None: the network reads all frames at keyframe_size. resize: "area" averages straight from the decoder's planes
+    to uint8; "exact" is the published way, corner-aligned bilinear on the full-size float frame, not antialiased.
+    motion: codec motion accumulated to the keyframe. before, after: context frames around a batch.
+    next_keyframe: the keyframe that follows the batch.
+    """
+
+    keyframe_size: tuple[int, int]
+    frame_size: tuple[int, int] | None = None
+    resize: Resize = "area"
+    motion: bool = False
+    before: int = 0
+    after: int = 0
+    next_keyframe: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChunkBatch:
+    """B consecutive chunks of one shard. Pixels are RGB in 0..255, uint8 or float32.
+
+    first_frame: index in the video of the batch's first frame. num_frames: (B,) int64, frames per chunk.
+    keyframes: (B [+1], 3, H, W). frames: (B, L, 3, h, w) at FrameNeeds.frame_size (keyframe at position 0), or None.
+    Where frame_size is None and L > 1, frames has keyframe_size.
+    valid: (B, L) bool, False past the end of a short chunk and for lost frames; position 0 may be False only in
+    a chunk that is padding (num_frames 0). motion: (B, L, 2, gh, gw) with motion_valid (B, L, gh, gw).
+    before, after: (n, 3, H, W) context frames.
+    """
+
+    first_frame: int
+    num_frames: Tensor
+    keyframes: Tensor
+    valid: Tensor
+    frames: Tensor | None = None
+    motion: Tensor | None = None
+    motion_valid: Tensor | None = None
+    before: Tensor | None = None
+    after: Tensor | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogitsBatch:
+    """Logits of N frames on one grid.
+
+    chunk, position: (N,) int64, which frame of the ChunkBatch each is. logits: (N, C, h, w) float.
+    gain: (N, 1, h, w) or None; the factor by which propagation has scaled the logits (confidence divides it out).
+    align_corners: corner convention in which the logits are to be upsampled.
+    """
+
+    chunk: Tensor
+    position: Tensor
+    logits: Tensor
+    gain: Tensor | None = None
+    role: Role = "labels"
+    align_corners: bool = True
+
+
+@runtime_checkable
+class VideoSegmenter(Protocol):
+    """A network that labels chunks. Implementations are nn.Modules without state between calls."""
+
+    classes: ClassSet
+
+    def needs(self, height: int, width: int) -> FrameNeeds:
+        """What the network reads of a video of this size (display orientation, pixels)."""
+        ...
+
+    def segment(self, chunks: ChunkBatch) -> Iterator[LogitsBatch]:
+        """Logits of every valid frame, each exactly once with role "labels", in micro-batches of any order."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class SizeRule:
+    """From a video's size to the sizes that a network reads; belongs to the checkpoint.
+
+    rows: height in pixels of the working frame that the video is reduced to, aspect kept (never enlarged);
+    None: the video's own size. keyframe_scale: keyframe size over working size; at 0.75 rounded as published
+    (H // 4 * 3). strides: propagation strides over the working frame that the weights were trained for,
+    descending; the largest that keeps at least `min_grid_rows` rows is used, else the smallest.
+    """
+
+    rows: int | None = None
+    keyframe_scale: float = 1.0
+    strides: tuple[int, ...] = (8,)
+    min_grid_rows: int = 90
+
+    def working_size(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) of the frame that keyframe and grid sizes are derived from."""
+        if self.rows is None or height <= self.rows:
+            return height, width
+        return self.rows, max(1, round(width * self.rows / height))
+
+    def keyframe_size(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) in pixels of the keyframe network's input."""
+        h, w = self.working_size(height, width)
+        if self.keyframe_scale == 1.0:
+            return h, w
+        if self.keyframe_scale == 0.75:
+            return max(1, h // 4 * 3), max(1, w // 4 * 3)
+        return max(1, round(h * self.keyframe_scale)), max(1, round(w * self.keyframe_scale))
+
+    def stride(self, height: int, width: int) -> int:
+        """Propagation stride over the working frame."""
+        rows = self.working_size(height, width)[0]
+        return next((s for s in sorted(self.strides, reverse=True) if rows // s >= self.min_grid_rows), min(self.strides))
+
+    def grid(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) of the propagation grid."""
+        h, w = self.working_size(height, width)
+        s = self.stride(height, width)
+        return max(1, h // s), max(1, w // s)
+
+
+class Normalise(nn.Module):
+    """RGB pixels in 0..255 to a network's input: (x / scale - mean) / std, then channel order.
+
+    mean, std: in RGB order, in the units of x / scale. channels: "rgb" or "bgr".
+    """
+
+    def __init__(
+        self, *, mean: tuple[float, ...], std: tuple[float, ...], scale: float = 255.0, channels: str = "rgb"
+    ) -> None:
+        super().__init__()
+        if channels not in ("rgb", "bgr"):
+            raise ModelError(f"channel order {channels!r}; allowed: rgb, bgr")
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(3, 1, 1), persistent=False)
+        self.mean: Tensor
+        self.std: Tensor
+        self.scale, self.channels = scale, channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., 3, H, W) uint8 or float RGB in 0..255 -> float32, normalised, in the network's channel order."""
+        x = (x.float() / self.scale - self.mean) / self.std
+        return x.flip(-3) if self.channels == "bgr" else x
+
+
+class PerFrame(nn.Module):
+    """Any image network as a VideoSegmenter: every frame is segmented by itself.
+
+    net: module from (N, 3, H, W) normalised images to (N, C, h, w) logits on any grid.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        *,
+        classes: ClassSet,
+        normalise: Normalise,
+        size_rule: SizeRule | None = None,
+        align_corners: bool = True,
+        resize: Resize = "area",
+        micro_batch: int = 8,
+    ) -> None:
+        super().__init__()
+        self.net, self.classes, self.normalise = net, classes, normalise
+        self.size_rule = size_rule or SizeRule()
+        self.align_corners, self.resize, self.micro_batch = align_corners, resize, micro_batch
+
+    def needs(self, height: int, width: int) -> FrameNeeds:
+        """All frames at the size rule's keyframe size."""
+        return FrameNeeds(keyframe_size=self.size_rule.keyframe_size(height, width), resize=self.resize)
+
+    def segment(self, chunks: ChunkBatch) -> Iterator[LogitsBatch]:
+        """Keyframes, then the other frames, in micro-batches."""
+        chunk, position = chunks.valid.nonzero(as_tuple=True)
+        for c, p in zip(chunk.split(self.micro_batch), position.split(self.micro_batch)):
+            images = chunks.keyframes[c] if chunks.frames is None else chunks.frames[c, p]
+            logits = self.net(self.normalise(images))
+            yield LogitsBatch(chunk=c, position=p, logits=logits, align_corners=self.align_corners)
