@@ -101,7 +101,7 @@ class VideoSegmenter(Protocol):
 class SizeRule:
     """From a video's size to the sizes that a network reads; belongs to the checkpoint.
 
-    rows: height in pixels of the working frame that the video is reduced to, aspect kept (never enlarged);
+    rows: height in pixels of the working frame that the video is brought to, aspect kept;
     None: the video's own size. keyframe_scale: keyframe size over working size; at 0.75 rounded as published
     (H // 4 * 3). strides: propagation strides over the working frame that the weights were trained for,
     descending; the largest that keeps at least `min_grid_rows` rows is used, else the smallest.
@@ -114,7 +114,7 @@ class SizeRule:
 
     def working_size(self, height: int, width: int) -> tuple[int, int]:
         """(height, width) of the frame that keyframe and grid sizes are derived from."""
-        if self.rows is None or height <= self.rows:
+        if self.rows is None:
             return height, width
         return self.rows, max(1, round(width * self.rows / height))
 
@@ -130,7 +130,8 @@ class SizeRule:
     def stride(self, height: int, width: int) -> int:
         """Propagation stride over the working frame."""
         rows = self.working_size(height, width)[0]
-        return next((s for s in sorted(self.strides, reverse=True) if rows // s >= self.min_grid_rows), min(self.strides))
+        fine_enough = [s for s in self.strides if rows // s >= self.min_grid_rows]
+        return max(fine_enough, default=min(self.strides))
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
         """(height, width) of the propagation grid."""
