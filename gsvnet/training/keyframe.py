@@ -1,0 +1,167 @@
+"""Train a keyframe network on labelled stills: one readable loop, resumable, seeded."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gsvnet.classes import IGNORE
+from gsvnet.errors import ConfigError
+from gsvnet.models.segmenter import Normalise
+from gsvnet.training.stills import Stills, batches_of_views, class_weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeyframeTraining:
+    """One training run. crop: (height, width) in pixels. scales: zoom range of the views.
+
+    learning_rate: AdamW's peak; linear warm-up over `warmup_steps`, then cosine to zero. ema_decay: of the weight
+    average that is kept as the result. precision: "bf16" (autocast) or "fp32".
+    """
+
+    epochs: int = 100
+    batch_size: int = 8
+    crop: tuple[int, int] = (320, 416)
+    scales: tuple[float, float] = (0.6, 1.8)
+    learning_rate: float = 8e-4
+    weight_decay: float = 1e-2
+    warmup_steps: int = 200
+    ema_decay: float = 0.998
+    precision: str = "bf16"
+    seed: int = 0
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch_size < 2:
+            raise ConfigError(f"epochs {self.epochs} and batch_size {self.batch_size}: at least 1 and 2")
+        if self.precision not in ("bf16", "fp32"):
+            raise ConfigError(f"precision {self.precision!r}; allowed: bf16, fp32")
+
+
+def train_keyframe(
+    net: nn.Module,
+    stills: Stills,
+    *,
+    num_classes: int,
+    normalise: Normalise,
+    config: KeyframeTraining,
+    folder: Path,
+    device: str = "cpu",
+    on_epoch: Callable[[dict], None] = lambda record: None,
+) -> nn.Module:
+    """The exponential average of `net` after training; also kept in `folder`/state.pt after every epoch.
+
+    Logits are resized to the view (half-pixel convention) and meet class-weighted cross-entropy, 255 ignored.
+    A rerun with the same folder goes on after the last finished epoch. One JSON line per epoch goes to
+    `folder`/log.jsonl. Raises ConfigError when the folder holds a run with another configuration.
+    """
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    folder.mkdir(parents=True, exist_ok=True)
+    net = net.to(device=device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    normalise = normalise.to(device)
+    average = deepcopy(net).eval()
+    optimiser = torch.optim.AdamW(_parameter_groups(net, config.weight_decay), lr=config.learning_rate)
+    weights = class_weights(stills.labels, num_classes).to(device)
+    steps_per_epoch = len(stills) // config.batch_size
+    first_epoch = _resume(folder, config, net, average, optimiser)
+    for epoch in range(first_epoch, config.epochs):
+        started, losses = time.monotonic(), []
+        generator = np.random.default_rng([config.seed, epoch])
+        views = batches_of_views(
+            stills, batch_size=config.batch_size, crop=config.crop, scales=config.scales, generator=generator
+        )
+        for i, (images, targets) in enumerate(views):
+            step = epoch * steps_per_epoch + i
+            for group in optimiser.param_groups:
+                group["lr"] = config.learning_rate * _schedule(
+                    step, config.epochs * steps_per_epoch, config.warmup_steps
+                )
+            with torch.autocast(device, torch.bfloat16, enabled=config.precision == "bf16"):
+                pixels = normalise(images.to(device)).contiguous(memory_format=torch.channels_last)
+                logits = net(pixels)
+            loss = still_loss(logits.float(), targets.to(device), weights)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+            _move_average(average, net, min(config.ema_decay, (1 + step) / (10 + step)))
+            losses.append(loss.item())
+        record = {"epoch": epoch + 1, "loss": float(np.mean(losses)), "seconds": time.monotonic() - started}
+        _save(folder, config, epoch + 1, net, average, optimiser)
+        with (folder / "log.jsonl").open("a") as log:
+            log.write(json.dumps(record) + "\n")
+        on_epoch(record)
+    return average
+
+
+def still_loss(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """Class-weighted cross-entropy of (B, C, h, w) logits resized to (B, H, W) targets; 255 is ignored."""
+    full = F.interpolate(logits, targets.shape[-2:], mode="bilinear", align_corners=False)
+    return F.cross_entropy(full, targets, weight=weights, ignore_index=IGNORE)
+
+
+def _schedule(step: int, total: int, warmup: int) -> float:
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+
+
+def _parameter_groups(net: nn.Module, weight_decay: float) -> list[dict]:
+    """Decay convolutions only; norms and biases stay free."""
+    decayed = [p for p in net.parameters() if p.ndim > 1]
+    free = [p for p in net.parameters() if p.ndim <= 1]
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
+
+
+@torch.no_grad()
+def _move_average(average: nn.Module, net: nn.Module, decay: float) -> None:
+    for kept, new in zip(average.state_dict().values(), net.state_dict().values()):
+        if kept.dtype.is_floating_point:
+            kept.lerp_(new, 1 - decay)
+        else:
+            kept.copy_(new)
+
+
+def _save(
+    folder: Path,
+    config: KeyframeTraining,
+    epoch: int,
+    net: nn.Module,
+    average: nn.Module,
+    optimiser: torch.optim.Optimizer,
+) -> None:
+    state = {
+        "config": asdict(config),
+        "epoch": epoch,
+        "net": net.state_dict(),
+        "average": average.state_dict(),
+        "optimiser": optimiser.state_dict(),
+    }
+    torch.save(state, folder / ".state.pt")
+    (folder / ".state.pt").replace(folder / "state.pt")
+
+
+def _resume(
+    folder: Path, config: KeyframeTraining, net: nn.Module, average: nn.Module, optimiser: torch.optim.Optimizer
+) -> int:
+    """Number of finished epochs; loads their state when there is one."""
+    path = folder / "state.pt"
+    if not path.exists():
+        return 0
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    if state["config"] != asdict(config):
+        raise ConfigError(f"{folder} holds a run with another configuration: {state['config']}; use another folder")
+    net.load_state_dict(state["net"])
+    average.load_state_dict(state["average"])
+    optimiser.load_state_dict(state["optimiser"])
+    return int(state["epoch"])

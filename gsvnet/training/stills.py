@@ -1,0 +1,118 @@
+"""Labelled stills for training: CamVid's train split held in memory, and the random views cut from them."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gsvnet.classes import IGNORE
+from gsvnet.errors import ConfigError, MissingExtra
+
+CAMVID_VOID = 11
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stills:
+    """Images (N, 3, H, W) uint8 RGB and labels (N, H, W) uint8 with 255 = ignore."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return self.images.shape[0]
+
+    def joined(self, other: Stills) -> Stills:
+        """Both sets one after the other; raises ConfigError when their sizes differ."""
+        if self.images.shape[1:] != other.images.shape[1:]:
+            raise ConfigError(
+                f"stills of {tuple(self.images.shape[2:])} and {tuple(other.images.shape[2:])} do not mix"
+            )
+        return Stills(images=torch.cat([self.images, other.images]), labels=torch.cat([self.labels, other.labels]))
+
+
+def load_camvid_stills(root: Path, *, split: str = "train") -> Stills:
+    """CamVid in the layout images/<split>/*, labels/<split>/*.png. Only "train" may be trained on.
+
+    Raises ConfigError for any other split (val and test are for evaluation) and for missing folders.
+    """
+    if split != "train":
+        raise ConfigError(f"split {split!r} is for evaluation; only 'train' may be trained on")
+    try:
+        Image = importlib.import_module("PIL.Image")  # noqa: N806
+    except ImportError as error:
+        raise MissingExtra("pillow", "train") from error
+    paths = sorted((root / "images" / split).glob("*.*"))
+    if not paths:
+        raise ConfigError(f"no images in {root / 'images' / split}; expected CamVid as images/{split}, labels/{split}")
+    images, labels = [], []
+    for path in paths:
+        images.append(np.asarray(Image.open(path).convert("RGB")))
+        label = np.array(Image.open(root / "labels" / split / f"{path.stem}.png"))
+        label[label == CAMVID_VOID] = IGNORE
+        labels.append(label)
+    stacked = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
+    return Stills(images=stacked, labels=torch.from_numpy(np.stack(labels)))
+
+
+def class_weights(labels: Tensor, num_classes: int, *, temper: float = 1.1) -> Tensor:
+    """(C,) float weights 1 / ln(temper + share of pixels), mean 1: rare classes count more (ENet's rule, softened)."""
+    share = torch.bincount(labels.flatten().to(torch.int64), minlength=256)[:num_classes].double()
+    weights = 1.0 / torch.log(temper + share / share.sum().clamp(min=1))
+    return (weights / weights.mean()).float()
+
+
+def draw_view(
+    image: Tensor, label: Tensor, *, crop: tuple[int, int], scales: tuple[float, float], generator: np.random.Generator
+) -> tuple[Tensor, Tensor]:
+    """A random window of one still, resized to `crop`: (3, h, w) float in 0..255 and (h, w) int64.
+
+    Scale is drawn log-uniformly from `scales` (larger = zoomed in), limited to windows inside the image; mirrored half
+    of the time; brightness, contrast and colour cast vary.
+    """
+    height, width = label.shape
+    smallest = max(crop[0] / height, crop[1] / width)
+    low, high = (np.log(max(s, smallest)) for s in scales)
+    scale = float(np.exp(generator.uniform(low, max(low, high))))
+    h, w = min(height, round(crop[0] / scale)), min(width, round(crop[1] / scale))
+    y, x = int(generator.integers(0, height - h + 1)), int(generator.integers(0, width - w + 1))
+    view = image[None, :, y : y + h, x : x + w].float()
+    view = F.interpolate(view, crop, mode="bilinear", align_corners=False, antialias=scale < 1)[0]
+    rows = ((torch.arange(crop[0]) + 0.5) * (h / crop[0])).long() + y
+    columns = ((torch.arange(crop[1]) + 0.5) * (w / crop[1])).long() + x
+    target = label[rows][:, columns].long()
+    if generator.random() < 0.5:
+        view, target = view.flip(-1), target.flip(-1)
+    return jitter_colours(view, generator), target
+
+
+def jitter_colours(view: Tensor, generator: np.random.Generator) -> Tensor:
+    """Random contrast, brightness and colour cast of RGB in 0..255; the same for all frames of a (..., 3, h, w) clip."""
+    contrast = float(generator.uniform(0.75, 1.3))
+    cast = torch.from_numpy(generator.uniform(0.92, 1.08, 3).astype(np.float32)).view(3, 1, 1)
+    brightness = float(generator.uniform(-25, 25))
+    return ((view - 110) * contrast * cast + 110 + brightness).clamp_(0, 255)
+
+
+def batches_of_views(
+    stills: Stills,
+    *,
+    batch_size: int,
+    crop: tuple[int, int],
+    scales: tuple[float, float],
+    generator: np.random.Generator,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """One epoch in random order: (B, 3, h, w) float in 0..255 and (B, h, w) int64; the last, smaller batch is dropped."""
+    order = generator.permutation(len(stills))
+    for start in range(0, len(order) - batch_size + 1, batch_size):
+        views = [
+            draw_view(stills.images[i], stills.labels[i], crop=crop, scales=scales, generator=generator)
+            for i in order[start : start + batch_size]
+        ]
+        yield torch.stack([v for v, _ in views]), torch.stack([t for _, t in views])
