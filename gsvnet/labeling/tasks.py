@@ -1,0 +1,125 @@
+"""What travels between the driver and its workers: a shard to label, and what became of it.
+
+Everything here is small, picklable and free of heavy imports. A worker is a plain callable; `gsvnet.labeling.local`
+calls it in this process, `gsvnet.labeling.ray` in actors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+from urllib.parse import urlsplit
+
+from gsvnet.chunks import Shard, Video
+from gsvnet.errors import ConfigError, GsvnetError, NoSpace, VideoError, WorkerError
+
+Device = Literal["cpu", "cuda"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardTask:
+    """One shard to label. uri: as the user gave it, with credentials and query; never shown or stored."""
+
+    video: Video
+    shard: Shard
+    uri: str = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardResult:
+    """A labeled shard. Returned by value, so it stays small.
+
+    num_frames: rows. num_lost: rows with status decode_error. num_bytes: of the Parquet object.
+    media_s: seconds of video labeled. seconds: stage (decode, segment, upsample, encode, write, total) -> busy seconds.
+    published: False when another attempt was first, so that this one's copy was thrown away.
+    """
+
+    video_id: str
+    shard_index: int
+    num_frames: int
+    num_lost: int
+    num_keyframes: int
+    num_bytes: int
+    media_s: float
+    seconds: dict[str, float]
+    published: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardFailure:
+    """A shard that was given up. shard_index: None for a whole video. error: class name. attempts: times tried."""
+
+    video_id: str
+    shard_index: int | None
+    error: str
+    message: str
+    attempts: int
+
+
+class Worker(Protocol):
+    """Labels one shard per call and publishes its object; returns the record of it.
+
+    model_hash: content hash of the network that it built. Raises VideoError or StoreError for an error of the shard;
+    NoSpace, ConfigError and WorkerError stop the job; anything else counts as one attempt.
+    """
+
+    model_hash: str
+
+    def __call__(self, task: ShardTask) -> ShardResult:
+        """Label, encode and publish one shard."""
+        ...
+
+
+class WorkerSpec(Protocol):
+    """How to build a worker. Small and picklable: it travels to every actor, the weights separately and once."""
+
+    def build(self, weights: Any, *, device: Device, num_threads: int) -> Worker:
+        """A worker on `device` with `num_threads` CPU threads for torch, decoding and encoding.
+
+        weights: what the driver put aside (bytes or arrays; read-only, shared by the actors of a node).
+        """
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Raised:
+    """What a worker raised, in words: exceptions of other packages need not survive pickling.
+
+    error: class name. kind: "video" and "store" are errors of the shard, "fatal" stops the job, "other" may also mean
+    that the worker is broken. fatal: the error itself, which the driver raises.
+    """
+
+    error: str
+    message: str
+    kind: Literal["video", "store", "fatal", "other"]
+    fatal: GsvnetError | None = None
+    traceback: str = field(default="", repr=False)
+
+
+def describe_error(error: Exception, *, traceback: str = "", task: ShardTask | None = None) -> Raised:
+    """An exception as data. Credentials and query of the task's URI are taken out of its texts."""
+    fatal = isinstance(error, NoSpace | ConfigError | WorkerError)
+    return Raised(
+        error=type(error).__name__,
+        message=_hide_secrets(str(error) or repr(error), task),
+        kind="fatal" if fatal else _kind(error),
+        fatal=error if fatal and isinstance(error, GsvnetError) else None,
+        traceback=_hide_secrets(traceback, task),
+    )
+
+
+def _kind(error: Exception) -> Literal["video", "store", "other"]:
+    if isinstance(error, VideoError):
+        return "video"
+    return "store" if isinstance(error, GsvnetError) else "other"
+
+
+def _hide_secrets(text: str, task: ShardTask | None) -> str:
+    if task is None or not text:
+        return text
+    text = text.replace(task.uri, task.video.uri)
+    parts = urlsplit(task.uri)
+    user = parts.netloc.rpartition("@")[0]
+    for secret in (parts.query, user, parts.password or ""):
+        text = text.replace(secret, "***") if secret else text
+    return text
