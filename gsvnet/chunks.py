@@ -73,6 +73,18 @@ def chunk_starts(first_frame: int, num_frames: int, interval: int, restarts: Seq
     return [f for origin, end in pairwise([*origins, stop]) for f in range(origin, end, interval)]
 
 
+def planned_keyframe(shard: Shard, index: int, interval: int) -> int:
+    """Index of the keyframe that was planned for frame `index`, also past the planned end of an open shard.
+
+    >>> shard = Shard(video_id="v", index=0, first_frame=0, num_frames=10, start_pts=0, end_pts=None, restarts=(5,))
+    >>> [planned_keyframe(shard, i, 4) for i in (3, 4, 5, 8, 9, 13)]
+    [0, 4, 5, 5, 9, 13]
+    """
+    restart = bisect_right(shard.restarts, index)
+    origin = shard.restarts[restart - 1] if restart else shard.first_frame
+    return origin + (index - origin) // interval * interval
+
+
 def split_chunks(shard: Shard, interval: int) -> list[Chunk]:
     """The chunks of a shard in order; the last one may be short."""
     starts = chunk_starts(shard.first_frame, shard.num_frames, interval, shard.restarts)

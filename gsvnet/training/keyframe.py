@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Callable
 from copy import deepcopy
@@ -83,10 +82,9 @@ def train_keyframe(
         )
         for i, (images, targets) in enumerate(views):
             step = epoch * steps_per_epoch + i
+            factor = cosine_with_warmup(step, config.epochs * steps_per_epoch, config.warmup_steps)
             for group in optimiser.param_groups:
-                group["lr"] = config.learning_rate * _schedule(
-                    step, config.epochs * steps_per_epoch, config.warmup_steps
-                )
+                group["lr"] = config.learning_rate * factor
             with torch.autocast(device, torch.bfloat16, enabled=config.precision == "bf16"):
                 pixels = normalise(images.to(device)).contiguous(memory_format=torch.channels_last)
                 logits = net(pixels)
@@ -108,12 +106,6 @@ def still_loss(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
     """Class-weighted cross-entropy of (B, C, h, w) logits resized to (B, H, W) targets; 255 is ignored."""
     full = F.interpolate(logits, targets.shape[-2:], mode="bilinear", align_corners=False)
     return F.cross_entropy(full, targets, weight=weights, ignore_index=IGNORE)
-
-
-def _schedule(step: int, total: int, warmup: int) -> float:
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
 
 
 def _parameter_groups(net: nn.Module, weight_decay: float) -> list[dict]:
@@ -159,7 +151,7 @@ def _resume(
     if not path.exists():
         return 0
     state = torch.load(path, map_location="cpu", weights_only=True)
-    if state["config"] != asdict(config):
+    if {**state["config"], "threads": 0} != {**asdict(config), "threads": 0}:
         raise ConfigError(f"{folder} holds a run with another configuration: {state['config']}; use another folder")
     net.load_state_dict(state["net"])
     average.load_state_dict(state["average"])

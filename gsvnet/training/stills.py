@@ -45,7 +45,7 @@ def load_camvid_stills(root: Path, *, split: str = "train") -> Stills:
     if split != "train":
         raise ConfigError(f"split {split!r} is for evaluation; only 'train' may be trained on")
     try:
-        Image = importlib.import_module("PIL.Image")  # noqa: N806
+        Image = importlib.import_module("PIL.Image")
     except ImportError as error:
         raise MissingExtra("pillow", "train") from error
     paths = sorted((root / "images" / split).glob("*.*"))
@@ -93,7 +93,7 @@ def draw_view(
 
 
 def jitter_colours(view: Tensor, generator: np.random.Generator) -> Tensor:
-    """Random contrast, brightness and colour cast of RGB in 0..255; the same for all frames of a (..., 3, h, w) clip."""
+    """Random contrast, brightness and colour cast of RGB in 0..255, one draw for all frames of (..., 3, h, w)."""
     contrast = float(generator.uniform(0.75, 1.3))
     cast = torch.from_numpy(generator.uniform(0.92, 1.08, 3).astype(np.float32)).view(3, 1, 1)
     brightness = float(generator.uniform(-25, 25))
@@ -108,7 +108,7 @@ def batches_of_views(
     scales: tuple[float, float],
     generator: np.random.Generator,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """One epoch in random order: (B, 3, h, w) float in 0..255 and (B, h, w) int64; the last, smaller batch is dropped."""
+    """One epoch in random order: (B, 3, h, w) float in 0..255 and (B, h, w) int64; a smaller rest is dropped."""
     order = generator.permutation(len(stills))
     for start in range(0, len(order) - batch_size + 1, batch_size):
         views = [

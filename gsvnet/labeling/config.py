@@ -1,0 +1,113 @@
+"""Everything a labeling job can be told. The command line is generated from this dataclass."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+import tyro
+
+from gsvnet.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelConfig:
+    """Label every frame of VIDEO... and write Parquet to --out."""
+
+    videos: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    """Videos: paths, globs, folders, any fsspec URI, or @list.txt with one of these per line."""
+
+    out: str = ""
+    """Output folder or URI. One output belongs to one configuration; the same command resumes it."""
+
+    model: str = "default"
+    """A name from `gsvnet models`, a checkpoint file, or package.module:factory."""
+
+    keyframe_model: str | None = None
+    """Another keyframe network for a propagating model: a name, a file, or package.module:factory."""
+
+    keyframe_interval: int = 5
+    """Most frames per chunk: one keyframe, the rest propagated. 1 segments every frame by itself."""
+
+    shard_seconds: float = 60.0
+    """Longest shard, in seconds of video: the unit of assignment, retry and resume, one Parquet object each."""
+
+    shard_frames: int = 20_000
+    """Longest shard, in frames."""
+
+    num_actors: int | None = None
+    """Ray actors; default: one per GPU, else one per --cpus-per-actor cores."""
+
+    gpus_per_actor: float | None = None
+    """GPUs an actor reserves, fractions allowed; default: 1 where the job runs on CUDA, else 0."""
+
+    cpus_per_actor: int = 2
+    """Threads of an actor for torch, decoding and encoding; part of the fingerprint."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: CUDA where the cluster has GPUs. Given cuda, a worker without CUDA fails; it never falls back."""
+
+    batch_chunks: int = 8
+    """Chunks that run through the networks as one batch; part of the fingerprint."""
+
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """auto: bf16 on CUDA, fp32 on CPU."""
+
+    mask_size: str = "full"
+    """Size of the stored masks: full, or HEIGHTxWIDTH in pixels."""
+
+    spool_dir: str | None = None
+    """Local folder where shards are built before they appear; default: a folder of this job's in the temporary one."""
+
+    demo: bool = False
+    """Label a drawn street whose true labels are known, and print the mIoU against them."""
+
+    no_ray: bool = False
+    """Run in this process, without Ray: for debugging and small jobs."""
+
+    max_attempts: int = 3
+    """Attempts per shard before it is recorded in _failed/."""
+
+    shard_timeout_s: float = 3600.0
+    """Longest time one shard may run before its actor is killed and the shard tried again."""
+
+    unsafe_commit: bool = False
+    """Allow stores without a create-only operation; two runs at once may then overwrite each other."""
+
+    storage_options: dict[str, str] = field(default_factory=dict, repr=False)
+    """Options for the output's fsspec filesystem; credentials are better kept in the environment."""
+
+    def __post_init__(self) -> None:
+        if not self.out:
+            raise ConfigError("no output; give --out FOLDER or --out URI")
+        if not self.videos and not self.demo:
+            raise ConfigError("no input; name at least one video, glob, folder or @list.txt, or use --demo")
+        if self.videos and self.demo:
+            raise ConfigError("--demo labels its own drawn video; leave the videos out")
+        for flag, value, least in (
+            ("--keyframe-interval", self.keyframe_interval, 1),
+            ("--shard-frames", self.shard_frames, 1),
+            ("--cpus-per-actor", self.cpus_per_actor, 1),
+            ("--batch-chunks", self.batch_chunks, 1),
+            ("--max-attempts", self.max_attempts, 1),
+            ("--num-actors", 1 if self.num_actors is None else self.num_actors, 1),
+        ):
+            if value < least:
+                raise ConfigError(f"{flag} {value}: at least {least}")
+        for flag, seconds in (("--shard-seconds", self.shard_seconds), ("--shard-timeout-s", self.shard_timeout_s)):
+            if not seconds > 0:
+                raise ConfigError(f"{flag} {seconds}: must be positive")
+        if self.gpus_per_actor is not None and self.gpus_per_actor < 0:
+            raise ConfigError(f"--gpus-per-actor {self.gpus_per_actor}: at least 0")
+        _ = self.mask_height_width
+
+    @property
+    def mask_height_width(self) -> tuple[int, int] | None:
+        """(height, width) of stored masks; None: the video's own."""
+        if self.mask_size == "full":
+            return None
+        match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", self.mask_size)
+        if not match or "0" in (match[1].lstrip("0") or "0", match[2].lstrip("0") or "0"):
+            raise ConfigError(f"--mask-size {self.mask_size}: must be full or HEIGHTxWIDTH, such as 360x480")
+        return int(match[1]), int(match[2])

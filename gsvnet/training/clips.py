@@ -1,0 +1,124 @@
+"""Short clips to learn propagation from: stills set in known motion, and runs of video frames.
+
+A clip is what GSVNet sees when it labels: the keyframe's logits and the frames on the propagation grid. Keyframe logits
+come from the frozen keyframe network and are computed once per image, not once per step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gsvnet.classes import IGNORE
+from gsvnet.models.segmenter import Normalise
+from gsvnet.training.stills import Stills, jitter_colours
+
+LogitsOf = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clip:
+    """keyframe_logits (C, h, w) float, frames (T, 3, h, w) float RGB in 0..255 on the same grid (the keyframe first),
+    targets (T, H, W) uint8 labels with 255 = ignore."""
+
+    keyframe_logits: Tensor
+    frames: Tensor
+    targets: Tensor
+
+
+@torch.inference_mode()
+def compute_logits(network: nn.Module, normalise: Normalise, images: Tensor, *, batch_size: int = 8) -> Tensor:
+    """(N, C, h, w) float16 logits of images (N, 3, H, W) in 0..255, by a frozen network."""
+    return torch.cat([network(normalise(batch)).half() for batch in images.split(batch_size)]).clone()
+
+
+def to_grid(images: Tensor, grid: tuple[int, int]) -> Tensor:
+    """(..., 3, H, W) in 0..255 averaged to (..., 3, h, w) float, rounded as the decoder's 8-bit output is."""
+    flat = images.flatten(0, -4).float()
+    return F.interpolate(flat, grid, mode="area").round().unflatten(0, images.shape[:-3])
+
+
+class StillClips:
+    """Clips made from labelled stills: the still is the keyframe, later frames are the still seen from a moving camera.
+
+    The motion is a zoom about a point near the horizon, a shift and a roll, each steady over the clip, plus a smooth
+    field that bends it, so that near and far move differently. Targets are the still's own labels, moved along.
+    """
+
+    def __init__(self, stills: Stills, logits: Tensor, *, grid: tuple[int, int]) -> None:
+        """logits: (N, C, h, w), the keyframe network's, of `stills.images`."""
+        self.stills, self.logits, self.grid = stills, logits, grid
+
+    def draw(self, num_frames: int, generator: np.random.Generator) -> Clip:
+        """One clip of `num_frames` frames."""
+        i = int(generator.integers(len(self.stills)))
+        height, width = self.stills.labels.shape[-2:]
+        positions = _moving_positions(num_frames, (height, width), generator)
+        image = self.stills.images[i].float().expand(num_frames, -1, -1, -1)
+        moved = F.grid_sample(image, positions, mode="bilinear", padding_mode="border", align_corners=False)
+        labels = (self.stills.labels[i].float() + 1).expand(num_frames, 1, -1, -1)
+        targets = F.grid_sample(labels, positions, mode="nearest", padding_mode="zeros", align_corners=False)[:, 0]
+        targets = torch.where(targets < 0.5, float(IGNORE), targets - 1).to(torch.uint8)
+        frames = jitter_colours(to_grid(moved, self.grid), generator)
+        clip = Clip(keyframe_logits=self.logits[i].float(), frames=frames, targets=targets)
+        return mirror(clip) if generator.random() < 0.5 else clip
+
+
+class VideoClips:
+    """Clips cut from one video whose frames all have logits and targets (true labels, or the network's own)."""
+
+    def __init__(
+        self, frames: Tensor, logits: Tensor, targets: Tensor, *, strides: tuple[int, ...] = (1, 2, 3)
+    ) -> None:
+        """frames: (N, 3, h, w) uint8 on the grid; logits: (N, C, h, w); targets: (N, H, W) uint8.
+
+        strides: frame steps to draw from; 2 shows twice the motion.
+        """
+        self.frames, self.logits, self.targets, self.strides = frames, logits, targets, strides
+
+    def draw(self, num_frames: int, generator: np.random.Generator) -> Clip:
+        """One clip of `num_frames` frames, forward or backward in time."""
+        longest = (len(self.frames) - 1) // max(1, num_frames - 1)
+        stride = int(generator.choice([s for s in self.strides if s <= longest] or [1]))
+        reach = min(len(self.frames), stride * (num_frames - 1) + 1)
+        start = int(generator.integers(0, len(self.frames) - reach + 1))
+        order = torch.arange(start, start + reach, stride)
+        order = order.flip(0) if generator.random() < 0.5 else order
+        clip = Clip(
+            keyframe_logits=self.logits[order[0]].float(),
+            frames=jitter_colours(self.frames[order].float(), generator),
+            targets=self.targets[order],
+        )
+        return mirror(clip) if generator.random() < 0.5 else clip
+
+
+def mirror(clip: Clip) -> Clip:
+    """The clip seen in a mirror; the logits are mirrored too, as if the network did not mind."""
+    return Clip(
+        keyframe_logits=clip.keyframe_logits.flip(-1), frames=clip.frames.flip(-1), targets=clip.targets.flip(-1)
+    )
+
+
+def _moving_positions(num_frames: int, size: tuple[int, int], generator: np.random.Generator) -> Tensor:
+    """(T, H, W, 2) sampling positions in grid_sample's units; frame 0 is the identity."""
+    height, width = size
+    y, x = torch.meshgrid(
+        (torch.arange(height) + 0.5) / height * 2 - 1, (torch.arange(width) + 0.5) / width * 2 - 1, indexing="ij"
+    )
+    aspect = width / height
+    focus = generator.uniform((-0.4, -0.3), (0.4, 0.3))
+    zoom = float(generator.normal(0, 0.02))
+    shift = generator.normal(0, (0.02, 0.01))
+    roll = float(generator.normal(0, 0.006))
+    coarse = torch.from_numpy(generator.normal(0, 0.012, (1, 2, 4, 5)).astype(np.float32))
+    bend = F.interpolate(coarse, size, mode="bicubic", align_corners=True)[0]
+    depth = 0.4 + 1.2 * ((y + 1) / 2)  # what is low in the picture is near and moves faster
+    dx = depth * (zoom * (x - focus[0]) + shift[0]) + roll * y / aspect + bend[0]
+    dy = depth * (zoom * (y - focus[1]) + shift[1]) - roll * x * aspect + bend[1]
+    steps = torch.arange(num_frames).view(-1, 1, 1)
+    return torch.stack([x + steps * dx, y + steps * dy], dim=-1).float()
