@@ -1,0 +1,70 @@
+"""The Ray actor: a worker, and what an actor alone knows (its GPU, its node). It decides nothing."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from typing import Any
+
+import ray
+
+from gsvnet.errors import WorkerError
+from gsvnet.labeling.ray.events import ActorReport
+from gsvnet.labeling.ray.options import DeviceChoice
+from gsvnet.labeling.tasks import Device, Raised, ShardResult, ShardTask, Worker, WorkerSpec, describe_error
+
+
+class ShardActor:
+    """Holds one worker. Exceptions come back as data (`Raised`); only a dead process raises at the driver."""
+
+    def __init__(self) -> None:
+        self._worker: Worker | None = None
+
+    def start(self, spec: WorkerSpec, weights: Any, *, choice: DeviceChoice, num_threads: int) -> ActorReport | Raised:
+        """Build the worker; report what was built and where."""
+        try:
+            device = choose_device(choice, has_gpu=bool(ray.get_gpu_ids()))
+            self._worker = spec.build(weights, device=device, num_threads=num_threads)
+            return ActorReport(
+                model_hash=self._worker.model_hash,
+                device=device,
+                device_name=_device_name(device),
+                node_id=ray.get_runtime_context().get_node_id(),
+                node_ip=ray.util.get_node_ip_address(),
+                pid=os.getpid(),
+            )
+        except Exception as error:
+            return describe_error(error, traceback=traceback.format_exc())
+
+    def run(self, task: ShardTask) -> ShardResult | Raised:
+        """Label one shard."""
+        assert self._worker is not None, "start comes first"
+        try:
+            return self._worker(task)
+        except Exception as error:
+            return describe_error(error, traceback=traceback.format_exc(), task=task)
+
+
+def choose_device(choice: DeviceChoice, *, has_gpu: bool) -> Device:
+    """Where an actor computes. Raises WorkerError where CUDA is due and not there: it never falls back silently."""
+    if choice == "cpu" or (choice == "auto" and not has_gpu):
+        return "cpu"
+    if not has_gpu:
+        raise WorkerError("--device cuda, but Ray gave this actor no GPU; set --gpus-per-actor above 0")
+    import torch
+
+    if not torch.cuda.is_available():
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "unset")
+        raise WorkerError(
+            f"this actor was given a GPU (CUDA_VISIBLE_DEVICES={visible}) but torch {torch.__version__} sees no CUDA; "
+            "check the driver and the torch build on the node, or pass --device cpu"
+        )
+    return "cuda"
+
+
+def _device_name(device: Device) -> str:
+    if device == "cpu":
+        return "cpu"
+    import torch
+
+    return torch.cuda.get_device_name()

@@ -1,0 +1,69 @@
+"""What the driver loop reports, in the order in which it happens. Free of Ray, so that progress can read it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from gsvnet.labeling.tasks import Device, ShardFailure, ShardResult
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActorReport:
+    """What an actor says of itself before it gets work. device_name: the GPU's name, or "cpu"."""
+
+    model_hash: str
+    device: Device
+    device_name: str
+    node_id: str
+    node_ip: str
+    pid: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActorUp:
+    """An actor built its model and gets work from now on. number: counts actors of the job from 0."""
+
+    number: int
+    report: ActorReport
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActorLost:
+    """An actor died, hung or was given up. report: None if it never came up. with_its_node: the node left too."""
+
+    number: int
+    report: ActorReport | None
+    reason: str
+    with_its_node: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardRetried:
+    """A shard went wrong and will be tried again. attempts: tries so far. traceback: of the worker, "" if it died."""
+
+    video_id: str
+    shard_index: int
+    attempts: int
+    error: str
+    message: str
+    traceback: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FleetStatus:
+    """A picture of the moment, about once a second: shards waiting and running, actors up and starting."""
+
+    num_waiting: int
+    num_running: int
+    num_up: int
+    num_starting: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drained:
+    """The job was stopped before its end. num_cut: shards that were still running after the time to drain."""
+
+    num_cut: int
+
+
+Event = ShardResult | ShardFailure | ActorUp | ActorLost | ShardRetried | FleetStatus | Drained
