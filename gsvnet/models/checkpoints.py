@@ -1,0 +1,211 @@
+"""Models from files: our own checkpoints (one safetensors file each), the shipped default, your own factory.
+
+A checkpoint holds the tensors and a JSON text `gsvnet` in the file's metadata: the format version and a `ModelSpec`,
+which says how to rebuild the network around them. Loading reads data and never runs code from a file. Layouts of
+published files are in `published.py`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from gsvnet.errors import ModelError
+from gsvnet.models.gsvnet import GSVNet
+from gsvnet.models.segmenter import Normalise, PerFrame, VideoSegmenter
+from gsvnet.models.spec import FAMILIES, ModelSpec, build_model, describe_model
+
+FORMAT_VERSION = 1
+DEFAULT_WEIGHTS = Path(__file__).parents[1] / "weights" / "default.safetensors"
+
+
+def save_checkpoint(path: str | Path, model: nn.Module, *, notes: dict | None = None, half: bool = True) -> None:
+    """Write `model` as one safetensors file, complete or not at all; the same model gives the same bytes.
+
+    notes: JSON-ready remarks (data, recipe, scores), kept beside the spec. half: store weights of two and more
+    dimensions in float16; vectors (batch norms, biases) and weights that float16 cannot hold stay float32. Auxiliary
+    heads are left out.
+    """
+    spec = describe_model(model)
+    with torch.device("meta"):
+        names = sorted(build_model(spec).state_dict())
+    state = model.state_dict()
+    tensors = {name: _to_disk(state[name], half=half) for name in names}
+    about = json.dumps({"format_version": FORMAT_VERSION, "model": spec.to_dict(), "notes": notes or {}})
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.part")
+    safetensors.torch.save_file(tensors, unfinished, metadata={"gsvnet": about})
+    unfinished.replace(path)
+
+
+def load_checkpoint(path: str | Path) -> GSVNet | PerFrame:
+    """The network of one of our own checkpoints, float32, in evaluation mode. Raises ModelError if it is refused."""
+    spec, _, tensors = _read_checkpoint(Path(path))
+    model = build_model(spec)
+    load_strictly(model, tensors, source=str(path))
+    return model.eval()
+
+
+def read_notes(path: str | Path) -> tuple[ModelSpec, dict]:
+    """What a checkpoint says about itself: its spec, and the notes that were saved with it."""
+    spec, notes, _ = _read_checkpoint(Path(path))
+    return spec, notes
+
+
+def load_strictly(
+    module: nn.Module,
+    tensors: Mapping[str, Tensor],
+    *,
+    source: str,
+    file_name: Callable[[str], str] = lambda name: name,
+) -> None:
+    """Fill every parameter and buffer of `module` from `tensors`, in place, or change nothing.
+
+    file_name: from a name in the module to its name in the file. Raises ModelError, in the file's words, for missing
+    and unexpected names and for shapes that differ.
+    """
+    wanted = {file_name(name): tensor for name, tensor in module.state_dict().items()}
+    problems = [f"missing {name}" for name in wanted if name not in tensors]
+    problems += [f"unexpected {name}" for name in tensors if name not in wanted]
+    problems += [
+        f"{name} is {tuple(tensors[name].shape)}, the network has {tuple(tensor.shape)}"
+        for name, tensor in wanted.items()
+        if name in tensors and tensors[name].shape != tensor.shape
+    ]
+    if problems:
+        shown = "; ".join(problems[:4]) + (f"; and {len(problems) - 4} more" if len(problems) > 4 else "")
+        raise ModelError(f"{source} does not fit {type(module).__name__}: {shown}")
+    module.load_state_dict({name: tensors[file_name(name)] for name in module.state_dict()}, strict=True)
+
+
+def content_hash(model: nn.Module) -> str:
+    """sha256 (64 hex digits) of what decides a network's numbers.
+
+    Over name, dtype, shape and bytes of every parameter and buffer in order of names (normalisation constants too,
+    which no state dict holds), and each normalisation's scale and channel order.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted([*model.named_parameters(), *model.named_buffers()]):
+        data = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {data.dtype} {tuple(data.shape)}\n".encode())
+        digest.update(data.reshape(-1).view(torch.uint8).numpy().tobytes())
+    for name, part in model.named_modules():
+        if isinstance(part, Normalise):
+            digest.update(f"{name} {part.scale!r} {part.channels}\n".encode())
+    return digest.hexdigest()
+
+
+def load_default() -> VideoSegmenter:
+    """The checkpoint that ships with the package."""
+    if not DEFAULT_WEIGHTS.is_file():
+        raise ModelError(f"the default weights are not installed ({DEFAULT_WEIGHTS}); give a checkpoint with --model")
+    return load_checkpoint(DEFAULT_WEIGHTS)
+
+
+MODELS: dict[str, Callable[[], VideoSegmenter]] = {"default": load_default}
+
+
+def load_model(name: str, keyframe_model: str | None = None) -> VideoSegmenter:
+    """A model by name ("default"), by path of a checkpoint, or from your own `package.module:factory`.
+
+    A factory is called without arguments and returns a VideoSegmenter; only names typed by the user get here, never
+    names out of a file. keyframe_model: another model whose image network replaces the keyframe network. Raises
+    ModelError for anything that does not fit.
+    """
+    model = _find_model(name)
+    return model if keyframe_model is None else _replace_keyframe_network(model, _find_model(keyframe_model))
+
+
+def _find_model(name: str) -> VideoSegmenter:
+    if name in MODELS:
+        return MODELS[name]()
+    if re.fullmatch(r"[^\W\d][\w.]*:[^\W\d]\w*", name):
+        return _call_factory(name)
+    if Path(name).is_file():
+        return load_checkpoint(name)
+    family = f"{name} is a family of networks, not a trained one. " if name in FAMILIES else ""
+    raise ModelError(
+        f"unknown model {name!r}. {family}Give a name ({', '.join(MODELS)}), "
+        "the path of a .safetensors checkpoint, or package.module:factory"
+    )
+
+
+def _call_factory(name: str) -> VideoSegmenter:
+    module_name, factory_name = name.split(":")
+    try:
+        factory = getattr(importlib.import_module(module_name), factory_name)
+    except (ImportError, AttributeError) as error:
+        raise ModelError(f"cannot import model factory {name!r}: {error}") from error
+    model = factory()
+    if not isinstance(model, VideoSegmenter):
+        wrap = "; wrap it: gsvnet.models.segmenter.PerFrame(net, classes=..., normalise=Normalise(mean=..., std=...))"
+        hint = wrap if isinstance(model, nn.Module) else ""
+        raise ModelError(f"{name} returned {type(model).__name__}, which is no VideoSegmenter{hint}")
+    if isinstance(model, nn.Module):
+        model.eval()
+    return model
+
+
+def _replace_keyframe_network(model: VideoSegmenter, keyframe_model: VideoSegmenter) -> GSVNet:
+    """`model`'s propagation on top of `keyframe_model`'s image network, with that network's sizes and normalisation."""
+    if not isinstance(model, GSVNet):
+        raise ModelError(f"a keyframe model needs a GSVNet to propagate it, not {type(model).__name__}")
+    if isinstance(keyframe_model, GSVNet):
+        network, normalise = keyframe_model.keyframe_network, keyframe_model.keyframe_normalise
+        size_rule = keyframe_model.keyframe_size_rule or keyframe_model.size_rule
+    elif isinstance(keyframe_model, PerFrame):
+        network, normalise, size_rule = keyframe_model.net, keyframe_model.normalise, keyframe_model.size_rule
+    else:
+        raise ModelError(f"a keyframe model is a PerFrame or a GSVNet, not {type(keyframe_model).__name__}")
+    if keyframe_model.classes.names != model.classes.names:
+        raise ModelError(
+            f"keyframe model's classes ({keyframe_model.classes.name}: {', '.join(keyframe_model.classes.names)}) "
+            f"are not the model's ({model.classes.name}: {', '.join(model.classes.names)})"
+        )
+    return GSVNet(
+        network,
+        model.propagation,
+        classes=model.classes,
+        keyframe_normalise=normalise,
+        frame_normalise=model.frame_normalise,
+        size_rule=model.size_rule,
+        keyframe_size_rule=size_rule,
+        resize=model.resize,
+        align_corners=keyframe_model.align_corners,
+    ).eval()
+
+
+def _to_disk(tensor: Tensor, *, half: bool) -> Tensor:
+    tensor = tensor.detach().cpu().contiguous()
+    if not half or tensor.ndim < 2 or not tensor.is_floating_point():
+        return tensor
+    halved = tensor.half()
+    return halved if bool(halved.isfinite().all()) else tensor
+
+
+def _read_checkpoint(path: Path) -> tuple[ModelSpec, dict, dict[str, Tensor]]:
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            about = json.loads((file.metadata() or {}).get("gsvnet", "{}"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, no mapping
+    except OSError as error:
+        raise ModelError(f"cannot read checkpoint {path}: {error}") from error
+    except safetensors.SafetensorError as error:
+        raise ModelError(
+            f"{path} is no safetensors file ({error}); turn published files into one with: gsvnet convert"
+        ) from error
+    if about.get("format_version") != FORMAT_VERSION:
+        raise ModelError(
+            f"{path} is no gsvnet checkpoint of format {FORMAT_VERSION}: it says {about.get('format_version')!r}"
+        )
+    return ModelSpec.from_dict(about["model"]), about.get("notes", {}), tensors

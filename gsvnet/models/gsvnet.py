@@ -1,0 +1,280 @@
+"""GSVNet: propagate a keyframe's segmentation with guided spatially-varying convolution.
+
+S.-P. Lee, S.-C. Chen, W.-H. Peng, "GSVNet: Guided Spatially-Varying Convolution for Fast Semantic Segmentation on
+Video", ICME 2021. Read top to bottom like the paper's figure:
+
+    previous frame, current frame --LightFlow--> flow --warp--> previous logits, where the current frame sees them
+    current frame --IntraNetwork--> crude logits of the current frame
+    crude logits + edges of the warped logits --GuidingNetwork--> 11 weights per pixel --GuidedFilter--> logits
+
+Everything here runs on the propagation grid (1/8 of the frame as published). The numbers are those of the authors'
+code, whose weights load here. Where it differs from the paper, the code is followed:
+
+- an edge is where the label map's Laplacian is not zero; the paper passes the response through a sigmoid;
+- 11 taps: the warped logits, their 8 neighbours, a map of zeros, the crude logits; the paper has 8 + 1;
+- weights are divided by the sum of all 11, the dead one included, so each step scales the logits by at most 1. That
+  gain rides along as one more channel, and confidence divides it out;
+- the guide sees the warped logits only through their edges, and the intra network sees the current frame.
+
+Shapes: B chunks, L frames per chunk, C classes, h w the grid. A *state* is (B, C + 1, h, w) float32: logits, gain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gsvnet.classes import ClassSet
+from gsvnet.errors import ModelError
+from gsvnet.models.segmenter import ChunkBatch, FrameNeeds, LogitsBatch, Normalise, Resize, SizeRule
+from gsvnet.nn.blocks import conv_norm, resize
+from gsvnet.nn.warp import warp
+
+FLOW_UNIT_PX = 0.25  # the flow network counts in quarter pixels of the grid
+NEIGHBOURS = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))  # (dy, dx) of taps 1..8
+SELF_TAP, DEAD_TAP, INTRA_TAP, NUM_TAPS = 0, 9, 10, 11
+
+
+class LightFlow(nn.Module):
+    """Optical flow between two frames, estimated on a quarter of the grid."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        leaky = nn.LeakyReLU(0.1)
+        self.conv1 = conv_norm(6, 32, stride=2, activation=leaky)
+        self.conv2 = conv_norm(32, 64, stride=2, activation=leaky)
+        self.dilated = nn.ModuleList(conv_norm(64, 64, dilation=d, activation=leaky) for d in (1, 2, 4, 8))
+        self.merge = conv_norm(256, 64, kernel=1, activation=leaky)
+        self.to_flow = nn.Conv2d(64, 2, 3, padding=1)
+
+    def forward(self, current: Tensor, previous: Tensor) -> Tensor:
+        """Frames (N, 3, h, w), normalised -> flow current -> previous, (N, 2, ceil(h/4), ceil(w/4)), quarter pixels.
+
+        (dx, dy); the values count in pixels of the *full* grid (h, w), so enlarging the map does not rescale them.
+        """
+        x = self.conv2(self.conv1(torch.cat([current, previous], dim=1)))
+        views = [dilated(x) for dilated in self.dilated]
+        for wider in range(1, len(views)):
+            views[wider] = views[wider] + views[wider - 1]
+        return self.to_flow(self.merge(torch.cat(views, dim=1)) + x)
+
+
+class IntraNetwork(nn.Module):
+    """A crude segmentation of the current frame by itself: what propagation cannot know."""
+
+    def __init__(self, *, num_classes: int) -> None:
+        super().__init__()
+        self.first = conv_norm(3, 32, activation=nn.ReLU())
+        self.second = conv_norm(32, 32, activation=nn.ReLU())
+        self.classify = nn.Conv2d(32, num_classes, 3, padding=1)
+        self.apply(_initialise_xavier)
+
+    def forward(self, frame: Tensor) -> Tensor:
+        """Frame (N, 3, h, w), normalised -> logits (N, C, h, w)."""
+        return self.classify(self.second(self.first(frame)))
+
+
+class GuidingNetwork(nn.Module):
+    """How much each pixel trusts each of the 11 taps: a small encoder-decoder with one skip."""
+
+    def __init__(self, *, num_classes: int) -> None:
+        super().__init__()
+        self.entry = conv_norm(num_classes + 1, 32, activation=nn.ReLU())
+        self.to_half = conv_norm(32, 64, stride=2, activation=nn.ReLU())
+        self.to_quarter = conv_norm(64, 128, stride=2, activation=nn.ReLU())
+        self.from_quarter = conv_norm(128, 64, activation=nn.ReLU())
+        self.from_half = conv_norm(64, 32, activation=nn.ReLU())
+        self.to_taps = conv_norm(32, NUM_TAPS, activation=nn.ReLU())
+        self.apply(_initialise_xavier)
+
+    def forward(self, intra: Tensor, edges: Tensor) -> Tensor:
+        """Crude logits (N, C, h, w) and edges (N, 1, h, w) -> taps (N, 11, h, w), not negative, not normalised.
+
+        Enlarges to the skip's size and not by 2, so any grid works; on multiples of 4 the numbers are the same.
+        """
+        full = self.entry(torch.cat([intra, edges.to(intra.dtype)], dim=1))
+        half = self.to_half(full)
+        x = self.to_quarter(half)
+        x = self.from_quarter(resize(x, half.shape[-2:]))
+        x = self.from_half(resize(x, full.shape[-2:]))
+        return self.to_taps(full + x)
+
+
+def find_edges(logits: Tensor) -> Tensor:
+    """1 where the label map's 8-neighbour Laplacian is not zero, else 0: (N, 1, h, w) float32.
+
+    Class ids are the heights, as published: responses can cancel (a one-pixel strip of 2 between 1 and 3 is no
+    edge), and beyond the border lies class 0. Integer arithmetic, so exact in every precision.
+    """
+    ids = F.pad(logits.argmax(dim=1, keepdim=True).to(torch.int32), (1, 1, 1, 1))
+    rows = ids[..., :-2, :] + ids[..., 1:-1, :] + ids[..., 2:, :]
+    box = rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:]
+    return (box != 9 * ids[..., 1:-1, 1:-1]).float()
+
+
+class GuidedFilter(nn.Module):
+    """Guided spatially-varying 1x1 convolution over shifted copies of the warped state and the crude logits."""
+
+    def __init__(self, *, num_classes: int) -> None:
+        super().__init__()
+        self.guide = GuidingNetwork(num_classes=num_classes)
+
+    def weigh(self, intra: Tensor, edges: Tensor) -> Tensor:
+        """Tap weights (N, 11, h, w) float32; they sum to 1, or are all 0 where the guide turned every tap off."""
+        taps = self.guide(intra, edges).float()  # 1e-9 is zero in half precision, and 0 / 0 is not a number
+        return taps / (taps.sum(dim=1, keepdim=True) + 1e-9)
+
+    def filter(self, warped: Tensor, intra: Tensor, weights: Tensor) -> Tensor:
+        """Weighted sum of the taps, (N, K, h, w) float32; one weight for all channels of a pixel.
+
+        warped, intra: (N, K, h, w), any number of channels. The stack of 11 maps is never built: a shift is a slice of
+        the zero-padded map. The dead tap counts in the weights' sum and adds nothing here.
+        """
+        h, w = warped.shape[-2:]
+        with torch.autocast(warped.device.type, enabled=False):
+            padded = F.pad(warped, (1, 1, 1, 1))
+            out = weights[:, SELF_TAP, None] * warped
+            for tap, (dy, dx) in enumerate(NEIGHBOURS, start=1):
+                out.addcmul_(weights[:, tap, None], padded[..., 1 + dy : 1 + dy + h, 1 + dx : 1 + dx + w])
+            return out.addcmul_(weights[:, INTRA_TAP, None], intra)
+
+    def forward(self, warped: Tensor, intra: Tensor) -> Tensor:
+        """Warped state (N, C + 1, h, w) float32 and crude logits (N, C, h, w) -> state (N, C + 1, h, w) float32."""
+        weights = self.weigh(intra, find_edges(warped[:, :-1]))
+        return self.filter(warped, with_gain(intra), weights)
+
+
+def with_gain(logits: Tensor) -> Tensor:
+    """State (N, C + 1, h, w) float32 of fresh logits (N, C, h, w): nothing has scaled them yet, so the gain is 1."""
+    return F.pad(logits.float(), (0, 0, 0, 0, 0, 1), value=1.0)
+
+
+class Propagation(nn.Module):
+    """One step of GSVNet, from the previous frame's state to the current frame's.
+
+    `estimate_flow` and `intra` see images only, so a caller who holds many frames runs them once over all of them;
+    only `step` depends on what came before.
+    """
+
+    def __init__(self, *, num_classes: int) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.flow = LightFlow()
+        self.intra = IntraNetwork(num_classes=num_classes)
+        self.guided_filter = GuidedFilter(num_classes=num_classes)
+
+    def estimate_flow(self, current: Tensor, previous: Tensor) -> Tensor:
+        """Flow current -> previous, (N, 2, h, w) float32, (dx, dy) in pixels of the frames' grid."""
+        return resize(self.flow(current, previous).float(), current.shape[-2:]) * FLOW_UNIT_PX
+
+    def step(self, state: Tensor, flow: Tensor, intra: Tensor) -> Tensor:
+        """The current frame's state from the previous one's, its flow (N, 2, h, w) and crude logits (N, C, h, w)."""
+        return self.guided_filter(warp(state, flow), intra)
+
+    def forward(self, state: Tensor, previous: Tensor, current: Tensor) -> Tensor:
+        """One whole step: state (N, C + 1, h, w) and normalised frames (N, 3, h, w) -> state."""
+        return self.step(state, self.estimate_flow(current, previous), self.intra(current))
+
+
+class GSVNet(nn.Module):
+    """A keyframe network and its propagation as a VideoSegmenter.
+
+    keyframe_network: any module from (N, 3, H, W) normalised images to (N, C, h', w') logits on any grid.
+    keyframe_normalise, frame_normalise: of its input and of the propagation's (published weights: RGB and BGR).
+    size_rule: keyframe size and propagation grid; keyframe_size_rule: of the keyframe alone, where it has its own.
+    align_corners: corner convention of all logits, True as published. keyframe_batch, frame_batch: most images at once
+    through the keyframe network, and through flow and intra.
+    """
+
+    def __init__(
+        self,
+        keyframe_network: nn.Module,
+        propagation: Propagation,
+        *,
+        classes: ClassSet,
+        keyframe_normalise: Normalise,
+        frame_normalise: Normalise,
+        size_rule: SizeRule,
+        keyframe_size_rule: SizeRule | None = None,
+        resize: Resize = "area",
+        align_corners: bool = True,
+        keyframe_batch: int = 8,
+        frame_batch: int = 64,
+    ) -> None:
+        super().__init__()
+        if propagation.num_classes != len(classes):
+            raise ModelError(f"propagation has {propagation.num_classes} classes, {classes.name} has {len(classes)}")
+        self.keyframe_network, self.propagation, self.classes = keyframe_network, propagation, classes
+        self.keyframe_normalise, self.frame_normalise = keyframe_normalise, frame_normalise
+        self.size_rule, self.keyframe_size_rule = size_rule, keyframe_size_rule
+        self.resize, self.align_corners = resize, align_corners
+        self.keyframe_batch, self.frame_batch = keyframe_batch, frame_batch
+
+    def needs(self, height: int, width: int) -> FrameNeeds:
+        """Keyframes at the keyframe network's size, all frames on the propagation grid."""
+        keyframe_rule = self.keyframe_size_rule or self.size_rule
+        return FrameNeeds(
+            keyframe_size=keyframe_rule.keyframe_size(height, width),
+            frame_size=self.size_rule.grid(height, width),
+            resize=self.resize,
+        )
+
+    def segment(self, chunks: ChunkBatch) -> Iterator[LogitsBatch]:
+        """Keyframes on their own grid, then position 1, 2, ... of all chunks in lock-step, with their gain."""
+        frames = None if chunks.frames is None else self.frame_normalise(chunks.frames)  # (B, L, 3, h, w)
+        states = None if frames is None else _empty_states(frames, len(self.classes))
+        for chunk in chunks.valid[:, 0].nonzero()[:, 0].split(self.keyframe_batch):
+            logits = self.keyframe_network(self.keyframe_normalise(chunks.keyframes[chunk])).float()
+            if states is not None:
+                states[chunk] = with_gain(resize(logits, states.shape[-2:], align_corners=self.align_corners))
+            start = torch.zeros_like(chunk)
+            yield LogitsBatch(chunk=chunk, position=start, logits=logits, align_corners=self.align_corners)
+        if frames is not None and states is not None:
+            yield from self._propagate(states, frames, chunks.valid)
+
+    def _propagate(self, states: Tensor, frames: Tensor, valid: Tensor) -> Iterator[LogitsBatch]:
+        """Advance all states (B, C + 1, h, w) together, one position at a time."""
+        chunk, position, previous = _list_steps(valid)
+        if len(chunk) == 0:
+            return
+        flows, intras = self._see_frames(frames, chunk, position, previous)
+        rows_per_position = torch.bincount(position).tolist()
+        for c, p, flow, intra in zip(*(x.split(rows_per_position) for x in (chunk, position, flows, intras))):
+            if len(c) == 0:
+                continue
+            now = self.propagation.step(states[c], flow, intra)
+            states[c] = now
+            logits, gain = now[:, :-1], now[:, -1:]
+            yield LogitsBatch(chunk=c, position=p, logits=logits, gain=gain, align_corners=self.align_corners)
+
+    def _see_frames(self, frames: Tensor, chunk: Tensor, position: Tensor, previous: Tensor) -> tuple[Tensor, Tensor]:
+        """What needs no prediction: flows (N, 2, h, w) and crude logits (N, C, h, w) of all steps, float32."""
+        flows, intras = [], []
+        for c, p, q in zip(*(x.split(self.frame_batch) for x in (chunk, position, previous))):
+            flows.append(self.propagation.estimate_flow(frames[c, p], frames[c, q]))
+            intras.append(self.propagation.intra(frames[c, p]).float())
+        return torch.cat(flows), torch.cat(intras)
+
+
+def _empty_states(frames: Tensor, num_classes: int) -> Tensor:
+    """Zeros (B, C + 1, h, w) float32 for normalised frames (B, L, 3, h, w)."""
+    return frames.new_zeros(frames.shape[0], num_classes + 1, *frames.shape[-2:])
+
+
+def _list_steps(valid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Every propagation step as (chunk, position, previous position), each (N,) int64, sorted by position.
+
+    valid: (B, L) bool. A lost frame is stepped over: the next one is propagated from the last valid one before it.
+    """
+    positions = torch.arange(valid.shape[1], device=valid.device)
+    last_valid = torch.where(valid, positions, 0).cummax(dim=1).values
+    position, chunk = valid[:, 1:].T.nonzero(as_tuple=True)
+    return chunk, position + 1, last_valid[chunk, position]
+
+
+def _initialise_xavier(module: nn.Module) -> None:
+    if isinstance(module, nn.Conv2d):
+        nn.init.xavier_normal_(module.weight)

@@ -1,0 +1,198 @@
+"""The authors' own files: SwiftNet-R18 and BiSeNet-R18 for Cityscapes, and GSVNet's propagation for each.
+
+Only tensors and plain containers are unpickled (`weights_only`, with argparse.Namespace allowed because GSVNet files
+hold their command line); a file with anything else is refused. Every name and shape has to fit: the authors'
+non-strict loading lets a wrong file through with a printed warning.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from gsvnet.classes import CITYSCAPES, ClassSet
+from gsvnet.errors import ModelError
+from gsvnet.models.bisenet import BiSeNet
+from gsvnet.models.checkpoints import load_strictly, save_checkpoint
+from gsvnet.models.gsvnet import NEIGHBOURS, GSVNet, Propagation
+from gsvnet.models.segmenter import SizeRule
+from gsvnet.models.spec import ModelSpec, NormaliseSpec, build_model
+from gsvnet.models.swiftnet import SwiftNet
+
+_SWIFTNET_MEAN, _SWIFTNET_STD = (73.15, 82.90, 72.3), (47.67, 48.49, 47.73)
+_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_PUBLISHED_SIZES = SizeRule(rows=None, keyframe_scale=0.75, strides=(8,))
+
+PUBLISHED: dict[str, ModelSpec] = {
+    "gsvnet-swiftnet": ModelSpec(
+        family="gsvnet-swiftnet",
+        classes=CITYSCAPES,
+        normalise=NormaliseSpec(mean=_SWIFTNET_MEAN, std=_SWIFTNET_STD, scale=1.0),
+        frame_normalise=NormaliseSpec(mean=_SWIFTNET_MEAN, std=_SWIFTNET_STD, scale=1.0, channels="bgr"),
+        size_rule=_PUBLISHED_SIZES,
+        resize="exact",
+    ),
+    "gsvnet-bisenet": ModelSpec(
+        family="gsvnet-bisenet",
+        classes=CITYSCAPES,
+        normalise=NormaliseSpec(mean=_IMAGENET_MEAN, std=_IMAGENET_STD),
+        frame_normalise=NormaliseSpec(mean=_IMAGENET_MEAN, std=_IMAGENET_STD, channels="bgr"),
+        size_rule=_PUBLISHED_SIZES,
+        resize="exact",
+    ),
+}
+"""The settings that the published weights were trained for, by family."""
+
+# Ours on the left, the file's on the right. Index 0 is a convolution and 1 its batch norm, unless the file counts on.
+_FLOW_NAMES = {
+    "flow.conv1": "conv1",
+    "flow.conv2": "conv2",
+    "flow.dilated.0": "conv_dilate_1",
+    "flow.dilated.1": "conv_dilate_2",
+    "flow.dilated.2": "conv_dilate_3",
+    "flow.dilated.3": "conv_dilate_4",
+    "flow.merge": "conv_merge",
+    "flow.to_flow": "toflow",
+}
+_GUIDE, _INTRA = "guided_filter.guide", "grm.intra_net.intra_net"
+_GSV_NAMES = {
+    "intra.first.0": f"{_INTRA}.0",
+    "intra.first.1": f"{_INTRA}.1",
+    "intra.second.0": f"{_INTRA}.3",
+    "intra.second.1": f"{_INTRA}.4",
+    "intra.classify": f"{_INTRA}.6",
+    f"{_GUIDE}.entry": "grm.guide.guide_conv",
+    f"{_GUIDE}.to_half": "grm.guide.guide_conv_feat",
+    f"{_GUIDE}.to_quarter.0": "grm.guide.guide_conv_feat.3",
+    f"{_GUIDE}.to_quarter.1": "grm.guide.guide_conv_feat.4",
+    f"{_GUIDE}.from_quarter.0": "grm.guide.guide_deconv.1",
+    f"{_GUIDE}.from_quarter.1": "grm.guide.guide_deconv.2",
+    f"{_GUIDE}.from_half.0": "grm.guide.guide_deconv.5",
+    f"{_GUIDE}.from_half.1": "grm.guide.guide_deconv.6",
+    f"{_GUIDE}.to_taps": "grm.guide.guide_decoder",
+}
+KERNELS_NAME = "grm.ideal_dk.filter_copy_s"
+
+
+def published_name(name: str) -> str:
+    """The published name of a parameter or buffer of `Propagation`."""
+    module, leaf = name.rsplit(".", 1)
+    names = _FLOW_NAMES | _GSV_NAMES
+    if module in names:
+        return f"{names[module]}.{leaf}"
+    parent, index = module.rsplit(".", 1)
+    return f"{names[parent]}.{index}.{leaf}"
+
+
+def ideal_kernels() -> Tensor:
+    """The shift kernels (9, 1, 1, 3, 3) in every published file; the ninth is never filled: the dead tap."""
+    kernels = torch.zeros(len(NEIGHBOURS) + 1, 1, 1, 3, 3)
+    for tap, (dy, dx) in enumerate(NEIGHBOURS):
+        kernels[tap, 0, 0, 1 + dy, 1 + dx] = 1.0
+    return kernels
+
+
+def load_published_swiftnet(path: str | Path, *, num_classes: int = 19) -> SwiftNet:
+    """SwiftNet-R18 from a published file: a bare state dict."""
+    network = SwiftNet(num_classes=num_classes)
+    load_strictly(network, _find_weights(_unpickle(path), path), source=str(path))
+    return network.eval()
+
+
+def load_published_bisenet(path: str | Path, *, num_classes: int = 19, auxiliary_heads: bool = False) -> BiSeNet:
+    """BiSeNet-R18 from a published file: weights under `state_dict` or `model`, auxiliary heads included."""
+    network = BiSeNet(num_classes=num_classes, auxiliary_heads=True)
+    load_strictly(network, _find_weights(_unpickle(path), path), source=str(path))
+    if not auxiliary_heads:
+        network.drop_auxiliary_heads()
+    return network.eval()
+
+
+def load_published_propagation(path: str | Path, *, num_classes: int = 19) -> Propagation:
+    """Propagation from a published GSVNet checkpoint: `grm.*` under `state_dict`, the flow under `state_dict_of`.
+
+    Raises ModelError if the flow weights are absent (the authors' loader leaves the flow random then), or if the
+    file's shift kernels are not the ideal ones: they would have been trained, and here a shift is a slice.
+    """
+    contents = _unpickle(path)
+    if not isinstance(contents, dict) or not {"state_dict", "state_dict_of"} <= contents.keys():
+        raise ModelError(f"{path} is no GSVNet checkpoint: it needs the entries state_dict and state_dict_of")
+    gsv, flow = (_as_weights(contents[key], f"{path}, {key}") for key in ("state_dict", "state_dict_of"))
+    _check_kernels(gsv.pop(KERNELS_NAME, None), path)
+    overlap = gsv.keys() & flow.keys()
+    if overlap:
+        raise ModelError(f"{path}: {min(overlap)} stands in state_dict and in state_dict_of")
+    propagation = Propagation(num_classes=num_classes)
+    load_strictly(propagation, gsv | flow, source=str(path), file_name=published_name)
+    return propagation.eval()
+
+
+def convert_published(
+    family: str,
+    keyframe: str | Path,
+    propagation: str | Path,
+    out: str | Path,
+    *,
+    classes: ClassSet = CITYSCAPES,
+    half: bool = False,
+) -> GSVNet:
+    """Write one checkpoint of our own from two published files, with the settings they were trained for.
+
+    family: "gsvnet-swiftnet" or "gsvnet-bisenet"; the propagation weights belong to their keyframe network. half: see
+    `save_checkpoint`; False keeps every bit. Returns the model that was saved.
+    """
+    if family not in PUBLISHED:
+        raise ModelError(f"no published files of family {family!r}; known: {', '.join(PUBLISHED)}")
+    spec = ModelSpec(**{**vars(PUBLISHED[family]), "classes": classes})
+    model = build_model(spec)
+    assert isinstance(model, GSVNet)
+    load_keyframe = load_published_swiftnet if family == "gsvnet-swiftnet" else load_published_bisenet
+    model.keyframe_network = load_keyframe(keyframe, num_classes=len(classes))
+    model.propagation = load_published_propagation(propagation, num_classes=len(classes))
+    notes = {"converted_from": [Path(keyframe).name, Path(propagation).name]}
+    save_checkpoint(out, model, notes=notes, half=half)
+    return model.eval()
+
+
+def _unpickle(path: str | Path) -> object:
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise ModelError(f"cannot read {path}: {error}") from error
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ModelError(f"{path} is refused: not a PyTorch file of tensors and plain containers ({reason})") from error
+
+
+def _find_weights(contents: object, path: str | Path) -> dict[str, Tensor]:
+    """The state dict in a keyframe network's file: bare, or under `state_dict` or `model`."""
+    if isinstance(contents, dict):
+        for key in ("state_dict", "model"):
+            if isinstance(contents.get(key), Mapping):
+                return _as_weights(contents[key], f"{path}, {key}")
+    return _as_weights(contents, str(path))
+
+
+def _as_weights(contents: object, where: str) -> dict[str, Tensor]:
+    """A flat dict of tensors, without the `module.` that data-parallel training puts before every name."""
+    if not isinstance(contents, Mapping) or not contents:
+        raise ModelError(f"{where}: expected a state dict (name -> tensor), got {type(contents).__name__}")
+    odd = [name for name, value in contents.items() if not (isinstance(name, str) and isinstance(value, Tensor))]
+    if odd:
+        raise ModelError(f"{where}: entry {odd[0]!r} is no tensor, so this is no state dict")
+    prefix = "module." if all(name.startswith("module.") for name in contents) else ""
+    return {name.removeprefix(prefix): tensor for name, tensor in contents.items()}
+
+
+def _check_kernels(kernels: Tensor | None, path: str | Path) -> None:
+    if kernels is None:
+        raise ModelError(f"{path} is no GSVNet checkpoint: missing {KERNELS_NAME}")
+    ideal = ideal_kernels()
+    if kernels.shape != ideal.shape or not torch.equal(kernels.float(), ideal):
+        raise ModelError(f"{path}: {KERNELS_NAME} holds trained kernels; only the ideal one-pixel shifts are supported")
