@@ -1,0 +1,250 @@
+"""The job record of an output: one output belongs to one fingerprint. Also stored plans and failures."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from gsvnet.classes import ClassSet
+from gsvnet.errors import AlreadyPublished, ConfigError, CorruptLabels, OutputConflict, StoreError
+from gsvnet.store.codec import CODEC
+from gsvnet.store.filesystem import (
+    StorageOptions,
+    describe,
+    list_files,
+    open_filesystem,
+    protocol_of,
+    public_uri,
+    read_bytes,
+)
+from gsvnet.store.layout import failure_uri, job_uri, labels_uri, list_label_files, plan_uri
+from gsvnet.store.publish import publish_bytes
+from gsvnet.store.schema import SCHEMA_VERSION, check_version
+
+_FLAGS = {"model_hash": "--model", "classes": "--model (its classes)"}  # others: the field's own name
+_OWN = {"schema_version", "codec"}  # no flag: another version of the program
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobRecord:
+    """What `_job.json` holds.
+
+    fields: all that decides about the labels, by the names of the command line's options; `fingerprint` is over them.
+    Among them stand model_hash, classes, codec and schema_version.
+    """
+
+    fields: dict[str, Any]
+    fingerprint: str
+
+    @property
+    def classes(self) -> ClassSet:
+        """The classes of the labels."""
+        return ClassSet.from_dict(self.fields["classes"])
+
+    @property
+    def model_hash(self) -> str:
+        """Content hash of the network that made the labels."""
+        return str(self.fields["model_hash"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailureRecord:
+    """A shard, or a whole video (shard None), that was given up. error: class name. attempts: how many."""
+
+    video: str
+    uri: str
+    shard: str | None
+    error: str
+    message: str
+    attempts: int
+
+
+def fingerprint(fields: Mapping[str, Any]) -> str:
+    """64 hex digits: sha256 over the fields as canonical JSON (sorted keys, no spaces)."""
+    return hashlib.sha256(json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def open_job(
+    out: str,
+    fields: Mapping[str, Any],
+    *,
+    classes: ClassSet,
+    model_hash: str,
+    storage_options: StorageOptions = None,
+    unsafe_commit: bool = False,
+) -> JobRecord:
+    """The job record of an output: a new one, or the one that stands there when its fingerprint is the same.
+
+    fields: the resolved options that decide about the labels, JSON values; the rest of the record is added here.
+    Raises OutputConflict, with every differing field under its flag's name and both values, for another job's output;
+    ConfigError for an output that has labels but no record, or that cannot be written.
+    """
+    own = {"classes": classes.to_dict(), "model_hash": model_hash, "codec": CODEC, "schema_version": SCHEMA_VERSION}
+    whole: dict[str, Any] = json.loads(json.dumps({**fields, **own}))  # tuples become lists, as when read back
+    ours = JobRecord(fields=whole, fingerprint=fingerprint(whole))
+    theirs = _find_job(out, storage_options)
+    if theirs is None:
+        if list_label_files(out, storage_options):
+            raise ConfigError(f"{public_uri(out)} has labels but no _job.json: restore it, or choose another --out")
+        theirs = _create_job(out, ours, storage_options, unsafe_commit)
+    if theirs.fingerprint != ours.fingerprint:
+        raise OutputConflict(_explain_conflict(out, ours.fields, theirs.fields))
+    _check_writable(out, storage_options)
+    return theirs
+
+
+def read_job(out: str, storage_options: StorageOptions = None) -> JobRecord:
+    """The job record of an output. Raises StoreError when there is none or a newer version wrote it."""
+    record = _find_job(out, storage_options)
+    if record is None:
+        raise StoreError(f"{public_uri(out)} is no output of this program: it has no _job.json")
+    check_version(int(record.fields["schema_version"]), job_uri(public_uri(out)))
+    return record
+
+
+def write_plan(
+    out: str,
+    video_id: str,
+    plan: Mapping[str, Any],
+    storage_options: StorageOptions = None,
+    unsafe_commit: bool = False,
+) -> dict[str, Any]:
+    """Store a video's plan, create-only; the plan of record: another writer's where that one was first."""
+    uri = plan_uri(out, video_id)
+    try:
+        publish_bytes(_to_json(plan), uri, storage_options, unsafe_commit)
+    except AlreadyPublished:
+        return _read_json(uri, storage_options) or dict(plan)
+    return json.loads(_to_json(plan))
+
+
+def read_plan(out: str, video_id: str, storage_options: StorageOptions = None) -> dict[str, Any] | None:
+    """A video's stored plan, or None."""
+    return _read_json(plan_uri(out, video_id), storage_options)
+
+
+def list_plans(out: str, storage_options: StorageOptions = None) -> list[str]:
+    """Ids of the videos that have a stored plan, sorted."""
+    paths = list_files(plan_uri(out, "x").rpartition("/")[0], storage_options)
+    names = [path.rpartition("/")[2] for path in paths]
+    return sorted(n.removesuffix(".json") for n in names if n.endswith(".json") and not n.startswith("."))
+
+
+def write_failure(
+    out: str, failure: FailureRecord, storage_options: StorageOptions = None, unsafe_commit: bool = False
+) -> None:
+    """Record that a shard or video was given up. The first record of it stands until `remove_failure`."""
+    with contextlib.suppress(AlreadyPublished):
+        uri = failure_uri(out, failure.video, failure.shard)
+        publish_bytes(_to_json(asdict(failure)), uri, storage_options, unsafe_commit)
+
+
+def remove_failure(out: str, failure: FailureRecord, storage_options: StorageOptions = None) -> None:
+    """Forget a failure, because its shard or video is to be tried again."""
+    fs, path = open_filesystem(failure_uri(out, failure.video, failure.shard), storage_options)
+    with contextlib.suppress(FileNotFoundError):
+        fs.rm_file(path)
+
+
+def list_failures(
+    out: str,
+    storage_options: StorageOptions = None,
+    *,
+    committed: Collection[tuple[str, str]] = (),
+    complete_videos: Collection[str] = (),
+) -> list[FailureRecord]:
+    """The failures of an output, sorted by video and shard.
+
+    Void, hence left out, are those of a shard whose labels exist (`committed`, from `list_committed`) and those of a
+    video in `complete_videos`.
+    """
+    folder = failure_uri(out, "x").rsplit("/", 2)[0]
+    fs, _ = open_filesystem(out, storage_options)
+    found = []
+    for path in list_files(folder, storage_options):
+        if path.endswith(".json") and not path.rpartition("/")[2].startswith("."):
+            try:
+                found.append(FailureRecord(**json.loads(fs.cat_file(path))))
+            except (ValueError, TypeError) as error:
+                raise CorruptLabels(f"{path} is no failure record: {describe(error)}") from error
+    void = set(committed)
+    return [
+        f for f in found if ((f.video, f.shard) not in void if f.shard is not None else f.video not in complete_videos)
+    ]
+
+
+def _find_job(out: str, storage_options: StorageOptions) -> JobRecord | None:
+    data = _read_json(job_uri(out), storage_options)
+    if data is None:
+        return None
+    try:
+        record = JobRecord(fields=dict(data["fields"]), fingerprint=str(data["fingerprint"]))
+        int(record.fields["schema_version"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise CorruptLabels(f"{job_uri(public_uri(out))} is no job record: {describe(error)}") from error
+    return record
+
+
+def _create_job(out: str, ours: JobRecord, storage_options: StorageOptions, unsafe_commit: bool) -> JobRecord:
+    try:
+        publish_bytes(_to_json(asdict(ours)), job_uri(out), storage_options, unsafe_commit)
+    except AlreadyPublished:  # another driver started at the same time
+        return _find_job(out, storage_options) or ours
+    except StoreError as error:
+        raise ConfigError(f"the output {public_uri(out)} cannot be written: {error}") from error
+    return ours
+
+
+def _check_writable(out: str, storage_options: StorageOptions) -> None:
+    """A local folder says at once that it is read-only; buckets say it at the first write."""
+    fs, path = open_filesystem(labels_uri(out), storage_options)
+    if protocol_of(fs) == "file":
+        here = Path(path) if Path(path).is_dir() else Path(path).parent
+        if not os.access(here, os.W_OK | os.X_OK):
+            raise ConfigError(f"the output {public_uri(out)} cannot be written: no permission in {here}")
+
+
+def _explain_conflict(out: str, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
+    missing = object()
+    differences = []
+    for name in sorted({*ours, *theirs}):
+        here, there = ours.get(name, missing), theirs.get(name, missing)
+        if here != there:
+            flag = name if name in _OWN else _FLAGS.get(name, "--" + name.replace("_", "-"))
+            differences.append(f"{flag}: {_shown(there, missing)} in the output, {_shown(here, missing)} now")
+    return (
+        f"{public_uri(out)} belongs to a job with other settings; use the same, or another --out. "
+        + "Different are " + "; ".join(differences)
+    )  # fmt: skip
+
+
+def _shown(value: Any, missing: object) -> str:
+    if value is missing:
+        return "not set"
+    if isinstance(value, dict) and "name" in value:
+        return f"{value['name']} ({len(value.get('names', ()))} classes)"
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _to_json(value: Mapping[str, Any]) -> bytes:
+    return (json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
+def _read_json(uri: str, storage_options: StorageOptions) -> dict[str, Any] | None:
+    data = read_bytes(uri, storage_options)
+    if data is None:
+        return None
+    try:
+        value = json.loads(data)
+    except ValueError as error:
+        raise CorruptLabels(f"{public_uri(uri)} is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise CorruptLabels(f"{public_uri(uri)} holds no JSON object")
+    return value

@@ -1,0 +1,236 @@
+"""Make an object visible by one create-only operation: whole or not at all, the first writer wins.
+
+One function per kind of store, all under the contract suite in tests/contracts/test_publish_contract.py:
+
+local    temporary file with a leading dot in the same folder, fsync, link, fsync folder
+s3       one PUT with If-None-Match: * from the spool file, never a multipart upload
+memory   exists and put under a lock (tests)
+gcs      one upload with generation match 0     } written from gcsfs 2026.10 and adlfs 2026.8,
+azure    upload with overwrite=False            } not run against the real services
+
+Any other store is refused: without such a condition two writers could replace each other's object under a reader.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import random
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import fsspec.asyn
+from fsspec.spec import AbstractFileSystem
+
+from gsvnet.errors import AlreadyPublished, ConfigError, NoSpace, StoreError
+from gsvnet.store.filesystem import StorageOptions, describe, open_filesystem, protocol_of, public_uri
+from gsvnet.store.temporary import create_temporary
+
+Source = Path | bytes
+
+MAX_PUT_BYTES = 5 * 2**30  # of one S3 PUT
+NO_SPACE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+_TRIES = 6
+_memory_lock = threading.Lock()
+
+
+def publish_file(
+    local_path: str | Path, uri: str, storage_options: StorageOptions = None, unsafe_commit: bool = False
+) -> None:
+    """Create the object `uri` from a local file, which stays.
+
+    Raises AlreadyPublished when the object exists, NoSpace, StoreError when the store refuses, and ConfigError for a
+    store without a create-only operation; `unsafe_commit` allows those with a check before the write, which two
+    writers at once can both pass.
+    """
+    _publish(Path(local_path), uri, storage_options, unsafe_commit)
+
+
+def publish_bytes(data: bytes, uri: str, storage_options: StorageOptions = None, unsafe_commit: bool = False) -> None:
+    """Create the small object `uri`. Raises as `publish_file` does."""
+    _publish(data, uri, storage_options, unsafe_commit)
+
+
+def replace_bytes(data: bytes, uri: str, storage_options: StorageOptions = None) -> None:
+    """Write a derived object, over an older one where there is one; readers see the old or the new one whole."""
+    fs, path = open_filesystem(uri, storage_options)
+    try:
+        if protocol_of(fs) != "file":
+            fs.pipe_file(path, data)
+            fs.invalidate_cache(fs._parent(path))
+            return
+        target = Path(path)
+        _make_folders(target.parent)
+        _through_temporary(data, target, os.replace)
+    except Exception as error:
+        raise _explain(error, uri) from error
+
+
+def _publish(source: Source, uri: str, storage_options: StorageOptions, unsafe_commit: bool) -> None:
+    fs, path = open_filesystem(uri, storage_options)
+    create = _CREATE.get(protocol_of(fs), _create_unsafe if unsafe_commit else None)
+    if create is None:
+        raise ConfigError(
+            f"{public_uri(uri)}: {protocol_of(fs)}:// has no create-only write that this program knows; use a local "
+            "path, s3://, gs:// or az://, or --unsafe-commit where only one job writes"
+        )
+    try:
+        create(fs, path, source)
+    except (AlreadyPublished, StoreError, ConfigError):
+        raise
+    except FileExistsError as error:
+        raise AlreadyPublished(f"{public_uri(uri)} exists already") from error
+    except Exception as error:  # every driver has errors of its own
+        raise _explain(error, uri) from error
+    fs.invalidate_cache(fs._parent(path))
+
+
+def _create_local(fs: AbstractFileSystem, path: str, source: Source) -> None:
+    target = Path(path)
+    _make_folders(target.parent)
+    _through_temporary(source, target, _link)
+
+
+def _create_memory(fs: AbstractFileSystem, path: str, source: Source) -> None:
+    with _memory_lock:
+        _create_unsafe(fs, path, source)
+
+
+def _create_unsafe(fs: AbstractFileSystem, path: str, source: Source) -> None:
+    if fs.exists(path):
+        raise FileExistsError(path)
+    fs.pipe_file(path, _content(source))
+
+
+def _create_gcs(fs: AbstractFileSystem, path: str, source: Source) -> None:
+    """mode="create" sends ifGenerationMatch=0, a lost race answers 412, which gcsfs raises as FileExistsError.
+
+    A chunk size above the content's makes it one request instead of a resumable upload.
+    """
+    data = _content(source)
+    fs.pipe_file(path, data, mode="create", chunksize=len(data) + 1)
+
+
+def _create_azure(fs: AbstractFileSystem, path: str, source: Source) -> None:
+    """overwrite=False sends If-None-Match: * with the blob, or with the list that commits its blocks."""
+    fs.pipe_file(path, _content(source), overwrite=False)
+
+
+def _create_s3(fs: Any, path: str, source: Source) -> None:
+    """One PUT per try, each with the source opened anew.
+
+    s3fs's own retry is passed by: it would send the rest of a half-read body again. botocore's retry, below this
+    one, rewinds. A 412 after a lost answer may be our own object: its content is the same.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError  # comes with s3fs
+
+    if _size(source) > MAX_PUT_BYTES:
+        raise StoreError(f"{_size(source)} bytes are too many for one S3 PUT (5 GiB); choose smaller shards")
+    bucket, key, _ = fs.split_path(path)
+    for attempt in range(_TRIES):
+        if attempt:
+            time.sleep(random.uniform(0.0, min(20.0, 0.2 * 2**attempt)))
+        try:
+            with _open(source) as body:
+                fsspec.asyn.sync(fs.loop, _put_s3, fs, bucket, key, body)
+            return
+        except ClientError as error:
+            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+            if status == 412:
+                raise FileExistsError(path) from error
+            if status == 501:
+                raise ConfigError(f"s3://{bucket} knows no If-None-Match on PUT; another store, please") from error
+            if attempt == _TRIES - 1 or not (status in (409, 429) or status >= 500):
+                raise
+        except (BotoCoreError, OSError):  # no answer
+            if attempt == _TRIES - 1:
+                raise
+
+
+async def _put_s3(fs: Any, bucket: str, key: str, body: BinaryIO) -> None:
+    await fs.set_session()
+    client = await fs.get_s3(bucket)
+    # The user's s3_additional_kwargs, e.g. server-side encryption, belong to every request.
+    request = fs._get_s3_method_kwargs(client.put_object, Bucket=bucket, Key=key, Body=body, IfNoneMatch="*")
+    await client.put_object(**request)
+
+
+_CREATE: dict[str, Callable[[Any, str, Source], None]] = {
+    "file": _create_local,
+    "memory": _create_memory,
+    "s3": _create_s3,
+    "gs": _create_gcs,
+    "abfs": _create_azure,
+}
+
+
+def _through_temporary(source: Source, target: Path, put_in_place: Callable[[Path, Path], None]) -> None:
+    """Write the content beside its target, force it to disk, put it in place, force the folder to disk."""
+    temporary, file = create_temporary(target.parent)
+    try:
+        with file:  # open, hence locked, until it is in place
+            with _open(source) as content:
+                shutil.copyfileobj(content, file, 2**20)
+            file.flush()
+            os.fsync(file.fileno())
+            put_in_place(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync_folder(target.parent)
+
+
+def _link(temporary: Path, target: Path) -> None:
+    try:
+        os.link(temporary, target)
+    except FileExistsError:
+        if not temporary.samefile(target):  # a network disk may do the link and lose the answer
+            raise
+    except OSError as error:
+        if error.errno in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise ConfigError(f"the file system of {target.parent} has no hard links; choose another folder") from error
+        raise
+
+
+def _make_folders(folder: Path) -> None:
+    """Like mkdir -p; each new folder's entry is forced to disk."""
+    if folder.is_dir():
+        return
+    _make_folders(folder.parent)
+    try:
+        folder.mkdir(exist_ok=True)
+    except FileExistsError as error:
+        raise NotADirectoryError(errno.ENOTDIR, "not a folder", str(folder)) from error
+    _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _open(source: Source) -> BinaryIO:
+    return source.open("rb") if isinstance(source, Path) else io.BytesIO(source)
+
+
+def _content(source: Source) -> bytes:
+    return source.read_bytes() if isinstance(source, Path) else source
+
+
+def _size(source: Source) -> int:
+    return source.stat().st_size if isinstance(source, Path) else len(source)
+
+
+def _explain(error: Exception, uri: str) -> StoreError:
+    """NoSpace or StoreError for a driver's error."""
+    if isinstance(error, OSError) and error.errno in NO_SPACE_ERRORS:
+        return NoSpace(f"no space left to write {public_uri(uri)}")
+    return StoreError(f"cannot write {public_uri(uri)}: {describe(error)}")
