@@ -1,0 +1,292 @@
+"""The driver loop on real Ray actors. Only the worker is a stand-in: it sleeps, dies or raises as told."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import ray
+from ray import cloudpickle
+
+from gsvnet.errors import NoSpace, NotAVideo, WorkerError
+from gsvnet.labeling.ray.cluster import connect
+from gsvnet.labeling.ray.events import ActorLost, ActorUp, Drained, FleetStatus, ShardRetried
+from gsvnet.labeling.ray.loop import run_shards
+from gsvnet.labeling.ray.options import RayOptions
+from gsvnet.labeling.tasks import ShardFailure, ShardResult
+
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+
+@dataclass(frozen=True, kw_only=True)
+class FakeSpec:
+    """Builds FakeWorkers. trouble: shard index -> what happens; "<trouble> once": only the first time."""
+
+    folder: Path
+    seconds: float = 0.0
+    trouble: dict[int, str] = field(default_factory=dict)
+    one_hash_per_process: bool = False
+
+    def build(self, weights, *, device, num_threads):
+        if weights == "unbuildable":
+            raise RuntimeError("no such layer: stem")
+        return FakeWorker(self, f"{weights}-{os.getpid()}" if self.one_hash_per_process else weights)
+
+
+class FakeWorker:
+    def __init__(self, spec, model_hash):
+        self.spec, self.model_hash = spec, model_hash
+
+    def __call__(self, task):
+        index = task.shard.index
+        started = self.spec.folder / f"{index}.{os.getpid()}.{time.monotonic_ns()}"
+        was_tried = any(self.spec.folder.glob(f"{index}.*"))
+        started.touch()
+        trouble = self.spec.trouble.get(index, "")
+        if not (trouble.endswith("once") and was_tried):
+            cause_trouble(trouble.removesuffix(" once"), task)
+        time.sleep(self.spec.seconds)
+        return ShardResult(
+            video_id=task.video.id,
+            shard_index=index,
+            num_frames=10,
+            num_lost=0,
+            num_keyframes=2,
+            num_bytes=1,
+            media_s=1.0,
+            seconds={},
+            published=True,
+        )
+
+
+def cause_trouble(trouble, task):
+    if trouble == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if trouble == "hang":
+        time.sleep(60)
+    if trouble == "raise":
+        raise ValueError(f"cannot use {task.uri}")
+    if trouble == "video":
+        raise NotAVideo("no video stream", uri=task.video.uri)
+    if trouble == "space":
+        raise NoSpace("2 GB are free")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _cluster():
+    with connect(min_cpus=4, num_gpus=1, object_store_bytes=100_000_000):
+        yield
+
+
+@pytest.fixture
+def run(tmp_path, make_tasks):
+    """Runs shards 0..n-1 of one video; returns the events, `.raised` last if the run raised."""
+
+    def _run(num_shards, *, weights="hash", stop=None, on_event=None, model_hash=None, spec=None, **options):
+        spec = {"seconds": 0.0, **(spec or {})}
+        options = {"num_actors": 1, "cpus_per_actor": 1, "device": "cpu", **options}
+        events = run_shards(
+            make_tasks(num_shards),
+            spec=FakeSpec(folder=tmp_path, **spec),
+            weights=weights,
+            options=RayOptions(**options),
+            model_hash=model_hash,
+            stop=stop,
+        )
+        seen = []
+        with contextlib.closing(events):
+            for event in events:
+                seen.append(event)
+                if on_event is not None and on_event(event):
+                    break
+        return seen
+
+    return _run
+
+
+def of_type(events, kind):
+    return [e for e in events if isinstance(e, kind)]
+
+
+def done(events):
+    return sorted(e.shard_index for e in of_type(events, ShardResult))
+
+
+def num_starts(folder, index):
+    return len(list(folder.glob(f"{index}.*")))
+
+
+def is_running(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def wait_until(condition, seconds=10.0):
+    limit = time.monotonic() + seconds
+    while not condition() and time.monotonic() < limit:
+        time.sleep(0.02)
+    return condition()
+
+
+@pytest.mark.parametrize("num_actors", [1, 2])
+def test_every_shard_runs_exactly_once(run, tmp_path, num_actors):
+    events = run(12, num_actors=num_actors, spec={"seconds": 0.05})
+    assert done(events) == list(range(12))
+    assert [num_starts(tmp_path, i) for i in range(12)] == [1] * 12
+    pids = {p.name.split(".")[1] for p in tmp_path.iterdir()}
+    assert len(pids) == num_actors == len(of_type(events, ActorUp))
+
+
+def test_there_are_no_more_actors_than_shards_or_places(run):
+    assert len(of_type(run(1, num_actors=3), ActorUp)) == 1
+    events = run(40, num_actors=None, spec={"seconds": 0.05}, cpus_per_actor=2)
+    assert {e.num_up + e.num_starting for e in of_type(events, FleetStatus)} <= {1, 2}
+
+
+def test_a_killed_actor_costs_one_attempt_and_one_replacement(run, tmp_path):
+    events = run(6, spec={"trouble": {2: "kill once"}})
+    assert done(events) == list(range(6))
+    assert len(of_type(events, ActorLost)) == 1
+    assert len(of_type(events, ActorUp)) == 2
+    assert [(e.shard_index, e.attempts) for e in of_type(events, ShardRetried)] == [(2, 1)]
+    assert Counter(num_starts(tmp_path, i) for i in range(6)) == {1: 5, 2: 1}
+
+
+def test_a_shard_that_kills_its_worker_twice_is_poison_and_the_job_goes_on(run):
+    events = run(5, spec={"trouble": {1: "kill"}})
+    (failure,) = of_type(events, ShardFailure)
+    assert (failure.shard_index, failure.error, failure.attempts) == (1, "WorkerError", 2)
+    assert failure.message.startswith("poison: it took down its worker 2 times (The actor died")
+    assert done(events) == [0, 2, 3, 4]
+
+
+def test_a_shard_that_raises_is_tried_three_times(run):
+    events = run(3, spec={"trouble": {0: "raise"}})
+    (failure,) = of_type(events, ShardFailure)
+    assert (failure.shard_index, failure.error, failure.attempts) == (0, "ValueError", 3)
+    assert failure.message == "cannot use s3://bucket/drive.mp4"
+    assert done(events) == [1, 2]
+    assert not of_type(events, ActorLost)
+    assert "cause_trouble" in of_type(events, ShardRetried)[0].traceback
+
+
+def test_a_video_error_is_retried_once(run):
+    (failure,) = of_type(run(2, spec={"trouble": {0: "video"}}), ShardFailure)
+    assert (failure.error, failure.attempts) == ("NotAVideo", 2)
+
+
+def test_a_shard_past_its_deadline_loses_its_actor_and_is_tried_again(run):
+    events = run(3, spec={"trouble": {1: "hang once"}}, shard_timeout_s=0.5)
+    assert done(events) == [0, 1, 2]
+    (lost,) = of_type(events, ActorLost)
+    assert lost.reason == "ran longer than --shard-timeout-s 0.5"
+    assert wait_until(lambda: not is_running(lost.report.pid))
+
+
+def test_the_deadline_counts_only_while_a_shard_runs(run):
+    events = run(4, spec={"seconds": 0.6}, shard_timeout_s=1.0)  # the one handed over waits 0.6 s before its own 0.6 s
+    assert done(events) == [0, 1, 2, 3]
+    assert not of_type(events, ActorLost)
+
+
+def test_an_actor_after_whose_start_every_shard_raises_is_replaced(run):
+    events = run(4, spec={"trouble": {i: "raise once" for i in range(4)}})
+    assert done(events) == [0, 1, 2, 3]
+    (lost,) = of_type(events, ActorLost)
+    assert lost.reason.startswith("3 shards in a row raised; the last: ValueError")
+
+
+def test_no_space_ends_the_job(run):
+    with pytest.raises(NoSpace, match="2 GB are free"):
+        run(3, spec={"trouble": {0: "space"}})
+
+
+def test_an_actor_with_another_model_ends_the_job_before_it_gets_work(run, tmp_path):
+    with pytest.raises(WorkerError, match=r"hash theirs.* the job's is ours"):
+        run(3, weights="theirs", model_hash="ours")
+    assert not list(tmp_path.iterdir())
+
+
+def test_actors_that_differ_from_the_first_end_the_job(run):
+    with pytest.raises(WorkerError, match="install the same"):
+        run(20, spec={"one_hash_per_process": True, "seconds": 0.3}, num_actors=2)
+
+
+def test_a_worker_that_cannot_be_built_ends_the_job_with_its_reason(run):
+    with pytest.raises(WorkerError, match="RuntimeError: no such layer: stem"):
+        run(3, weights="unbuildable")
+
+
+def test_losing_more_actors_than_the_budget_ends_the_job(run):
+    with pytest.raises(WorkerError, match="2 actors were lost, --max-replacements is 1"):
+        run(5, spec={"trouble": {0: "kill", 1: "kill"}}, max_replacements=1)
+
+
+def test_actors_that_find_no_place_end_the_job_with_what_was_asked_and_what_is_there(run):
+    with pytest.raises(WorkerError, match=r"1 x \(0 GPU, 99 CPU\); the cluster has: 1 node\(s\), 1 GPU, 4 CPU"):
+        run(1, cpus_per_actor=99, actor_start_timeout_s=0.5)
+
+
+def test_an_actor_with_a_gpu_that_sees_no_cuda_does_not_fall_back(run, tmp_path):
+    if Path("/dev/nvidiactl").exists():
+        pytest.skip("this machine has CUDA")
+    with pytest.raises(WorkerError, match=r"given a GPU .* sees no CUDA"):
+        run(1, device="auto")
+    assert not list(tmp_path.iterdir())
+
+
+def test_actors_share_a_gpu_by_fractions(run):
+    events = run(20, num_actors=None, gpus_per_actor=0.5, spec={"seconds": 0.2})
+    assert max(e.num_up + e.num_starting for e in of_type(events, FleetStatus)) == 2
+
+
+def test_a_stop_lets_running_shards_finish_and_begins_none(run, tmp_path):
+    stop = threading.Event()
+    events = run(
+        20, spec={"seconds": 0.4}, stop=stop, on_event=lambda e: isinstance(e, ShardResult) and stop.set(), drain_s=20
+    )
+    assert done(events) == [0, 1]
+    assert events[-1] == Drained(num_cut=0)
+
+
+def test_a_stop_cuts_what_does_not_finish_in_time(run):
+    stop = threading.Event()
+    events = run(
+        2,
+        spec={"trouble": {0: "hang"}},
+        stop=stop,
+        on_event=lambda e: isinstance(e, FleetStatus) and e.num_running == 1 and stop.set(),
+        drain_s=0.3,
+    )
+    assert done(events) == []
+    assert events[-1] == Drained(num_cut=1)
+
+
+def test_closing_the_run_early_leaves_no_actor(run):
+    events = run(9, spec={"seconds": 0.2}, on_event=lambda e: isinstance(e, ShardResult))
+    (up,) = of_type(events, ActorUp)
+    assert wait_until(lambda: not is_running(up.report.pid))
+
+
+def test_driving_costs_a_few_milliseconds_per_shard(run):
+    times = [time.monotonic()]
+    run(400, on_event=lambda e: times.append(time.monotonic()) if isinstance(e, ShardResult) else None)
+    assert (times[-1] - times[1]) / 399 < 0.010  # 0.001 on an idle machine
+
+
+def test_weights_are_put_into_the_object_store_once(run, monkeypatch):
+    puts = []
+    put = ray.put
+    monkeypatch.setattr(ray, "put", lambda value: puts.append(value) or put(value))
+    run(4, num_actors=2, spec={"seconds": 0.1})
+    assert puts == ["hash"]
