@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gsvnet.nn import upsample
+from gsvnet.nn.upsample import upsample_labels
+
+
+def _reference(logits: torch.Tensor, size: tuple[int, int], align_corners: bool) -> torch.Tensor:
+    full = F.interpolate(logits.float().contiguous(), size, mode="bilinear", align_corners=align_corners)
+    return full.argmax(1).to(torch.uint8)
+
+
+def _assert_same_labels(logits: torch.Tensor, size: tuple[int, int], align_corners: bool) -> None:
+    """Equal to the reference, but for pixels whose best two classes are within 1e-6 of the largest logit in float64."""
+    labels = upsample_labels(logits, size, align_corners=align_corners)
+    assert labels.dtype == torch.uint8
+    wrong = labels != _reference(logits, size, align_corners)
+    if wrong.any():
+        full = F.interpolate(logits.double(), size, mode="bilinear", align_corners=align_corners)
+        top = full.topk(2, dim=1).values
+        lead = (top[:, 0] - top[:, 1])[wrong]
+        assert (lead <= 1e-6 * logits.abs().max()).all(), f"{int(wrong.sum())} pixels differ, lead up to {lead.max()}"
+
+
+def _blocky(n: int, c: int, h: int, w: int, seed: int) -> torch.Tensor:
+    """Logits of large regions with noise, as networks make them: most cells uniform."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.randn(n, c, max(1, h // 6), max(1, w // 6), generator=generator)
+    regions = F.interpolate(coarse, (h, w), mode="nearest") * 4
+    return regions + torch.randn(n, c, h, w, generator=generator)
+
+
+LARGE = {
+    "random": torch.randn(1, 11, 24, 37, generator=torch.Generator().manual_seed(0)),
+    "blocky": _blocky(1, 11, 24, 37, 1),
+    "smooth": F.interpolate(_blocky(1, 11, 4, 5, 2), (24, 37), mode="bicubic"),
+    "quantised": _blocky(1, 11, 24, 37, 3).round(),
+    "tiny": _blocky(1, 11, 24, 37, 4) * 1e-30,
+    "offset": _blocky(1, 11, 24, 37, 5) * 1e-4 + 1e3,
+}
+
+
+@pytest.mark.parametrize("align_corners", [True, False])
+@pytest.mark.parametrize("size", [(192, 296), (193, 295), (100, 41), (25, 38), (24, 74), (24, 37), (11, 90), (5, 7)])
+@pytest.mark.parametrize("kind", LARGE)
+def test_labels_equal_interpolate_and_argmax(kind, size, align_corners):
+    _assert_same_labels(LARGE[kind], size, align_corners)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_labels_equal_the_reference_at_any_small_size(data):
+    n, c, h, w = (data.draw(st.integers(1, top), label) for top, label in ((2, "n"), (5, "c"), (6, "h"), (6, "w")))
+    size = data.draw(st.tuples(st.integers(1, 40), st.integers(1, 40)), "size")
+    levels = data.draw(st.sampled_from([2, 3, 1000]), "levels")  # few levels make ties
+    generator = torch.Generator().manual_seed(data.draw(st.integers(0, 2**31), "seed"))
+    logits = torch.randint(-levels, levels + 1, (n, c, h, w), generator=generator) / levels
+    _assert_same_labels(logits, size, data.draw(st.booleans(), "align_corners"))
+
+
+@pytest.mark.parametrize("align_corners", [True, False])
+def test_ties_go_to_the_lowest_class(align_corners):
+    logits = torch.zeros(1, 4, 3, 3)
+    logits[:, 1:3] = 1.0
+    assert (upsample_labels(logits, (17, 20), align_corners=align_corners) == 1).all()
+
+
+def test_a_class_that_wins_no_corner_may_win_inside():
+    logits = torch.tensor([[9.0, 0.0], [6.0, 6.0], [0.0, 9.0]]).view(1, 3, 1, 2)
+    labels = upsample_labels(logits, (2, 9), align_corners=True)
+    assert labels[0].tolist() == [[0, 0, 0, 1, 1, 1, 2, 2, 2]] * 2
+
+
+def test_two_labels_meet_in_the_middle_between_samples():
+    logits = torch.tensor([[1.0, 0.0], [0.0, 1.0]]).view(1, 2, 1, 2)
+    # half-pixel centres: samples at columns 1.5 and 5.5, the border beyond them is constant
+    assert upsample_labels(logits, (2, 8), align_corners=False)[0].tolist() == [[0, 0, 0, 0, 1, 1, 1, 1]] * 2
+    # corners: samples at columns 0 and 7
+    assert upsample_labels(logits, (2, 8), align_corners=True)[0].tolist() == [[0, 0, 0, 0, 1, 1, 1, 1]] * 2
+
+
+@pytest.mark.parametrize("align_corners", [True, False])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 4), (4, 1)])
+def test_a_grid_of_one_pixel_spreads_its_label(shape, align_corners):
+    logits = torch.randn(1, 3, *shape, generator=torch.Generator().manual_seed(7))
+    _assert_same_labels(logits, (9, 13), align_corners)
+    if shape == (1, 1):
+        assert (upsample_labels(logits, (9, 13), align_corners=align_corners) == logits.argmax()).all()
+
+
+def test_one_class_gives_zeros():
+    assert not upsample_labels(torch.randn(2, 1, 3, 4), (9, 8), align_corners=True).any()
+
+
+def test_255_classes_fit():
+    logits = torch.zeros(1, 255, 2, 2)
+    logits[:, 254] = 1
+    assert (upsample_labels(logits, (6, 6), align_corners=False) == 254).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_other_precisions_are_brought_to_float32_first(dtype):
+    logits = _blocky(1, 5, 12, 12, 8).to(dtype)
+    expected = upsample_labels(logits.float(), (50, 60), align_corners=True)
+    assert torch.equal(upsample_labels(logits, (50, 60), align_corners=True), expected)
+
+
+def test_memory_layout_does_not_matter():
+    logits = _blocky(2, 5, 12, 12, 9)
+    expected = upsample_labels(logits, (50, 60), align_corners=True)
+    for other in (logits.to(memory_format=torch.channels_last), logits.transpose(2, 3).contiguous().transpose(2, 3)):
+        assert torch.equal(upsample_labels(other, (50, 60), align_corners=True), expected)
+
+
+@pytest.mark.parametrize("align_corners", [True, False])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_non_finite_logits_give_what_torch_gives(value, align_corners):
+    logits = _blocky(2, 5, 9, 9, 10)
+    logits[1, 3, 4, 2:5] = value
+    expected = _reference(logits, (36, 50), align_corners)
+    assert torch.equal(upsample_labels(logits, (36, 50), align_corners=align_corners), expected)
+
+
+def test_a_batch_has_the_labels_of_its_frames_alone():
+    logits = _blocky(3, 7, 16, 20, 11)
+    alone = torch.cat([upsample_labels(frame[None], (64, 90), align_corners=False) for frame in logits])
+    assert torch.equal(upsample_labels(logits, (64, 90), align_corners=False), alone)
+
+
+def test_labels_do_not_depend_on_the_block_size(monkeypatch):
+    logits = _blocky(2, 7, 16, 20, 12)
+    expected = upsample_labels(logits, (64, 90), align_corners=False)
+    monkeypatch.setattr(upsample, "_BLOCK_PIXELS", 100)
+    assert torch.equal(upsample_labels(logits, (64, 90), align_corners=False), expected)
+    assert torch.equal(upsample_labels(logits, (12, 90), align_corners=False), _reference(logits, (12, 90), False))
+
+
+@pytest.mark.parametrize(
+    ("n", "m", "align_corners"), list(itertools.product([1, 2, 7, 45], [3, 46, 360], [True, False]))
+)
+def test_axis_weights_are_torchs_own(n, m, align_corners):
+    axis = upsample._axis(n, m, align_corners, torch.device("cpu"))
+    ramp = torch.rand(n, generator=torch.Generator().manual_seed(n))
+    mixed = ramp[axis.lower] * axis.weights[0] + ramp[axis.upper] * axis.weights[1]
+    expected = F.interpolate(ramp.view(1, 1, n, 1), (m, 1), mode="bilinear", align_corners=align_corners).flatten()
+    torch.testing.assert_close(mixed, expected, rtol=0, atol=2e-7)
+    assert sorted(set(axis.pixels[:, axis.occupied].flatten().tolist())) == list(range(m))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize("align_corners", [True, False])
+def test_labels_on_cuda_equal_the_reference_on_cuda(align_corners):
+    _assert_same_labels(_blocky(2, 19, 64, 128, 13).cuda(), (512, 1024), align_corners)
+
+
+def test_works_outside_inference_mode_after_inside():
+    logits = _blocky(1, 3, 5, 5, 14).requires_grad_()
+    with torch.inference_mode():
+        inside = upsample_labels(logits, (31, 33), align_corners=True)
+    assert torch.equal(upsample_labels(logits, (31, 33), align_corners=True), inside)
