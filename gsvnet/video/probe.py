@@ -1,0 +1,187 @@
+"""Opening videos and saying what they are, without decoding more than one frame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+
+import av
+from av.container import InputContainer
+
+from gsvnet.errors import DecodeError, NotAVideo
+from gsvnet.video.source import (
+    MediaFile,
+    StorageOptions,
+    explained,
+    open_source,
+    redact_text,
+    redact_uri,
+    stat_source,
+    video_id,
+)
+
+__all__ = ["VideoInfo", "open_video", "probe_video", "redact_uri", "video_id", "video_identity", "video_stream"]
+
+# Demuxers that read only the bytes they are given. Playlists and pattern readers (hls, dash, concat, image2) stay out.
+_CONTAINERS = (
+    "mov,matroska,mpegts,avi,mpeg,flv,asf,ogg,mxf,nut,ivf,obu,h264,hevc,m4v,mpegvideo,dv,rm,gif,yuv4mpegpipe,"
+    "wav,mp3,flac,aac"  # without pictures, but "has no video stream" is the better message
+)
+_BUFFER_BYTES = 1 << 17
+_MAX_PROBED_PACKETS = 1000
+
+_COLOR_SPACES = {0: "rgb", 1: "bt709", 4: "fcc", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 9: "bt2020nc"}
+_COLOR_RANGES = {1: "limited", 2: "full"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoInfo:
+    """What a video is. Sizes in pixels; coded: as stored; height, width: in display orientation.
+
+    uri: without credentials. codec: FFmpeg's name ("h264"). rotation: degrees counterclockwise that bring a stored
+    frame upright, one of 0, 90, 180, 270. time_base: seconds per tick. duration_s: what the header claims, a hint.
+    color_range: limited | full | unspecified. identity: changes when the file does (size, then version id, etag...).
+    """
+
+    uri: str
+    container: str
+    codec: str
+    pixel_format: str
+    coded_height: int
+    coded_width: int
+    height: int
+    width: int
+    rotation: int
+    time_base: Fraction
+    average_rate: Fraction | None
+    color_range: str
+    color_space: str
+    duration_s: float | None
+    has_b_frames: bool
+    size_bytes: int
+    identity: str
+
+
+@contextmanager
+def open_video(uri: str, storage_options: StorageOptions | None = None) -> Iterator[InputContainer]:
+    """PyAV container of a local path or any fsspec URI.
+
+    Raises VideoNotFound or NotAVideo. FFmpeg sees bytes only: it opens no other file, playlist or protocol.
+    """
+    with open_source(uri, storage_options) as source, open_container(source, uri) as container:
+        yield container
+
+
+@contextmanager
+def open_container(source: MediaFile, uri: str, *, parse: bool = True) -> Iterator[InputContainer]:
+    """PyAV container over opened bytes; `uri` is for messages. parse=False: packets as the container's tables say,
+    whatever the media holds. Raises NotAVideo.
+    """
+    name = redact_uri(uri)
+    with explained(uri):
+        try:
+            container = av.open(
+                source,
+                mode="r",
+                options={
+                    "format_whitelist": _CONTAINERS,
+                    "protocol_whitelist": "none",
+                    # PyAV asks FFmpeg to invent missing pts; with B-frames in AVI those are wrong: show the gap.
+                    "fflags": "-genpts" if parse else "-genpts+noparse+nofillin",
+                },
+                metadata_errors="replace",
+                buffer_size=_BUFFER_BYTES,
+            )
+        except av.error.FFmpegError as error:
+            reason = f"not a readable video container ({_ffmpeg_reason(error)})"
+            raise NotAVideo(f"{reason}; it may be cut short, still being written, or no video", uri=name) from None
+    with container:
+        yield container
+
+
+def video_stream(container: InputContainer, uri: str) -> av.VideoStream:
+    """The first video stream that is no cover picture and can be decoded. Raises NotAVideo."""
+    streams = container.streams.video
+    pictures = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
+    usable = [s for s in streams if not s.disposition & pictures and s.codec_context is not None]
+    if not usable:
+        others = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
+        found = "a video stream in a codec that FFmpeg cannot decode" if streams else f"no video stream, only: {others}"
+        raise NotAVideo(f"the file has {found}", uri=redact_uri(uri))
+    return usable[0]
+
+
+def video_identity(uri: str, storage_options: StorageOptions | None = None) -> str:
+    """The identity that `probe_video` reports, from the store alone: compare it before work on a planned video."""
+    return stat_source(uri, storage_options)[1]
+
+
+def probe_video(uri: str, storage_options: StorageOptions | None = None) -> VideoInfo:
+    """Facts about a video from its header and first decodable frame. Raises VideoNotFound or NotAVideo."""
+    size_bytes, identity = stat_source(uri, storage_options)
+    with open_video(uri, storage_options) as container:
+        stream = video_stream(container, uri)
+        frame = _first_frame(container, stream, uri)
+        rotation = frame_rotation(frame)
+        turned = rotation in (90, 270)
+        return VideoInfo(
+            uri=redact_uri(uri),
+            container=container.format.name,
+            codec=stream.codec.canonical_name,
+            pixel_format=frame.format.name,
+            coded_height=frame.height,
+            coded_width=frame.width,
+            height=frame.width if turned else frame.height,
+            width=frame.height if turned else frame.width,
+            rotation=rotation,
+            time_base=time_base(stream),
+            average_rate=Fraction(stream.average_rate) if stream.average_rate else None,
+            color_range=_COLOR_RANGES.get(frame.color_range, "unspecified"),
+            color_space=_COLOR_SPACES.get(frame.colorspace, "unspecified"),
+            duration_s=duration_s(container, stream),
+            has_b_frames=bool(stream.codec_context.has_b_frames),
+            size_bytes=size_bytes,
+            identity=identity,
+        )
+
+
+def frame_rotation(frame: av.VideoFrame) -> int:
+    """Degrees counterclockwise (0, 90, 180, 270) that bring a decoded frame into display orientation."""
+    return round(frame.rotation / 90) * 90 % 360
+
+
+def time_base(stream: av.VideoStream) -> Fraction:
+    """Seconds per tick of a stream's timestamps."""
+    assert stream.time_base is not None, "FFmpeg sets it for every stream of an opened file"
+    return Fraction(stream.time_base)
+
+
+def duration_s(container: InputContainer, stream: av.VideoStream) -> float | None:
+    """Seconds that the header claims for the stream, else for the file; None where it says nothing."""
+    if stream.duration is not None:
+        return float(stream.duration * time_base(stream))
+    return container.duration / av.time_base if container.duration is not None else None
+
+
+def _first_frame(container: InputContainer, stream: av.VideoStream, uri: str) -> av.VideoFrame:
+    name = redact_uri(uri)
+    try:
+        for count, packet in enumerate(container.demux(stream)):
+            try:
+                for frame in packet.decode():
+                    return frame
+            except av.error.FFmpegError:
+                pass  # a recording may start in the middle of a GOP
+            if count >= _MAX_PROBED_PACKETS:
+                break
+    except av.error.FFmpegError as error:
+        raise NotAVideo(f"no frame can be decoded ({_ffmpeg_reason(error)})", uri=name) from None
+    except OSError as error:
+        raise DecodeError(f"reading failed ({redact_text(str(error))}); try again", uri=name) from None
+    raise NotAVideo("no frame can be decoded", uri=name)
+
+
+def _ffmpeg_reason(error: av.error.FFmpegError) -> str:
+    return redact_text(str(error.strerror or error))

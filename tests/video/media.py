@@ -1,0 +1,92 @@
+"""Draws and encodes short clips whose frames carry their own number as a block pattern that survives compression.
+
+So tests read a frame's identity from its pixels and never from the decoder that is under test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+BITS = 12
+GRID_ROWS, GRID_COLUMNS = 3, 4
+
+
+def draw_frame(number: int, height: int = 72, width: int = 96) -> np.ndarray:
+    """Image (height, width, 3) uint8: a 3x4 grid of light and dark blocks spelling `number`, over a moving texture."""
+    bits = np.array([(number >> bit) & 1 for bit in range(BITS)]).reshape(GRID_ROWS, GRID_COLUMNS)
+    rows = np.arange(height) * GRID_ROWS // height
+    columns = np.arange(width) * GRID_COLUMNS // width
+    light = bits[rows[:, None], columns[None, :]] * 120.0 + 65.0
+    y, x = np.mgrid[:height, :width]
+    texture = 20.0 * np.sin((x + 2 * number) / 7.0) * np.cos((y - number) / 9.0)
+    tint = np.stack([light + texture, light - texture, light + 0.5 * texture], axis=-1)
+    return np.clip(tint, 0, 255).astype(np.uint8)
+
+
+def read_number(image: np.ndarray) -> int:
+    """The number that `draw_frame` put into an image (h, w, 3) of any size, read at the block centres."""
+    height, width = image.shape[:2]
+    number = 0
+    for bit in range(BITS):
+        row, column = divmod(bit, GRID_COLUMNS)
+        top, bottom = (row + 0.3) * height / GRID_ROWS, (row + 0.7) * height / GRID_ROWS
+        left, right = (column + 0.3) * width / GRID_COLUMNS, (column + 0.7) * width / GRID_COLUMNS
+        block = image[int(top) : max(int(bottom), int(top) + 1), int(left) : max(int(right), int(left) + 1)]
+        number |= int(block.mean() > 125) << bit
+    return number
+
+
+def write_clip(
+    path: Path,
+    *,
+    num_frames: int = 60,
+    codec: str = "libx264",
+    options: Mapping[str, str] | None = None,
+    size: tuple[int, int] = (72, 96),
+    pixel_format: str = "yuv420p",
+    pts: Sequence[int] | None = None,
+    time_base: Fraction = Fraction(1, 30),
+    rotation: int = 0,
+    container_options: Mapping[str, str] | None = None,
+    audio_first: bool = False,
+) -> Path:
+    """Encode frames 0..num_frames-1 (at 30 frames/s, or at `pts` ticks of `time_base`) and return `path`."""
+    height, width = size
+    with av.open(str(path), "w", options=dict(container_options or {})) as output:
+        audio = output.add_stream("aac", rate=16000, layout="mono") if audio_first else None
+        stream = output.add_stream(codec, rate=30, options=dict(options or {}))
+        stream.width, stream.height, stream.pix_fmt = width, height, pixel_format
+        stream.codec_context.time_base = time_base
+        stream.codec_context.thread_count = 1
+        if rotation:
+            stream.set_display_rotation(rotation)
+        if audio is not None:
+            _encode_silence(output, audio, num_samples=16000 * num_frames // 30)
+        for number in range(num_frames):
+            frame = av.VideoFrame.from_ndarray(draw_frame(number, height, width), format="rgb24")
+            frame.pts = pts[number] if pts is not None else number
+            frame.time_base = time_base
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    return path
+
+
+def write_audio(path: Path) -> Path:
+    """Encode one second of silence, no video, and return `path`."""
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("aac", rate=16000, layout="mono")
+        _encode_silence(output, stream, num_samples=16000)
+    return path
+
+
+def _encode_silence(output: av.container.OutputContainer, stream: av.AudioStream, num_samples: int) -> None:
+    for start in range(0, num_samples, 1024):
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        frame.sample_rate, frame.pts = 16000, start
+        output.mux(stream.encode(frame))
+    output.mux(stream.encode(None))
