@@ -78,6 +78,9 @@ class LabelConfig:
     storage_options: dict[str, str] = field(default_factory=dict, repr=False)
     """Options for the output's fsspec filesystem; credentials are better kept in the environment."""
 
+    video_options: dict[str, str] = field(default_factory=dict, repr=False)
+    """Options for the fsspec filesystem that the videos are read from."""
+
     def __post_init__(self) -> None:
         if not self.out:
             raise ConfigError("no output; give --out FOLDER or --out URI")

@@ -25,7 +25,7 @@ class JobProgress:
         self.total_frames, self.total_shards, self.console = total_frames, total_shards, console
         self.results: list[ShardResult] = []
         self.failures: list[ShardFailure] = []
-        self.frames = self.lost = self.bytes = 0
+        self.frames = self.lost = self.bytes = self.num_actors = 0
         self.media_s = 0.0
         self.seconds: dict[str, float] = defaultdict(float)
         self._started = self._last_line = time.monotonic()
@@ -71,6 +71,15 @@ class JobProgress:
         self.failures.append(failure)
         where = failure.video_id + ("" if failure.shard_index is None else f" shard {failure.shard_index}")
         self.console.print(f"[red]failed[/red] {where}: {failure.message}", highlight=False, soft_wrap=True)
+        self._show()
+
+    def note(self, text: str) -> None:
+        """Say something in one line that is no failure yet."""
+        self.console.print(f"[yellow]note[/yellow] {text.splitlines()[0]}", highlight=False, soft_wrap=True)
+
+    def tick(self, *, num_actors: int) -> None:
+        """Called about once a second: keeps bar and lines moving while no shard ends."""
+        self.num_actors = max(self.num_actors, num_actors)
         self._show()
 
     def rate(self) -> str:

@@ -151,9 +151,9 @@ def _call_factory(name: str) -> VideoSegmenter:
         wrap = "; wrap it: gsvnet.models.segmenter.PerFrame(net, classes=..., normalise=Normalise(mean=..., std=...))"
         hint = wrap if isinstance(model, nn.Module) else ""
         raise ModelError(f"{name} returned {type(model).__name__}, which is no VideoSegmenter{hint}")
-    if isinstance(model, nn.Module):
-        model.eval()
-    return model
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"{name} returned {type(model).__name__}, which is no torch.nn.Module")
+    return model.eval()
 
 
 def _replace_keyframe_network(model: VideoSegmenter, keyframe_model: VideoSegmenter) -> GSVNet:

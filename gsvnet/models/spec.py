@@ -61,7 +61,9 @@ class ModelSpec:
             parts = dict(data)
             parts["classes"] = ClassSet.from_dict(parts["classes"])
             for key in ("normalise", "frame_normalise"):
-                parts[key] = parts.get(key) and NormaliseSpec(**parts[key])
+                parts[key] = parts.get(key) and NormaliseSpec(
+                    **{**parts[key], "mean": tuple(parts[key]["mean"]), "std": tuple(parts[key]["std"])}
+                )
             for key in ("size_rule", "keyframe_size_rule"):
                 parts[key] = parts.get(key) and SizeRule(**{**parts[key], "strides": tuple(parts[key]["strides"])})
             return cls(**parts)

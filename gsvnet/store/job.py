@@ -27,7 +27,11 @@ from gsvnet.store.layout import failure_uri, job_uri, labels_uri, list_label_fil
 from gsvnet.store.publish import publish_bytes
 from gsvnet.store.schema import SCHEMA_VERSION, check_version
 
-_FLAGS = {"model_hash": "--model", "classes": "--model (its classes)"}  # others: the field's own name
+_FLAGS = {  # others: the field's own name
+    "model_hash": "--model",
+    "model_settings": "--model (its settings)",
+    "classes": "--model (its classes)",
+}
 _OWN = {"schema_version", "codec"}  # no flag: another version of the program
 
 
@@ -212,15 +216,15 @@ def _check_writable(out: str, storage_options: StorageOptions) -> None:
 
 def _explain_conflict(out: str, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
     missing = object()
-    differences = []
+    differences = {}
     for name in sorted({*ours, *theirs}):
         here, there = ours.get(name, missing), theirs.get(name, missing)
         if here != there:
             flag = name if name in _OWN else _FLAGS.get(name, "--" + name.replace("_", "-"))
-            differences.append(f"{flag}: {_shown(there, missing)} in the output, {_shown(here, missing)} now")
+            differences[flag] = f"{flag}: {_shown(there, missing)} in the output, {_shown(here, missing)} now"
     return (
         f"{public_uri(out)} belongs to a job with other settings; use the same, or another --out. "
-        + "Different are " + "; ".join(differences)
+        + "Different are " + "; ".join(differences.values())
     )  # fmt: skip
 
 

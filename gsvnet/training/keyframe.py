@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from gsvnet.classes import IGNORE
 from gsvnet.errors import ConfigError
 from gsvnet.models.segmenter import Normalise
+from gsvnet.training.schedule import cosine_with_warmup
 from gsvnet.training.stills import Stills, batches_of_views, class_weights
 
 

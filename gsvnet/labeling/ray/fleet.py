@@ -5,6 +5,7 @@ Ray restarts no actor and repeats no call: what is lost is told to the driver, w
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,6 +27,7 @@ from gsvnet.labeling.ray.options import RayOptions
 from gsvnet.labeling.tasks import Raised, ShardResult, ShardTask, WorkerSpec, describe_error
 
 _LOST = (RayActorError, NodeDiedError, OutOfMemoryError, WorkerCrashedError, TaskCancelledError)
+_ID_LINE = re.compile(r"\s*(class_name|actor_id|pid|namespace|name|ip):")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,11 +139,11 @@ def _read(reference: Any, report: ActorReport | None) -> Answer:
         return ray.get(reference)
     except _LOST as error:
         with_its_node = isinstance(error, NodeDiedError) or not _is_node_alive(report)
-        return Gone(reason=_first_sentence(error), with_its_node=with_its_node)
+        return Gone(reason=_reason(error), with_its_node=with_its_node)
     except RayTaskError as error:  # Ray could not carry the arguments or the answer
         return describe_error(error.cause if isinstance(error.cause, Exception) else error, traceback=str(error))
     except RayError as error:
-        return Gone(reason=_first_sentence(error), with_its_node=False)
+        return Gone(reason=_reason(error), with_its_node=False)
 
 
 def _is_node_alive(report: ActorReport | None) -> bool:
@@ -150,8 +152,8 @@ def _is_node_alive(report: ActorReport | None) -> bool:
     return any(node["NodeID"] == report.node_id and node["Alive"] for node in ray.nodes())
 
 
-def _first_sentence(error: BaseException) -> str:
-    """Ray's reason on one line, without its table of ids."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    texts = [line for line in lines if line and not line.startswith(("class_name:", "actor_id:", "pid:", "namespace:"))]
-    return " ".join(texts)[:400] or type(error).__name__
+def _reason(error: BaseException) -> str:
+    """Ray's reason on one line, without its table of ids and its general advice."""
+    text = " ".join(line.strip() for line in str(error).splitlines() if not _ID_LINE.match(line))
+    text = text.removeprefix("The actor died unexpectedly before finishing this task.").strip()
+    return text.partition(" Some common causes include")[0][:300] or type(error).__name__

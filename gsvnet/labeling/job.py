@@ -1,0 +1,159 @@
+"""The labeling job from end to end: check, plan, label what is missing, report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+
+from rich.console import Console
+
+from gsvnet.errors import ModelError, VideoError
+from gsvnet.labeling.config import LabelConfig
+from gsvnet.labeling.inputs import expand_inputs
+from gsvnet.labeling.plan import PlanRule, VideoPlan, stored_or_new_plan
+from gsvnet.labeling.progress import JobProgress
+from gsvnet.labeling.report import JobReport, measure, show
+from gsvnet.labeling.run import run_tasks, worker_spec
+from gsvnet.labeling.tasks import ShardFailure, ShardTask
+from gsvnet.models.checkpoints import content_hash, load_model
+from gsvnet.models.segmenter import VideoSegmenter
+from gsvnet.models.spec import describe_model
+from gsvnet.store.job import FailureRecord, open_job, write_failure
+from gsvnet.store.layout import derived_uri, list_committed
+from gsvnet.store.manifest import write_derived
+from gsvnet.store.publish import replace_bytes
+from gsvnet.video.source import redact_uri, video_id
+
+PLANNING_THREADS = 4
+
+
+def label(config: LabelConfig, *, console: Console | None = None) -> JobReport:
+    """Label every frame of the videos and write Parquet; the same call on the same output does what is missing.
+
+    Videos and shards that fail are recorded in the output and do not stop the job (see JobReport.exit_code).
+    Raises ConfigError before anything is written, OutputConflict when the output belongs to another configuration.
+    """
+    console = console or Console(quiet=True)
+    model = load_model(config.model, keyframe_model=config.keyframe_model)
+    model_hash = content_hash(model)  # type: ignore[arg-type]
+    uris = expand_inputs(config.videos, storage_options=config.video_options)
+    job = open_job(
+        config.out,
+        fingerprint_fields(config, model),
+        model_hash=model_hash,
+        classes=model.classes,
+        storage_options=config.storage_options,
+        unsafe_commit=config.unsafe_commit,
+    )
+    plans, unusable = plan_videos(uris, config)
+    tasks, num_skipped = pending_tasks(plans, list_committed(config.out, config.storage_options))
+    num_frames = sum(task.shard.num_frames for task in tasks)
+    console.print(f"{len(plans)} videos, {len(tasks)} shards, {num_frames} frames to label", highlight=False)
+    progress = JobProgress(total_frames=num_frames, total_shards=len(tasks), console=console)
+
+    def give_up(failure: ShardFailure) -> None:
+        progress.fail(failure)
+        record = failure_record(failure, plans)
+        write_failure(config.out, record, config.storage_options, config.unsafe_commit)
+
+    with progress:
+        for failure in unusable:
+            give_up(failure)
+        spec = worker_spec(config, job)
+        used = run_tasks(tasks, config=config, spec=spec, model=model, progress=progress, on_failure=give_up)
+    report = JobReport(
+        out=config.out,
+        model=config.model,
+        model_hash=model_hash,
+        keyframe_interval=config.keyframe_interval,
+        device=used.device,
+        precision=used.precision,
+        num_actors=used.num_actors,
+        videos=len(plans),
+        shards_in_output=len(list_committed(config.out, config.storage_options)),
+        shards_skipped=num_skipped,
+        failures=tuple(progress.failures),
+        **measure(progress),
+    )
+    write_derived(config.out, storage_options=config.storage_options, complete=not report.failures)
+    text = json.dumps(report.to_dict(), indent=1).encode()
+    replace_bytes(text, derived_uri(config.out, "_report.json"), config.storage_options)
+    show(report, console)
+    return report
+
+
+def fingerprint_fields(config: LabelConfig, model: VideoSegmenter) -> dict:
+    """What the labels depend on beside the model itself, by the name of the flag where there is one."""
+    return {
+        "model_settings": describe_settings(model),
+        "keyframe_interval": config.keyframe_interval,
+        "shard_seconds": config.shard_seconds,
+        "shard_frames": config.shard_frames,
+        "cpus_per_actor": config.cpus_per_actor,
+        "batch_chunks": config.batch_chunks,
+        "precision": config.precision,
+        "mask_size": config.mask_size,
+    }
+
+
+def describe_settings(model: VideoSegmenter) -> dict:
+    """Sizes, strides and resize kind: of a known family its whole description, else what it reads of common sizes."""
+    try:
+        return describe_model(model).to_dict()  # type: ignore[arg-type]
+    except ModelError:
+        return {f"{h}x{w}": asdict(model.needs(h, w)) for h, w in ((360, 640), (720, 1280), (1080, 1920))}
+
+
+def plan_videos(uris: Iterable[str], config: LabelConfig) -> tuple[dict[str, VideoPlan], list[ShardFailure]]:
+    """Plans by URI, and the videos that cannot be used. A video that was named twice is planned once."""
+    rule = PlanRule(
+        interval=config.keyframe_interval, shard_seconds=config.shard_seconds, shard_frames=config.shard_frames
+    )
+
+    def plan(uri: str) -> VideoPlan | ShardFailure:
+        try:
+            return stored_or_new_plan(
+                config.out,
+                uri,
+                rule=rule,
+                storage_options=config.storage_options,
+                video_options=config.video_options,
+                unsafe_commit=config.unsafe_commit,
+            )
+        except VideoError as error:
+            return ShardFailure(
+                video_id=video_id(uri), shard_index=None, error=type(error).__name__, message=str(error), attempts=1
+            )
+
+    distinct = {video_id(uri): uri for uri in uris}
+    with ThreadPoolExecutor(PLANNING_THREADS) as pool:
+        outcomes = list(pool.map(plan, distinct.values()))
+    plans = {uri: plan for uri, plan in zip(distinct.values(), outcomes) if isinstance(plan, VideoPlan)}
+    return plans, [failure for failure in outcomes if isinstance(failure, ShardFailure)]
+
+
+def pending_tasks(plans: dict[str, VideoPlan], committed: set[tuple[str, str]]) -> tuple[list[ShardTask], int]:
+    """Shards without labels, and how many have them already."""
+    tasks = [
+        ShardTask(video=plan.video, shard=shard, uri=uri) for uri, plan in plans.items() for shard in plan.shards
+    ]
+    pending = [t for t in tasks if (t.video.id, t.shard.name) not in committed]
+    return pending, len(tasks) - len(pending)
+
+
+
+
+def failure_record(failure: ShardFailure, plans: dict[str, VideoPlan]) -> FailureRecord:
+    """The failure as `_failed/` keeps it."""
+    uri, plan = next(((u, p) for u, p in plans.items() if p.video.id == failure.video_id), ("", None))
+    shard = None if plan is None or failure.shard_index is None else plan.shards[failure.shard_index].name
+    return FailureRecord(
+        video=failure.video_id,
+        uri=redact_uri(uri),
+        shard=shard,
+        error=failure.error,
+        message=failure.message,
+        attempts=failure.attempts,
+    )

@@ -1,0 +1,109 @@
+"""One video's plan: what it is, how many frames it has, and how it is cut into shards. Made once, then read.
+
+Plans are stored create-only as `_plan/<video id>.json`, so every run of a job cuts a video the same way, even when
+another run planned it at the same moment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from typing import Any
+
+from gsvnet.chunks import Shard, Video, cut_shards
+from gsvnet.errors import SourceChanged, StoreError
+from gsvnet.store.job import read_plan, write_plan
+from gsvnet.video.index import index_video
+from gsvnet.video.probe import probe_video, video_identity
+from gsvnet.video.source import video_id
+
+PLAN_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanRule:
+    """How videos are cut; the same for a whole job. shard_seconds by pts, interval and shard_frames in frames."""
+
+    interval: int
+    shard_seconds: float
+    shard_frames: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoPlan:
+    """A planned video. numbers_from: "index" (container) or "scan" (all packets). problems: what looked odd."""
+
+    video: Video
+    shards: tuple[Shard, ...]
+    numbers_from: str
+    problems: tuple[str, ...] = ()
+
+
+def plan_video(uri: str, *, rule: PlanRule, storage_options: dict | None = None) -> VideoPlan:
+    """Probe and index a video, then cut it. Raises VideoError when it cannot be used."""
+    info = probe_video(uri, storage_options)
+    index = index_video(uri, storage_options)
+    video = Video(
+        id=video_id(uri),
+        uri=info.uri,
+        identity=info.identity,
+        height=info.height,
+        width=info.width,
+        rotation=info.rotation,
+        time_base=info.time_base,
+        num_frames=len(index.pts),
+    )
+    shards = cut_shards(
+        video_id=video.id,
+        pts=index.pts.tolist(),
+        sync_frames=index.sync_frames.tolist(),
+        interval=rule.interval,
+        max_ticks=max(1, int(Fraction(rule.shard_seconds) / info.time_base)),
+        max_frames=rule.shard_frames,
+    )
+    return VideoPlan(video=video, shards=tuple(shards), numbers_from=index.numbers_from, problems=tuple(index.problems))
+
+
+def stored_or_new_plan(
+    out: str,
+    uri: str,
+    *,
+    rule: PlanRule,
+    storage_options: dict | None = None,
+    video_options: dict | None = None,
+    unsafe_commit: bool = False,
+) -> VideoPlan:
+    """The plan kept in `out`, or a new one, kept from now on.
+
+    Raises SourceChanged when the file is no longer the one that was planned, VideoError when it cannot be used.
+    """
+    name = video_id(uri)
+    stored = read_plan(out, name, storage_options)
+    if stored is None:
+        plan = plan_video(uri, rule=rule, storage_options=video_options)
+        return _from_dict(write_plan(out, name, _to_dict(plan), storage_options, unsafe_commit), name)
+    plan = _from_dict(stored, name)
+    identity = video_identity(uri, video_options)
+    if identity != plan.video.identity:
+        raise SourceChanged(
+            f"the file changed since it was planned (was {plan.video.identity}, is {identity}); use another output",
+            uri=plan.video.uri,
+        )
+    return plan
+
+
+def _to_dict(plan: VideoPlan) -> dict[str, Any]:
+    data = asdict(plan) | {"version": PLAN_VERSION}
+    data["video"]["time_base"] = str(plan.video.time_base)
+    return data
+
+
+def _from_dict(data: Mapping[str, Any], name: str) -> VideoPlan:
+    try:
+        video = Video(**data["video"] | {"time_base": Fraction(data["video"]["time_base"])})
+        shards = tuple(Shard(**s | {"restarts": tuple(s["restarts"])}) for s in data["shards"])
+        problems = tuple(data["problems"])
+        return VideoPlan(video=video, shards=shards, numbers_from=data["numbers_from"], problems=problems)
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"the stored plan of {name} is not of this version: {error!r}") from error

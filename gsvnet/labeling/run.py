@@ -1,0 +1,157 @@
+"""Where the shards run: Ray actors, or this process. The only difference between the two is here."""
+
+from __future__ import annotations
+
+import signal
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from gsvnet.errors import MissingExtra
+from gsvnet.labeling.config import LabelConfig
+from gsvnet.labeling.local import run_local
+from gsvnet.labeling.progress import JobProgress
+from gsvnet.labeling.tasks import Device, ShardFailure, ShardResult, ShardTask
+from gsvnet.labeling.worker import LabelWorkerSpec, resolve_precision
+from gsvnet.models.checkpoints import content_hash
+from gsvnet.models.segmenter import VideoSegmenter
+from gsvnet.store.job import JobRecord
+
+
+@dataclass(frozen=True, kw_only=True)
+class Used:
+    """What a job ran on."""
+
+    device: str
+    precision: str
+    num_actors: int
+
+
+def worker_spec(config: LabelConfig, job: JobRecord) -> LabelWorkerSpec:
+    """What every worker of the job is told."""
+    default_spool = Path(tempfile.gettempdir()) / f"gsvnet-spool-{job.fingerprint[:12]}"
+    return LabelWorkerSpec(
+        out=config.out,
+        spool_dir=config.spool_dir or str(default_spool),
+        keyframe_interval=config.keyframe_interval,
+        batch_chunks=config.batch_chunks,
+        precision=config.precision,
+        fingerprint=job.fingerprint,
+        mask_size=config.mask_height_width,
+        unsafe_commit=config.unsafe_commit,
+        storage_options=config.storage_options,
+        video_options=config.video_options,
+    )
+
+
+def run_tasks(
+    tasks: Sequence[ShardTask],
+    *,
+    config: LabelConfig,
+    spec: LabelWorkerSpec,
+    model: VideoSegmenter,
+    progress: JobProgress,
+    on_failure: Callable[[ShardFailure], None],
+) -> Used:
+    """Label the shards; every result goes to `progress`, every shard that was given up to `on_failure`."""
+    if not tasks:
+        return Used(device="none", precision=config.precision, num_actors=0)
+    run = _run_here if config.no_ray else _run_on_ray
+    return run(tasks, config=config, spec=spec, model=model, progress=progress, on_failure=on_failure)
+
+
+def _run_here(
+    tasks: Sequence[ShardTask],
+    *,
+    config: LabelConfig,
+    spec: LabelWorkerSpec,
+    model: VideoSegmenter,
+    progress: JobProgress,
+    on_failure: Callable[[ShardFailure], None],
+) -> Used:
+    device = _local_device(config)
+    run_local(
+        tasks,
+        spec=spec,
+        model=model,
+        device=device,
+        num_threads=config.cpus_per_actor,
+        max_attempts=config.max_attempts,
+        on_result=progress.add,
+        on_failure=on_failure,
+    )
+    return Used(device=device, precision=resolve_precision(config.precision, device), num_actors=1)
+
+
+def _local_device(config: LabelConfig) -> Device:
+    import torch
+
+    if config.device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return config.device
+
+
+def _run_on_ray(
+    tasks: Sequence[ShardTask],
+    *,
+    config: LabelConfig,
+    spec: LabelWorkerSpec,
+    model: VideoSegmenter,
+    progress: JobProgress,
+    on_failure: Callable[[ShardFailure], None],
+) -> Used:
+    try:
+        from gsvnet.labeling.ray.cluster import connect
+        from gsvnet.labeling.ray.events import ActorLost, ActorUp, FleetStatus, ShardRetried
+        from gsvnet.labeling.ray.loop import run_shards
+        from gsvnet.labeling.ray.options import RayOptions
+    except ImportError as error:
+        raise MissingExtra("ray", "label") from error
+    options = RayOptions(
+        num_actors=config.num_actors,
+        gpus_per_actor=config.gpus_per_actor,
+        cpus_per_actor=config.cpus_per_actor,
+        device=config.device,
+        max_attempts=config.max_attempts,
+        shard_timeout_s=config.shard_timeout_s,
+    )
+    device, actors = "cpu", set()
+    model_hash = content_hash(model)  # type: ignore[arg-type]
+    with connect(min_cpus=config.cpus_per_actor) as cluster, _stop_on_sigterm() as stop:
+        options, _ = cluster.fit(options)
+        events = run_shards(tasks, spec=spec, weights=model, options=options, model_hash=model_hash, stop=stop)
+        with closing(events):
+            for event in events:
+                match event:
+                    case ShardResult():
+                        progress.add(event)
+                    case ShardFailure():
+                        on_failure(event)
+                    case ActorUp():
+                        device = event.report.device
+                        actors.add(event.number)
+                    case ActorLost():
+                        progress.note(f"lost actor {event.number}: {event.reason}")
+                    case ShardRetried():
+                        progress.note(f"again: {event.video_id} shard {event.shard_index}: {event.message}")
+                    case FleetStatus():
+                        progress.tick(num_actors=event.num_up)
+    num_actors = max(progress.num_actors, min(len(actors), 1))
+    return Used(device=device, precision=resolve_precision(config.precision, device), num_actors=num_actors)
+
+
+@contextmanager
+def _stop_on_sigterm() -> Iterator[threading.Event]:
+    """An event that SIGTERM sets while the block runs: running shards finish, no other begins."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGTERM, before)
