@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -26,7 +27,7 @@ T = TypeVar("T")
 
 _FIRST_MARGIN_S = Fraction(1)
 # No codec here reorders further than this; it bounds memory where a file's dts lag far behind its pts.
-_MAX_WAITING = 16
+_MAX_REORDERED = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,12 +90,18 @@ def read_pictures(
 ) -> Iterator[tuple[int, av.VideoFrame | None]]:
     """(pts, decoded frame or None when lost) for every frame of [start_pts, end_pts) in display order."""
     num_done = 0
+    # A damaged reference picture comes out after the B-frames that were made from it: hold those back until then.
+    held: deque[tuple[int, av.VideoFrame | None]] = deque()
+    num_held = _MAX_REORDERED if threads > 1 else 0
     try:
         for pts, picture in _read_range(uri, start_pts, end_pts, threads, storage_options):
             if picture is None and threads > 1:
                 raise _Damage
-            yield pts, picture
-            num_done += 1
+            held.append((pts, picture))
+            if len(held) > num_held:
+                yield held.popleft()
+                num_done += 1
+        yield from held
     except _Damage:
         # Decoding in several threads conceals and loses other frames than in one. Damage is rare: what a damaged
         # range looks like is defined by one thread, from the range's own starting point.
@@ -208,7 +215,7 @@ def _pair_frames(
                     raise DecodeError("frames are stored too far out of order; remux the file", uri=name, pts=event.pts)
                 known.add(event.pts)
                 heapq.heappush(expected, event.pts)
-        while waiting and (dts is None or dts >= waiting[0][0] or len(waiting) > _MAX_WAITING):
+        while waiting and (dts is None or dts >= waiting[0][0] or len(waiting) > _MAX_REORDERED):
             pts, _, frame = heapq.heappop(waiting)
             if end_pts is not None and pts >= end_pts:
                 yield from _lost(expected, end_pts)

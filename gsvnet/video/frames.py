@@ -12,8 +12,11 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoRef
 
 _HD_ROWS = 720
 _UNSPECIFIED = 2  # AVCOL_SPC_UNSPECIFIED
-# Bit-exact: without these flags swscale's rounding depends on the processor's vector instructions.
-_AREA = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
+# Measured against float arithmetic at 1/2 to 1/8 size: without full horizontal chroma, swscale is 2 levels too dark and
+# smears colour over pixel pairs (mean error 2.0 against 0.3); without the other two, rounding depends on the processor.
+_AREA = Interpolation.AREA | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
+# At equal size nothing is averaged: the plain conversion, as every program that uses FFmpeg gets it.
+_PLAIN = Interpolation.BILINEAR
 
 
 @dataclass(frozen=True)
@@ -50,12 +53,13 @@ def _convert(frame: av.VideoFrame, height: int, width: int) -> np.ndarray:
     colorspace = None
     if frame.colorspace == _UNSPECIFIED:  # what players assume: the standard of the frame's format
         colorspace = Colorspace.ITU709 if frame.height >= _HD_ROWS else Colorspace.ITU601
+    same_size = (height, width) == (frame.height, frame.width)
     picture = _reformatter(height, width).reformat(
         frame,
         width=width,
         height=height,
         format="rgb24",
-        interpolation=_AREA,
+        interpolation=_PLAIN if same_size else _AREA,
         src_colorspace=colorspace,
         dst_color_range=ColorRange.JPEG,
         threads=1,
