@@ -58,7 +58,7 @@ def read_frames(
 
     first_frame: index of the frame at start_pts. views(index): the sizes to render of that frame, may be none.
     A frame whose packet is there but which the decoder never gives out has status "decode_error", so indices never
-    shift. Frames and pixels do not depend on where the range starts or on `threads`.
+    shift. In an undamaged file, frames and pixels do not depend on where the range starts or on `threads`.
     Raises VideoNotFound, NotAVideo, and DecodeError when reading cannot go on.
     """
     pictures = read_pictures(

@@ -195,7 +195,7 @@ def _describe_problems(scan: _Scan, pts: np.ndarray, container: InputContainer, 
         problems.append(f"the header claims {claimed_s:.1f} s, frames cover {covered_s:.1f} s: cut short?")
     counts = {
         "frames share the timestamp of another and are left out": len(scan.pts) - len(pts),
-        "frames have no timestamp and are left out": scan.num_untimed,
+        "frames have no usable timestamp and are left out": scan.num_untimed,
         "packets are marked corrupt by the container": scan.num_corrupt,
     }
     return problems + [f"{count} {what}" for what, count in counts.items() if count]
