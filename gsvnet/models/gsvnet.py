@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from gsvnet.classes import ClassSet
 from gsvnet.errors import ModelError
 from gsvnet.models.segmenter import ChunkBatch, FrameNeeds, LogitsBatch, Normalise, Resize, SizeRule
-from gsvnet.nn.blocks import conv_norm, resize
+from gsvnet.nn.blocks import conv_norm, equal_batches, resize
 from gsvnet.nn.warp import warp
 
 FLOW_UNIT_PX = 0.25  # the flow network counts in quarter pixels of the grid
@@ -223,56 +223,60 @@ class GSVNet(nn.Module):
         )
 
     def segment(self, chunks: ChunkBatch) -> Iterator[LogitsBatch]:
-        """Keyframes on their own grid, then position 1, 2, ... of all chunks in lock-step, with their gain."""
+        """Keyframes on their own grid, then position 1, 2, ... of all chunks in lock-step, with their gain.
+
+        Padding runs too and is thrown away: with shapes that never change, a frame's logits do not depend on how
+        many of its neighbours are valid.
+        """
         frames = None if chunks.frames is None else self.frame_normalise(chunks.frames)  # (B, L, 3, h, w)
-        states = None if frames is None else _empty_states(frames, len(self.classes))
-        for chunk in chunks.valid[:, 0].nonzero()[:, 0].split(self.keyframe_batch):
-            logits = self.keyframe_network(self.keyframe_normalise(chunks.keyframes[chunk])).float()
-            if states is not None:
-                states[chunk] = with_gain(resize(logits, states.shape[-2:], align_corners=self.align_corners))
-            start = torch.zeros_like(chunk)
-            yield LogitsBatch(chunk=chunk, position=start, logits=logits, align_corners=self.align_corners)
-        if frames is not None and states is not None:
-            yield from self._propagate(states, frames, chunks.valid)
+        valid, states = chunks.valid.cpu(), []
+        assert frames is not None or not valid[:, 1:].any(), "propagation reads ChunkBatch.frames"
+        every_chunk = torch.arange(len(valid))
+        for rows, new in equal_batches(len(valid), self.keyframe_batch):
+            logits = self.keyframe_network(self.keyframe_normalise(chunks.keyframes[rows])).float()[new]
+            if frames is not None:
+                states.append(with_gain(resize(logits, frames.shape[-2:], align_corners=self.align_corners)))
+            yield from self._yield_valid(valid, every_chunk[rows][new], 0, logits)
+        if frames is not None and valid.shape[1] > 1:
+            yield from self._propagate(torch.cat(states), frames, valid)
 
-    def _propagate(self, states: Tensor, frames: Tensor, valid: Tensor) -> Iterator[LogitsBatch]:
-        """Advance all states (B, C + 1, h, w) together, one position at a time."""
-        chunk, position, previous = _list_steps(valid)
-        if len(chunk) == 0:
-            return
-        flows, intras = self._see_frames(frames, chunk, position, previous)
-        rows_per_position = torch.bincount(position).tolist()
-        for c, p, flow, intra in zip(*(x.split(rows_per_position) for x in (chunk, position, flows, intras))):
-            if len(c) == 0:
-                continue
-            now = self.propagation.step(states[c], flow, intra)
-            states[c] = now
-            logits, gain = now[:, :-1], now[:, -1:]
-            yield LogitsBatch(chunk=c, position=p, logits=logits, gain=gain, align_corners=self.align_corners)
+    def _propagate(self, state: Tensor, frames: Tensor, valid: Tensor) -> Iterator[LogitsBatch]:
+        """Advance all chunks' states (B, C + 1, h, w) together, one position at a time.
 
-    def _see_frames(self, frames: Tensor, chunk: Tensor, position: Tensor, previous: Tensor) -> tuple[Tensor, Tensor]:
-        """What needs no prediction: flows (N, 2, h, w) and crude logits (N, C, h, w) of all steps, float32."""
+        A lost frame is stepped over: its chunk keeps the state, and the next frame's flow leads to the last valid one.
+        """
+        length = valid.shape[1]
+        every_chunk = torch.arange(len(valid))
+        last_valid = torch.where(valid, torch.arange(length), 0).cummax(dim=1).values  # (B, L), at or before
+        previous = frames[every_chunk[:, None], last_valid[:, :-1]]
+        flows, intras = self._see_frames(frames[:, 1:], previous)
+        for position in range(1, length):
+            advanced = self.propagation.step(state, flows[:, position - 1], intras[:, position - 1])
+            state = torch.where(valid[:, position, None, None, None].to(state.device), advanced, state)
+            yield from self._yield_valid(valid, every_chunk, position, advanced[:, :-1], advanced[:, -1:])
+
+    def _see_frames(self, current: Tensor, previous: Tensor) -> tuple[Tensor, Tensor]:
+        """What needs no prediction, for all frames (B, L - 1, 3, h, w) at once: flows and crude logits, float32."""
         flows, intras = [], []
-        for c, p, q in zip(*(x.split(self.frame_batch) for x in (chunk, position, previous))):
-            flows.append(self.propagation.estimate_flow(frames[c, p], frames[c, q]))
-            intras.append(self.propagation.intra(frames[c, p]).float())
-        return torch.cat(flows), torch.cat(intras)
+        shape, current, previous = current.shape[:2], current.flatten(0, 1), previous.flatten(0, 1)
+        for rows, new in equal_batches(len(current), self.frame_batch):
+            flows.append(self.propagation.estimate_flow(current[rows], previous[rows])[new])
+            intras.append(self.propagation.intra(current[rows]).float()[new])
+        return torch.cat(flows).unflatten(0, shape), torch.cat(intras).unflatten(0, shape)
 
-
-def _empty_states(frames: Tensor, num_classes: int) -> Tensor:
-    """Zeros (B, C + 1, h, w) float32 for normalised frames (B, L, 3, h, w)."""
-    return frames.new_zeros(frames.shape[0], num_classes + 1, *frames.shape[-2:])
-
-
-def _list_steps(valid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Every propagation step as (chunk, position, previous position), each (N,) int64, sorted by position.
-
-    valid: (B, L) bool. A lost frame is stepped over: the next one is propagated from the last valid one before it.
-    """
-    positions = torch.arange(valid.shape[1], device=valid.device)
-    last_valid = torch.where(valid, positions, 0).cummax(dim=1).values
-    position, chunk = valid[:, 1:].T.nonzero(as_tuple=True)
-    return chunk, position + 1, last_valid[chunk, position]
+    def _yield_valid(
+        self, valid: Tensor, chunk: Tensor, position: int, logits: Tensor, gain: Tensor | None = None
+    ) -> Iterator[LogitsBatch]:
+        """One LogitsBatch of the chunks (N,) that have a valid frame at this position, if any has."""
+        rows = valid[chunk, position].nonzero()[:, 0]
+        if len(rows):
+            yield LogitsBatch(
+                chunk=chunk[rows],
+                position=torch.full_like(rows, position),
+                logits=logits[rows],
+                gain=None if gain is None else gain[rows],
+                align_corners=self.align_corners,
+            )
 
 
 def _initialise_xavier(module: nn.Module) -> None:

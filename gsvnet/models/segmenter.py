@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from gsvnet.classes import ClassSet
 from gsvnet.errors import ModelError
+from gsvnet.nn.blocks import equal_batches
 
 Resize = Literal["area", "exact"]
 Role = Literal["labels", "arrival", "backward"]
@@ -191,9 +192,17 @@ class PerFrame(nn.Module):
         return FrameNeeds(keyframe_size=self.size_rule.keyframe_size(height, width), resize=self.resize)
 
     def segment(self, chunks: ChunkBatch) -> Iterator[LogitsBatch]:
-        """Keyframes, then the other frames, in micro-batches."""
-        chunk, position = chunks.valid.nonzero(as_tuple=True)
-        for c, p in zip(chunk.split(self.micro_batch), position.split(self.micro_batch)):
+        """Every frame by itself, in micro-batches of one size; padding runs too and is thrown away.
+
+        So a frame's logits do not depend on how many of its neighbours are valid.
+        """
+        valid = chunks.valid.cpu()
+        chunk, position = torch.ones_like(valid).nonzero(as_tuple=True)
+        for rows, new in equal_batches(len(chunk), self.micro_batch):
+            c, p = chunk[rows], position[rows]
             images = chunks.keyframes[c] if chunks.frames is None else chunks.frames[c, p]
-            logits = self.net(self.normalise(images))
-            yield LogitsBatch(chunk=c, position=p, logits=logits, align_corners=self.align_corners)
+            logits = self.net(self.normalise(images))[new]
+            kept = valid[c, p][new].nonzero()[:, 0]
+            if len(kept):
+                c, p, logits = c[new][kept], p[new][kept], logits[kept]
+                yield LogitsBatch(chunk=c, position=p, logits=logits, align_corners=self.align_corners)

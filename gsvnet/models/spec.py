@@ -60,12 +60,13 @@ class ModelSpec:
         try:
             parts = dict(data)
             parts["classes"] = ClassSet.from_dict(parts["classes"])
-            for key in ("normalise", "frame_normalise"):
-                parts[key] = parts.get(key) and NormaliseSpec(
-                    **{**parts[key], "mean": tuple(parts[key]["mean"]), "std": tuple(parts[key]["std"])}
-                )
-            for key in ("size_rule", "keyframe_size_rule"):
-                parts[key] = parts.get(key) and SizeRule(**{**parts[key], "strides": tuple(parts[key]["strides"])})
+            for key, kind in (
+                ("normalise", NormaliseSpec),
+                ("frame_normalise", NormaliseSpec),
+                ("size_rule", SizeRule),
+                ("keyframe_size_rule", SizeRule),
+            ):
+                parts[key] = parts.get(key) and kind(**_with_tuples(parts[key]))
             return cls(**parts)
         except (KeyError, TypeError, ConfigError) as error:
             raise ModelError(f"not a model description: {error}") from error
@@ -136,3 +137,8 @@ def _describe_normalise(normalise: Normalise) -> NormaliseSpec:
     return NormaliseSpec(
         mean=exact(normalise.mean), std=exact(normalise.std), scale=normalise.scale, channels=normalise.channels
     )
+
+
+def _with_tuples(data: dict) -> dict:
+    """JSON has lists where the frozen dataclasses hold tuples."""
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}

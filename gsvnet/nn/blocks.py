@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,6 +14,21 @@ def resize(x: Tensor, size: Sequence[int], *, align_corners: bool = True) -> Ten
     if tuple(x.shape[-2:]) == tuple(size):
         return x
     return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=align_corners)
+
+
+def equal_batches(num_rows: int, most: int) -> Iterator[tuple[slice, slice]]:
+    """Batches of one size, at most `most` rows each: (rows to run, which of their results are new).
+
+    What a row comes out as depends in the last bits on the size of its batch (another kernel is chosen), though not
+    on its neighbours. So all batches are equally large, and the last one may overlap the one before.
+
+    >>> list(equal_batches(5, 3))
+    [(slice(0, 3, None), slice(0, 3, None)), (slice(2, 5, None), slice(1, 3, None))]
+    """
+    size = math.ceil(num_rows / math.ceil(num_rows / most)) if num_rows else 1
+    for start in range(0, num_rows, size):
+        first = min(start, num_rows - size)
+        yield slice(first, first + size), slice(start - first, size)
 
 
 def conv_norm(

@@ -1,0 +1,251 @@
+"""What every VideoSegmenter has to keep, whatever it computes.
+
+A drawn video is cut into chunks, full, short and with lost frames. Each network labels it in batches of chunks, and no
+answer may depend on how the chunks were batched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from gsvnet.classes import ClassSet
+from gsvnet.models.gsvnet import GSVNet, Propagation
+from gsvnet.models.segmenter import (
+    ChunkBatch,
+    FrameNeeds,
+    LogitsBatch,
+    Normalise,
+    PerFrame,
+    SizeRule,
+    VideoSegmenter,
+)
+from gsvnet.nn.blocks import resize
+
+CLASSES = ClassSet(name="five", names=tuple("abcde"), colours=((0, 0, 0),) * 5)
+HEIGHT, WIDTH, INTERVAL = 32, 48, 4
+STARTS = (0, 4, 7, 11, 12, 16, 19)  # of chunks of 4, 3, 4, 1, 4 and 3 frames
+LOST = frozenset({2, 9, 17})  # frames that did not decode; never a keyframe
+
+
+class BeforeDummy(nn.Module):
+    """Labels a frame from itself and up to three frames before it, across chunks and batches (as TDNet does)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.classes, self.context = CLASSES, 3
+        self.net = nn.Conv2d(3, len(CLASSES), 4, 4)
+
+    def needs(self, height: int, width: int) -> FrameNeeds:
+        return FrameNeeds(keyframe_size=(height, width), before=self.context)
+
+    def segment(self, chunks: ChunkBatch) -> Iterator[LogitsBatch]:
+        chunk, position = chunks.valid.nonzero(as_tuple=True)
+        images = chunks.frames[chunk, position]
+        before = images[:0] if chunks.before is None else chunks.before
+        scores = self.net(torch.cat([before, images]).float() / 64 - 2)
+        for i, (c, p) in enumerate(zip(chunk, position), start=len(before)):
+            mean = scores[max(0, i - self.context) : i + 1].mean(dim=0, keepdim=True)
+            yield LogitsBatch(chunk=c[None], position=p[None], logits=mean)
+
+
+class NextKeyframeDummy(nn.Module):
+    """Labels a frame from the keyframes on both sides, by distance; at the video's end from the last one alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.classes = CLASSES
+        self.net = nn.Conv2d(3, len(CLASSES), 4, 4)
+
+    def needs(self, height: int, width: int) -> FrameNeeds:
+        return FrameNeeds(keyframe_size=(height, width), next_keyframe=True)
+
+    def segment(self, chunks: ChunkBatch) -> Iterator[LogitsBatch]:
+        scores = self.net(chunks.keyframes.float() / 64 - 2)
+        if len(scores) > len(chunks.valid):
+            last = torch.tensor([len(scores) - 1])
+            yield LogitsBatch(chunk=last - 1, position=last * 0, logits=scores[last], role="arrival")
+        for c in range(len(chunks.valid)):
+            goes_on = c + 1 < len(scores) and (c + 1 == len(chunks.valid) or chunks.num_frames[c + 1] > 0)
+            following = scores[c + 1] if goes_on else scores[c]
+            for p in chunks.valid[c].nonzero()[:, 0]:
+                share = p / chunks.num_frames[c]
+                logits = ((1 - share) * scores[c] + share * following)[None]
+                yield LogitsBatch(chunk=torch.tensor([c]), position=p[None], logits=logits)
+
+
+def build_per_frame() -> PerFrame:
+    normalise = Normalise(mean=(0.5,) * 3, std=(0.25,) * 3)
+    return PerFrame(nn.Conv2d(3, 5, 4, 4), classes=CLASSES, normalise=normalise, micro_batch=3)
+
+
+def build_gsvnet() -> GSVNet:
+    normalise = Normalise(mean=(0.5,) * 3, std=(0.25,) * 3)
+    propagation = Propagation(num_classes=5)
+    nn.init.normal_(propagation.guided_filter.guide.to_taps[1].bias)  # all taps take part, some are off in places
+    nn.init.normal_(propagation.flow.to_flow.bias, std=4)
+    return GSVNet(
+        nn.Conv2d(3, 5, 4, 4),
+        propagation,
+        classes=CLASSES,
+        keyframe_normalise=normalise,
+        frame_normalise=normalise,
+        size_rule=SizeRule(strides=(4,)),
+        keyframe_batch=2,
+        frame_batch=5,
+    )
+
+
+SEGMENTERS = {
+    "per_frame": build_per_frame,
+    "gsvnet": build_gsvnet,
+    "before": BeforeDummy,
+    "next_keyframe": NextKeyframeDummy,
+}
+
+
+def build(name: str) -> VideoSegmenter:
+    torch.manual_seed(1)
+    return SEGMENTERS[name]().eval()
+
+
+@pytest.fixture(params=list(SEGMENTERS))
+def model(request) -> VideoSegmenter:
+    return build(request.param)
+
+
+@pytest.fixture(scope="module")
+def video() -> Tensor:
+    """Blocky frames (T, 3, H, W) uint8 with some noise."""
+    g = torch.Generator().manual_seed(2)
+    blocks = torch.randint(0, 256, (STARTS[-1], 3, HEIGHT // 8, WIDTH // 8), generator=g).float()
+    frames = nn.functional.interpolate(blocks, scale_factor=8) + torch.randint(-20, 21, (STARTS[-1], 3, HEIGHT, WIDTH))
+    return frames.clamp(0, 255).to(torch.uint8)
+
+
+def batch_chunks(
+    model: VideoSegmenter, video: Tensor, first: int, stop: int, *, length: int = INTERVAL, padding: int = 0
+) -> ChunkBatch:
+    """Chunks [first, stop) as one batch of `length` positions, then `padding` empty chunks; noise where nothing is."""
+    needs = model.needs(HEIGHT, WIDTH)
+    large, small = (
+        resize(video.float(), size).round().to(torch.uint8)
+        for size in (needs.keyframe_size, needs.frame_size or needs.keyframe_size)
+    )
+    num_chunks = stop - first + padding
+    lengths = [b - a for a, b in pairwise(STARTS[first : stop + 1])] + [0] * padding
+    keyframes = torch.randint(0, 256, (num_chunks, *large.shape[1:]), dtype=torch.uint8)
+    frames = torch.randint(0, 256, (num_chunks, length, *small.shape[1:]), dtype=torch.uint8)
+    valid = torch.zeros(num_chunks, length, dtype=torch.bool)
+    for c in range(stop - first):
+        start = STARTS[first + c]
+        keyframes[c] = large[start]
+        frames[c, : lengths[c]] = small[start : start + lengths[c]]
+        valid[c, : lengths[c]] = torch.tensor([start + p not in LOST for p in range(lengths[c])])
+    if needs.next_keyframe and STARTS[stop] < STARTS[-1]:
+        assert padding == 0, "the next keyframe stands after the last chunk"
+        keyframes = torch.cat([keyframes, large[STARTS[stop], None]])
+    context = [f for f in range(STARTS[first]) if f not in LOST][-needs.before :] if needs.before else []
+    return ChunkBatch(
+        first_frame=STARTS[first],
+        num_frames=torch.tensor(lengths),
+        keyframes=keyframes,
+        frames=frames,
+        valid=valid,
+        before=large[context] if needs.before else None,
+    )
+
+
+@torch.no_grad()
+def label_video(
+    model: VideoSegmenter, video: Tensor, borders: list[int], *, length: int = INTERVAL, padding: int = 0
+) -> dict[int, Tensor]:
+    """Logits (C, h, w) by frame index, with the chunks borders[i]..borders[i+1]-1 as one batch each."""
+    labeled: dict[int, Tensor] = {}
+    for first, stop in pairwise(borders):
+        for out in model.segment(batch_chunks(model, video, first, stop, length=length, padding=padding)):
+            if out.role != "labels":
+                continue
+            assert out.logits.shape[:2] == (len(out.chunk), len(model.classes))
+            assert out.gain is None or out.gain.shape == (len(out.chunk), 1, *out.logits.shape[2:])
+            for c, p, logits in zip(out.chunk.tolist(), out.position.tolist(), out.logits, strict=True):
+                frame = STARTS[first + c] + p
+                assert frame not in labeled, f"frame {frame} was labeled twice"
+                labeled[frame] = logits
+    return labeled
+
+
+def assert_same_labels(got: dict[int, Tensor], wanted: dict[int, Tensor]) -> None:
+    assert got.keys() == wanted.keys()
+    for frame, logits in wanted.items():
+        torch.testing.assert_close(got[frame], logits, rtol=1e-4, atol=1e-5)
+        assert torch.equal(got[frame].argmax(0), logits.argmax(0)), f"labels of frame {frame}"
+
+
+NUM_CHUNKS = len(STARTS) - 1
+ALONE = list(range(NUM_CHUNKS + 1))
+
+
+def test_it_is_a_video_segmenter(model):
+    assert isinstance(model, VideoSegmenter)
+    assert isinstance(model.needs(HEIGHT, WIDTH), FrameNeeds)
+
+
+def test_every_valid_frame_is_labeled_exactly_once(model, video):
+    labeled = label_video(model, video, [0, NUM_CHUNKS])
+    assert sorted(labeled) == [frame for frame in range(len(video)) if frame not in LOST]
+
+
+def test_the_labels_are_not_trivial(model, video):
+    labels = torch.stack([logits.argmax(0).flatten()[:8] for logits in label_video(model, video, ALONE).values()])
+    assert labels.unique(dim=0).shape[0] > len(labels) // 2
+
+
+def test_batched_equals_alone(model, video):
+    assert_same_labels(label_video(model, video, [0, NUM_CHUNKS]), label_video(model, video, ALONE))
+
+
+@pytest.mark.parametrize("borders", [[0, 2, 6], [0, 1, 4, 6], [0, 5, 6], [0, 3, 6]])
+def test_any_split_into_batches_gives_the_same_labels(model, video, borders):
+    assert_same_labels(label_video(model, video, borders), label_video(model, video, [0, NUM_CHUNKS]))
+
+
+@pytest.mark.parametrize(("length", "padding"), [(INTERVAL + 3, 0), (INTERVAL, 2), (INTERVAL + 1, 1)])
+def test_padding_changes_nothing(model, video, length, padding):
+    padded = label_video(model, video, [0, NUM_CHUNKS], length=length, padding=padding)
+    assert_same_labels(padded, label_video(model, video, [0, NUM_CHUNKS]))
+
+
+def test_what_is_not_valid_is_not_read(model, video):
+    noisy = video.clone()
+    noisy[sorted(LOST)] = 255 - noisy[sorted(LOST)]
+    assert_same_labels(label_video(model, noisy, [0, NUM_CHUNKS]), label_video(model, video, [0, NUM_CHUNKS]))
+
+
+@pytest.mark.parametrize("name", ["per_frame", "gsvnet"])
+def test_in_batches_of_one_size_not_even_the_last_bit_changes(name, video):
+    """Labels may not depend on where shards are cut, so a chunk may stand anywhere in its batch."""
+    model = build(name)
+    here, there = label_video(model, video, [0, 3]), label_video(model, video, [1, 4])
+    shared = here.keys() & there.keys()
+    assert len(shared) == 7 - len(LOST & {9})
+    assert all(torch.equal(here[frame], there[frame]) for frame in shared)
+
+
+def test_a_call_leaves_no_state_behind(model, video):
+    once = label_video(model, video, [2, 5])
+    label_video(model, video, [0, NUM_CHUNKS])
+    again = label_video(model, video, [2, 5])
+    assert all(torch.equal(once[frame], again[frame]) for frame in once)
+
+
+def test_half_read_answers_do_no_harm(model, video):
+    """A consumer may stop early: the next call starts afresh."""
+    wanted = label_video(model, video, [0, NUM_CHUNKS])
+    with torch.no_grad():
+        next(model.segment(batch_chunks(model, video, 0, NUM_CHUNKS)))
+    assert_same_labels(label_video(model, video, [0, NUM_CHUNKS]), wanted)
