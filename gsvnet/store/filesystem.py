@@ -46,7 +46,7 @@ def read_bytes(uri: str, storage_options: StorageOptions = None) -> bytes | None
     fs, path = open_filesystem(uri, storage_options)
     try:
         return fs.cat_file(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except Exception as error:  # every driver has errors of its own
         raise StoreError(f"cannot read {public_uri(uri)}: {describe(error)}") from error

@@ -92,11 +92,15 @@ def open_job(
     own = {"classes": classes.to_dict(), "model_hash": model_hash, "codec": CODEC, "schema_version": SCHEMA_VERSION}
     whole: dict[str, Any] = json.loads(json.dumps({**fields, **own}))  # tuples become lists, as when read back
     ours = JobRecord(fields=whole, fingerprint=fingerprint(whole))
-    theirs = _find_job(out, storage_options)
-    if theirs is None:
-        if list_label_files(out, storage_options):
+    try:
+        theirs = _find_job(out, storage_options)
+        if theirs is None and list_label_files(out, storage_options):
             raise ConfigError(f"{public_uri(out)} has labels but no _job.json: restore it, or choose another --out")
-        theirs = _create_job(out, ours, storage_options, unsafe_commit)
+        theirs = theirs or _create_job(out, ours, storage_options, unsafe_commit)
+    except CorruptLabels:
+        raise
+    except StoreError as error:
+        raise ConfigError(f"the output {public_uri(out)} cannot be used: {error}") from error
     if theirs.fingerprint != ours.fingerprint:
         raise OutputConflict(_explain_conflict(out, ours.fields, theirs.fields))
     _check_writable(out, storage_options)
@@ -200,8 +204,6 @@ def _create_job(out: str, ours: JobRecord, storage_options: StorageOptions, unsa
         publish_bytes(_to_json(asdict(ours)), job_uri(out), storage_options, unsafe_commit)
     except AlreadyPublished:  # another driver started at the same time
         return _find_job(out, storage_options) or ours
-    except StoreError as error:
-        raise ConfigError(f"the output {public_uri(out)} cannot be written: {error}") from error
     return ours
 
 
@@ -211,7 +213,7 @@ def _check_writable(out: str, storage_options: StorageOptions) -> None:
     if protocol_of(fs) == "file":
         here = Path(path) if Path(path).is_dir() else Path(path).parent
         if not os.access(here, os.W_OK | os.X_OK):
-            raise ConfigError(f"the output {public_uri(out)} cannot be written: no permission in {here}")
+            raise ConfigError(f"the output {public_uri(out)} cannot be used: cannot write, no permission in {here}")
 
 
 def _explain_conflict(out: str, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:

@@ -128,7 +128,8 @@ def _create_s3(fs: Any, path: str, source: Source) -> None:
     s3fs's own retry is passed by: it would send the rest of a half-read body again. botocore's retry, below this
     one, rewinds. A 412 after a lost answer may be our own object: its content is the same.
     """
-    from botocore.exceptions import BotoCoreError, ClientError  # comes with s3fs
+    from botocore.exceptions import ClientError, HTTPClientError  # comes with s3fs
+    from botocore.exceptions import ConnectionError as BotoConnectionError
 
     if _size(source) > MAX_PUT_BYTES:
         raise StoreError(f"{_size(source)} bytes are too many for one S3 PUT (5 GiB); choose smaller shards")
@@ -148,7 +149,7 @@ def _create_s3(fs: Any, path: str, source: Source) -> None:
                 raise ConfigError(f"s3://{bucket} knows no If-None-Match on PUT; another store, please") from error
             if attempt == _TRIES - 1 or not (status in (409, 429) or status >= 500):
                 raise
-        except (BotoCoreError, OSError):  # no answer
+        except (HTTPClientError, BotoConnectionError, TimeoutError, ConnectionError):  # no answer
             if attempt == _TRIES - 1:
                 raise
 

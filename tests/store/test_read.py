@@ -1,0 +1,209 @@
+"""Reading labels back: order, gaps, lost frames, names, damage."""
+
+from __future__ import annotations
+
+import pickle
+import re
+import uuid
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pyarrow.dataset as pads
+import pyarrow.parquet as pq
+import pytest
+
+import gsvnet.store.read as read
+from gsvnet.errors import ConfigError, CorruptLabels, StoreError
+from gsvnet.store.read import open_labels
+
+VIDEO = "drive-0123456789ab"
+
+
+@pytest.fixture
+def out(tmp_path, write_shard) -> str:
+    """Frames 0..9 and 10..29 of one video, 40..44 after a gap, and ten frames of another."""
+    out = str(tmp_path / "out")
+    write_shard(out, num_frames=10, lost=[3])
+    write_shard(out, shard=1, first_frame=10, num_frames=20)
+    write_shard(out, shard=3, first_frame=40, num_frames=5)
+    write_shard(out, video="night-ba9876543210", uri="s3://videos/night.mp4")
+    return out
+
+
+def test_labels_come_in_the_order_asked_for(out, labels_of):
+    labels = open_labels(out).labels_at(VIDEO, [12, 0, 42, 12, 9, 10])
+    np.testing.assert_array_equal(labels, np.stack([labels_of(i) for i in (12, 0, 42, 12, 9, 10)]), strict=True)
+
+
+def test_every_row_group_boundary_is_found(tmp_path, write_shard, labels_of, monkeypatch):
+    monkeypatch.setattr("gsvnet.store.write.MAX_ROW_GROUP_ROWS", 4)
+    out = str(tmp_path / "out")
+    write_shard(out, num_frames=11)
+    labels = open_labels(out)
+    np.testing.assert_array_equal(labels.labels_at(VIDEO, range(11)), np.stack([labels_of(i) for i in range(11)]))
+    assert [labels.row(VIDEO, i).pts for i in range(11)] == [i * 512 for i in range(11)]
+
+
+def test_a_lost_frame_is_ignored_all_over(out, labels_of):
+    labels = open_labels(out).labels_at(VIDEO, [2, 3])
+    np.testing.assert_array_equal(labels[0], labels_of(2))
+    assert (labels[1] == 255).all()
+
+
+def test_no_indices_give_no_maps_of_the_right_size(out):
+    assert open_labels(out).labels_at(VIDEO, []).shape == (0, 12, 20)
+
+
+@pytest.mark.parametrize("index", [-1, 30, 39, 45, 10**12])
+def test_missing_frames_are_named(out, index):
+    with pytest.raises(StoreError, match=rf"1 frames of {VIDEO}: {index}"):
+        open_labels(out).labels_at(VIDEO, [0, index, index, 10])
+
+
+def test_a_row_has_all_columns(out, row_of):
+    row, expected = open_labels(out).row(VIDEO, 41), row_of(41)
+    assert row.pixels == tuple(expected.pixels)
+    assert (row.pts, row.mask, row.is_keyframe, row.codec) == (expected.pts, expected.mask, False, "contour1")
+    assert open_labels(out).row(VIDEO, 3).status == "decode_error"
+
+
+@pytest.mark.parametrize("name", [VIDEO, "drive", "s3://videos/drive.mp4", "drive.mp4"])
+def test_a_video_is_found_by_id_stem_uri_and_file_name(out, name):
+    assert open_labels(out).find_video(name) == VIDEO
+
+
+@pytest.mark.parametrize("name", ["", "driv", "day", "000000"])
+def test_an_unknown_video_is_a_config_error_that_lists_those_there(out, name):
+    with pytest.raises(ConfigError, match=rf"{VIDEO}, night-"):
+        open_labels(out).labels_at(name, [0])
+
+
+def test_an_ambiguous_stem_is_a_config_error(out, write_shard):
+    write_shard(out, video="drive-aaaaaaaaaaaa", uri="/other/drive.mp4")
+    with pytest.raises(ConfigError, match="more than one"):
+        open_labels(out).find_video("drive")
+
+
+def test_classes_videos_job_and_footer(out):
+    labels = open_labels(out)
+    assert labels.classes.identifiers[8] == "car"
+    assert labels.videos == [VIDEO, "night-ba9876543210"]
+    assert labels.job.fields["keyframe_interval"] == 5
+    assert labels.footer("night").uri == "s3://videos/night.mp4"
+
+
+def test_frames_is_a_dataset_with_filters(out):
+    table = open_labels(out).frames.to_table(
+        columns=["frame_index"], filter=(pads.field("video") == VIDEO) & (pads.field("pixels", "car") > 50)
+    )
+    assert table["frame_index"].to_pylist() == [17, 18, 19]
+
+
+def test_only_the_needed_row_groups_are_read(tmp_path, write_shard, monkeypatch):
+    monkeypatch.setattr("gsvnet.store.write.MAX_ROW_GROUP_ROWS", 4)
+    out = str(tmp_path / "out")
+    write_shard(out, num_frames=40)
+    path = next(Path(out).rglob("*.parquet"))
+    damage_column(path, "mask", groups=[i for i in range(10) if i != 5])
+    assert len(open_labels(out).labels_at(VIDEO, [20, 23, 21])) == 3
+    with pytest.raises(CorruptLabels, match="row group 4"):
+        open_labels(out).labels_at(VIDEO, [19])
+
+
+def test_labels_survive_pickling(out, labels_of):
+    labels = pickle.loads(pickle.dumps(open_labels(out)))
+    np.testing.assert_array_equal(labels.labels_at(VIDEO, [7])[0], labels_of(7))
+
+
+def test_memory_store_reads_the_same(write_shard, labels_of):
+    out = f"memory://{uuid.uuid4().hex}"
+    write_shard(out)
+    labels = open_labels(out)
+    np.testing.assert_array_equal(labels.labels_at("drive", [4])[0], labels_of(4))
+    assert labels.frames.count_rows() == 10
+
+
+def test_an_empty_output_has_no_videos_and_no_rows(tmp_path, write_shard):
+    write_shard(str(tmp_path / "out"))
+    next((tmp_path / "out").rglob("*.parquet")).unlink()
+    labels = open_labels(str(tmp_path / "out"))
+    assert labels.videos == []
+    assert labels.frames.count_rows() == 0
+
+
+def test_what_is_no_output_is_a_store_error(tmp_path):
+    with pytest.raises(StoreError, match="no output"):
+        open_labels(str(tmp_path))
+
+
+def test_a_truncated_file_is_corrupt(out):
+    path = Path(out) / "labels" / VIDEO / "000000.parquet"
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(CorruptLabels, match=r"000000\.parquet"):
+        open_labels(out).labels_at(VIDEO, [0])
+
+
+def test_a_flipped_byte_in_a_mask_is_corrupt(out):
+    path = Path(out) / "labels" / VIDEO / "000000.parquet"
+    mask = open_labels(out).row(VIDEO, 5).mask
+    data = path.read_bytes()
+    at = data.index(mask) + len(mask) // 2
+    path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+    with pytest.raises(CorruptLabels, match=r"000000\.parquet"):
+        open_labels(out).labels_at(VIDEO, [5])
+
+
+def test_an_unknown_codec_asks_for_an_upgrade(out, monkeypatch):
+    monkeypatch.setattr(read, "CODEC", "contour2")
+    with pytest.raises(StoreError, match=r"frame 5: codec 'contour1'.*upgrade"):
+        open_labels(out).labels_at(VIDEO, [5])
+
+
+# --- SQL ------------------------------------------------------------------------------------------------------------
+
+
+def damage_column(path: Path, column: str, groups: list[int]) -> None:
+    """Overwrite a column's bytes in some row groups: who reads them notices."""
+    data = bytearray(path.read_bytes())
+    metadata = pq.read_metadata(path)
+    for group in groups:
+        row_group = metadata.row_group(group)
+        (chunk,) = [c for i in range(row_group.num_columns) if (c := row_group.column(i)).path_in_schema == column]
+        start = chunk.data_page_offset
+        data[start : start + chunk.total_compressed_size] = b"\xff" * chunk.total_compressed_size
+    path.write_bytes(data)
+
+
+def documented_query() -> str:
+    text = (Path(read.__file__).parent / "FORMAT.md").read_text()
+    (query,) = re.findall(r"```sql\n(.*?)```", text, re.DOTALL)
+    return query
+
+
+def test_the_documented_query_runs(out, monkeypatch):
+    monkeypatch.chdir(Path(out).parent)
+    assert duckdb.sql(documented_query()).fetchall() == []  # the maps have 240 pixels
+    rows = duckdb.sql(documented_query().replace("20000", "50") + " order by frame_index").fetchall()
+    assert rows == [(17, 51), (18, 54), (19, 57)]
+
+
+def test_a_class_query_reads_no_mask_and_skips_row_groups(tmp_path, write_shard, monkeypatch):
+    monkeypatch.setattr("gsvnet.store.write.MAX_ROW_GROUP_ROWS", 10)
+    monkeypatch.chdir(tmp_path)
+    write_shard("out", num_frames=20)  # cars grow: row groups 0..9 and 10..19
+    path = next(Path("out").rglob("*.parquet"))
+    damage_column(path, "mask", [0, 1])
+    query = documented_query().replace("20000", "50")
+    assert len(duckdb.sql(query).fetchall()) == 3
+    damage_column(path, "frame_index", [0])
+    damage_column(path, "pixels.car", [0])
+    assert len(duckdb.sql(query).fetchall()) == 3
+    with pytest.raises(duckdb.Error):
+        duckdb.sql(query.replace("> 50", "> 5")).fetchall()
+
+
+def test_derived_and_temporary_files_are_not_in_the_glob(out, monkeypatch):
+    monkeypatch.chdir(Path(out).parent)
+    (Path(out) / "labels" / VIDEO / ".gsvnet-host-1-2.tmp").write_bytes(b"half")
+    assert duckdb.sql("select count(*) from 'out/labels/**/*.parquet'").fetchall() == [(45,)]
