@@ -24,7 +24,7 @@ from gsvnet.store.filesystem import (
     read_bytes,
 )
 from gsvnet.store.layout import failure_uri, job_uri, labels_uri, list_label_files, plan_uri
-from gsvnet.store.publish import publish_bytes
+from gsvnet.store.publish import publish_bytes, sweep_unpublished
 from gsvnet.store.schema import SCHEMA_VERSION, check_version
 
 _FLAGS = {  # others: the field's own name
@@ -86,6 +86,7 @@ def open_job(
     """The job record of an output: a new one, or the one that stands there when its fingerprint is the same.
 
     fields: the resolved options that decide about the labels, JSON values; the rest of the record is added here.
+    What dead writers of this host left in a local output is removed.
     Raises OutputConflict, with every differing field under its flag's name and both values, for another job's output;
     ConfigError for an output that has labels but no record, or that cannot be written.
     """
@@ -104,6 +105,7 @@ def open_job(
     if theirs.fingerprint != ours.fingerprint:
         raise OutputConflict(_explain_conflict(out, ours.fields, theirs.fields))
     _check_writable(out, storage_options)
+    sweep_unpublished(labels_uri(out), storage_options)
     return theirs
 
 

@@ -5,8 +5,8 @@ One function per kind of store, all under the contract suite in tests/contracts/
 local    temporary file with a leading dot in the same folder, fsync, link, fsync folder
 s3       one PUT with If-None-Match: * from the spool file, never a multipart upload
 memory   exists and put under a lock (tests)
-gcs      one upload with generation match 0     } written from gcsfs 2026.10 and adlfs 2026.8,
-azure    upload with overwrite=False            } not run against the real services
+azure    one upload with overwrite=False: tried by hand against Azurite with adlfs 2026.8, in no test
+gcs      one upload with generation match 0: written from the source of gcsfs 2026.10, never run
 
 Any other store is refused: without such a condition two writers could replace each other's object under a reader.
 """
@@ -29,7 +29,7 @@ from fsspec.spec import AbstractFileSystem
 
 from gsvnet.errors import AlreadyPublished, ConfigError, NoSpace, StoreError
 from gsvnet.store.filesystem import StorageOptions, describe, open_filesystem, protocol_of, public_uri
-from gsvnet.store.temporary import create_temporary
+from gsvnet.store.temporary import create_temporary, sweep_temporary
 
 Source = Path | bytes
 
@@ -70,6 +70,12 @@ def replace_bytes(data: bytes, uri: str, storage_options: StorageOptions = None)
         _through_temporary(data, target, os.replace)
     except Exception as error:
         raise _explain(error, uri) from error
+
+
+def sweep_unpublished(uri: str, storage_options: StorageOptions = None) -> list[Path]:
+    """Remove what dead writers of this host left below a local folder; the removed paths. Elsewhere nothing is left."""
+    fs, path = open_filesystem(uri, storage_options)
+    return sweep_temporary(path, recursive=True) if protocol_of(fs) == "file" and Path(path).is_dir() else []
 
 
 def _publish(source: Source, uri: str, storage_options: StorageOptions, unsafe_commit: bool) -> None:

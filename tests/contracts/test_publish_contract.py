@@ -14,12 +14,22 @@ from pathlib import Path
 from threading import Barrier
 
 import fsspec
+import numpy as np
+import pyarrow.dataset as pads
 import pytest
 
+from gsvnet.classes import CAMVID
 from gsvnet.errors import AlreadyPublished, ConfigError, NoSpace, StoreError
+from gsvnet.store.codec import encode_mask, pixel_counts
 from gsvnet.store.filesystem import read_bytes
+from gsvnet.store.job import open_job
+from gsvnet.store.layout import list_committed, shard_uri
+from gsvnet.store.manifest import write_derived
 from gsvnet.store.publish import publish_bytes, publish_file, replace_bytes
+from gsvnet.store.read import open_labels
+from gsvnet.store.schema import FrameRow, ShardFooter
 from gsvnet.store.temporary import sweep_temporary
+from gsvnet.store.write import ShardWriter
 
 
 class Place:
@@ -226,6 +236,32 @@ def test_final_answers_are_not_tried_again(s3_options, monkeypatch, failure, err
     with pytest.raises(error):
         publish_bytes(b"x", f"s3://bucket/{uuid.uuid4().hex}")
     assert len(answers.sent) == 1
+
+
+@pytest.mark.s3
+def test_labels_are_written_and_read_on_s3(s3_options, tmp_path):
+    out = f"s3://bucket/{uuid.uuid4().hex}"
+    job = open_job(out, {"keyframe_interval": 5}, classes=CAMVID, model_hash="m", storage_options=s3_options)
+    assert open_job(out, {"keyframe_interval": 5}, classes=CAMVID, model_hash="m", storage_options=s3_options) == job
+    footer = ShardFooter(
+        job=job.fingerprint, video="v", uri="v.mp4", identity="i", time_base="1/25", shard=0, first_frame=0,
+        model_hash="m", classes=CAMVID, precision="fp32", device="cpu", threads=1,
+    )  # fmt: skip
+    maps = [np.full((4, 6), i, np.uint8) for i in range(5)]
+    with ShardWriter(
+        shard_uri(out, "v", "000000"), footer=footer, spool_dir=tmp_path, storage_options=s3_options
+    ) as writer:
+        for i, labels in enumerate(maps):
+            row = FrameRow(
+                frame_index=i, pts=i, time_s=i / 25, is_keyframe=i == 0, keyframe_distance=i, height=4, width=6,
+                pixels=pixel_counts(labels, 11), mask=encode_mask(labels),
+            )  # fmt: skip
+            writer.append(row)
+    assert list_committed(out, s3_options) == {("v", "000000")}
+    labels = open_labels(out, s3_options)
+    np.testing.assert_array_equal(labels.labels_at("v", [4, 1]), np.stack([maps[4], maps[1]]))
+    assert labels.frames.count_rows(filter=pads.field("pixels", "sky") > 0) == 1
+    assert write_derived(out, complete=True, storage_options=s3_options)[0].rows == 5
 
 
 # --- local ----------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import sys
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -93,6 +94,16 @@ def test_labels_without_a_record_are_not_adopted(tmp_path, write_shard):
     (tmp_path / "out" / "_job.json").unlink()
     with pytest.raises(ConfigError, match=r"no _job\.json"):
         start(str(tmp_path / "out"))
+
+
+def test_leftovers_of_dead_writers_are_swept_when_a_job_resumes(tmp_path, write_shard):
+    path = Path(write_shard(str(tmp_path / "out")))
+    writer = "from pathlib import Path; from gsvnet.store.temporary import create_temporary; import os, sys; "
+    dies = "create_temporary(Path(sys.argv[1])); os._exit(0)"
+    subprocess.run([sys.executable, "-c", writer + dies, str(path.parent)], check=True)
+    assert len(list(path.parent.iterdir())) == 2
+    open_job(str(tmp_path / "out"), {"keyframe_interval": 5}, classes=CAMVID, model_hash="a" * 64)
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_a_folder_with_other_files_may_become_an_output(tmp_path):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pickle
 import re
+import subprocess
+import sys
 import uuid
 from pathlib import Path
 
@@ -130,6 +132,12 @@ def test_an_empty_output_has_no_videos_and_no_rows(tmp_path, write_shard):
     labels = open_labels(str(tmp_path / "out"))
     assert labels.videos == []
     assert labels.frames.count_rows() == 0
+
+
+def test_reading_needs_neither_torch_nor_ray_nor_av():
+    code = "import sys, gsvnet.store.read; print({'torch', 'ray', 'av', 's3fs', 'botocore'} & set(sys.modules))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout == "set()\n"
 
 
 def test_what_is_no_output_is_a_store_error(tmp_path):
