@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 Doubles = NDArray[np.float64]
 
-LANE_M = -1.45  # the camera keeps to the left of the middle, as in CamVid
+LANE_M = -1.3  # the camera keeps to the left of the middle, as in CamVid
 BENDS = ((4.6, 290.0), (2.4, 131.0))  # (amplitude, wavelength) in metres
 
 
@@ -90,7 +90,7 @@ class Drive:
         roll = (0.003 * waves[4] + 0.006 * waves[5]) * self.shake
         position = self.course.point(side, y, 1.42 + 0.012 * self.shake * waves[2])
         focal = 0.94 * min(width, height * 4 / 3)
-        intrinsics = np.array([[focal, 0, (width - 1) / 2], [0, focal, 0.475 * height], [0, 0, 1.0]])
+        intrinsics = np.array([[focal, 0, (width - 1) / 2], [0, focal, 0.495 * height], [0, 0, 1.0]])
         rotation = _rotation(yaw, pitch, roll)
         return Camera(position=position, rotation=rotation, intrinsics=intrinsics, height=height, width=width)
 

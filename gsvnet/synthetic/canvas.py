@@ -14,6 +14,7 @@ from gsvnet.synthetic.quads import Quads
 from gsvnet.synthetic.ripmap import ALPHA, PAINT, SOLID, Floats, pick_level, sample_texture
 
 NEAR_M, FAR_M, FADE_M, HAZE_M = 0.25, 165.0, 25.0, 420.0
+TINY_PX = 1.5  # quads whose box has less area are left out
 EDGE_PX = 0.3  # quads are drawn larger by this much, so that neighbours join without a gap
 
 
@@ -48,6 +49,8 @@ def see_quads(quads: Quads, camera: Camera) -> Sight:
     outward = np.cross(quads.across, quads.up)
     facing = ((camera.position - quads.origin) * outward).sum(1) > 0
     visible = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1]) & (facing | ~quads.closed) & (nearest < FAR_M)
+    sizes = np.ptp(points[..., :2] / np.maximum(points[..., 2:], NEAR_M), axis=1)
+    visible &= sizes.prod(1) > TINY_PX
     drawn = np.flatnonzero(visible & (np.abs(np.linalg.det(planes)) > 1e-9))
     order = drawn[np.argsort(-depth[drawn], kind="stable")]
     return Sight(planes=planes, boxes=boxes, depth=np.maximum(depth, 0.5), order=order)
@@ -78,12 +81,12 @@ def draw_quads(canvas: Canvas, quads: Quads, sight: Sight, light: Light, sun: Do
     shine = ((np.array(light.ambient) + np.array(light.sun) * lit) * light.exposure / 255).astype(np.float32)
     clear = np.exp(-sight.depth / HAZE_M).astype(np.float32)
     fade = np.clip((FAR_M - sight.depth) / FADE_M, 0, 1).astype(np.float32)
-    inverses = np.zeros_like(sight.planes)
+    inverses = np.zeros(sight.planes.shape, np.float32)
     inverses[sight.order] = np.linalg.inv(sight.planes[sight.order])
     haze = np.array(light.horizon, np.float32) * np.float32(0.92 / 255)
     for i in sight.order:
         _draw_quad(
-            canvas, inverses[i].astype(np.float32), sight.boxes[i], quads.texture[i], quads.tile[i], quads.tint[i],
+            canvas, inverses[i], sight.boxes[i], quads.texture[i], quads.tile[i], quads.tint[i],
             shine[i] * clear[i], haze * (1 - clear[i]), fade[i], first_surface + int(i),
         )  # fmt: skip
 
@@ -96,33 +99,36 @@ def _draw_quad(
     x0, y0, x1, y1 = box
     x, y = np.arange(x0, x1, dtype=np.float32), np.arange(y0, y1, dtype=np.float32)[:, None]
     u, v, w = (row[0] * x + (row[1] * y + row[2]) for row in inverse)
-    cover = _cover(u, w, inverse[0], inverse[2]) * _cover(v, w, inverse[1], inverse[2])
+    cover = np.maximum(_cover(u, w, inverse[0], inverse[2]), 0) * _cover(v, w, inverse[1], inverse[2])
     flat = (np.arange(y0, y1)[:, None] * canvas.width + np.arange(x0, x1)).ravel()
-    chosen = np.flatnonzero((cover.ravel() > 0.004) & (w.ravel() > canvas.nearness[flat]))
+    cover, w = cover.ravel(), w.ravel()
+    chosen = np.flatnonzero((cover > 0.004) & (w > canvas.nearness.take(flat)))
     if len(chosen) == 0:
         return
-    pixels, nearness, cover = flat[chosen], w.ravel()[chosen], cover.ravel()[chosen] * fade
+    pixels, nearness, cover = flat.take(chosen), w.take(chosen), cover.take(chosen) * fade
     depth = 1 / nearness
-    u, v = u.ravel()[chosen] * depth, v.ravel()[chosen] * depth
+    u, v = u.ravel().take(chosen) * depth, v.ravel().take(chosen) * depth
     texture = load_texture(texture_id)
     size_u, size_v = texture.columns * abs(tile[0]), texture.rows * abs(tile[1])
     step_u = np.maximum(abs(inverse[0, 0] - u * inverse[2, 0]), abs(inverse[0, 1] - u * inverse[2, 1])) * depth * size_u
     step_v = np.maximum(abs(inverse[1, 0] - v * inverse[2, 0]), abs(inverse[1, 1] - v * inverse[2, 1])) * depth * size_v
-    u, v = np.clip(u, 0, 1) * tile[0] + tile[2], np.clip(v, 0, 1) * tile[1] + tile[3]
+    u = np.minimum(np.maximum(u, 0), 1) * tile[0] + tile[2]
+    v = np.minimum(np.maximum(v, 0), 1) * tile[1] + tile[3]
     texels = sample_texture(texture, u, v, pick_level(step_u, texture.columns), pick_level(step_v, texture.rows))
     alpha = texels[:, ALPHA] * (cover / 255)
     colour = (texels[:, :PAINT] + texels[:, PAINT : PAINT + 1] * tint) * shine
     colour += texels[:, ALPHA : ALPHA + 1] * haze
-    canvas.colour[pixels] = canvas.colour[pixels] * (1 - alpha)[:, None] + colour * cover[:, None]
+    colour *= cover[:, None]
+    colour += canvas.colour.take(pixels, axis=0) * (1 - alpha)[:, None]
+    canvas.colour[pixels] = colour
     solid = texels[:, SOLID] * cover >= 127.5
     canvas.nearness[pixels[solid]] = nearness[solid]
     canvas.surface[pixels[solid]] = surface
 
 
 def _cover(u: Floats, w: Floats, row_u: Floats, row_w: Floats) -> Floats:
-    """Share of each pixel between the edges u = 0 and u = 1, from its distances to the two lines (u and u - w linear)."""
+    """Share of each pixel between the edges u = 0 and u = 1 from its distances to these lines; outside 0 or less."""
     low = u * np.float32(1 / max(np.hypot(row_u[0], row_u[1]), 1e-20))
     high = (w - u) * np.float32(1 / max(np.hypot(row_w[0] - row_u[0], row_w[1] - row_u[1]), 1e-20))
     reach = np.float32(0.5 + EDGE_PX)
-    cover = np.clip(low + reach, 0, 1) + np.clip(high + reach, 0, 1) - 1
-    return np.maximum(cover, 0)
+    return np.minimum(low + reach, 1) + np.minimum(high + reach, 1) - 1

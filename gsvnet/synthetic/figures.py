@@ -82,6 +82,9 @@ def add_car(quads: QuadList, spot: Doubles, slope: float, facing: int, model: in
     face(window, at(-half, rear_foot, low), at(half, rear_foot, low), at(-half, rear_roof, m.height))
     face("car front", at(half, end, 0), at(-half, end, 0), at(half, end, bonnet))
     face(window, at(half, front_foot, low), at(-half, front_foot, low), at(half, front_roof, m.height))
+    axle = 0.62 * end
+    face("tyres", at(-half, -axle, 0), at(half, -axle, 0), at(-half, -axle, 0.6))
+    face("tyres", at(half, axle, 0), at(-half, axle, 0), at(half, axle, 0.6))
     for sign in (1, -1):
         outer, inner = sign * half, sign * narrow
         _add_flank(quads, at, sign, outer, inner, end, rear_foot, front_foot, m, paint)
@@ -97,30 +100,50 @@ def _add_flank(quads, at, sign, outer, inner, end, rear_foot, front_foot, m, pai
         a, b = (back, front) if sign > 0 else (front, back)
         corner = at(outer, a, z)
         up = at(x, a, top) - corner
-        quads.add(corner, at(outer, b, z) - corner, up, texture=TEXTURE_IDS[name], label=CAR, tint=paint, tile=tile, closed=True)
+        quads.add(
+            corner,
+            at(outer, b, z) - corner,
+            up,
+            texture=TEXTURE_IDS[name],
+            label=CAR,
+            tint=paint,
+            tile=tile,
+            closed=True,
+        )
 
 
-def add_pedestrian(quads: QuadList, spot: Doubles, walk: tuple[float, float], phase: float, rng: np.random.Generator) -> None:
-    """A walker with feet on `spot` (3,), walking along the unit vector `walk` (x, y); phase in radians moves the limbs."""
+def add_pedestrian(
+    quads: QuadList, spot: Doubles, walk: tuple[float, float], phase: float, rng: np.random.Generator, *, near: bool
+) -> None:
+    """A walker with feet on `spot` (3,), walking along the unit vector `walk` (x, y); phase in radians moves the limbs.
+
+    near: with arms and a shadow.
+    """
     height, wide = rng.uniform(1.55, 1.85), rng.uniform(0.44, 0.52)
     coat, trousers, hair = (options[rng.integers(len(options))] for options in (COATS, TROUSERS, HAIRS))
     side_view = abs(walk[0]) > abs(walk[1])
     wide *= 0.72 if side_view else 1.0
-    shadow = spot + (-0.4, -0.25, 0.02)
-    quads.add(shadow, (0.8, 0, 0), (0, 0.5, 0), texture=TEXTURE_IDS["shadow"], label=PEDESTRIAN)
     swing = 0.45 * math.sin(phase)
     hip, shoulder = spot + (0, 0, 0.52 * height), spot + (0, 0, 0.82 * height)
-    spread = 0.0 if side_view else 0.22 * wide
-    for sign in (1, -1):
-        _add_limb(quads, hip + (sign * spread, 0, 0), walk, sign * swing, 0.52 * height, 0.17, trousers, PEDESTRIAN)
-        arm = shoulder + (sign * (0.0 if side_view else 0.48 * wide), 0, 0)
-        _add_limb(quads, arm, walk, -0.8 * sign * swing, 0.36 * height, 0.12, coat, PEDESTRIAN)
-    left = spot + (-wide / 2, -0.03, 0.48 * height)
-    quads.add(left, (wide, 0, 0), (0, 0, 0.38 * height), texture=TEXTURE_IDS["torso"], label=PEDESTRIAN, tint=coat)
+    spread, reach = (0.0, 0.0) if side_view else (0.2 * wide, 0.46 * wide)
+    left = spot + (-wide / 2, -0.03, 0.46 * height)
+    quads.add(left, (wide, 0, 0), (0, 0, 0.40 * height), texture=TEXTURE_IDS["torso"], label=PEDESTRIAN, tint=coat)
     _add_head(quads, spot + (0, -0.04, 0.84 * height), 0.16 * height, hair, PEDESTRIAN)
+    for sign in (1, -1):
+        leg = hip + (sign * spread, 0, 0)
+        _add_limb(quads, leg, walk, sign * swing, 0.52 * height, 0.20, trousers, PEDESTRIAN)
+    if not near:
+        return
+    for sign in (1, -1):
+        arm = shoulder + (sign * reach, -0.04 if side_view else 0.0, 0)
+        _add_limb(quads, arm, walk, -0.8 * sign * swing, 0.37 * height, 0.13, coat, PEDESTRIAN)
+    shadow = spot + (-0.4, -0.25, 0.02)
+    quads.add(shadow, (0.8, 0, 0), (0, 0.5, 0), texture=TEXTURE_IDS["shadow"], label=PEDESTRIAN)
 
 
-def add_cyclist(quads: QuadList, spot: Doubles, slope: float, facing: int, phase: float, rng: np.random.Generator) -> None:
+def add_cyclist(
+    quads: QuadList, spot: Doubles, slope: float, facing: int, phase: float, rng: np.random.Generator
+) -> None:
     """A rider on a bicycle; facing as for cars, phase in radians turns the pedals."""
     coat, trousers, hair = (options[rng.integers(len(options))] for options in (COATS, TROUSERS, HAIRS))
     coat = (0.75, 0.85, 0.12) if rng.random() < 0.35 else coat
@@ -136,10 +159,14 @@ def add_cyclist(quads: QuadList, spot: Doubles, slope: float, facing: int, phase
         pedal = spot + up * (0.32 + 0.17 * math.sin(phase + (sign > 0) * math.pi)) + (sign * 0.1, 0, 0)
         hip = seat + (sign * 0.1, 0, 0)
         leg = pedal + ahead * 0.12 - hip
-        quads.add(hip + leg - (0.08, 0, 0), (0.16, 0, 0), -leg, texture=TEXTURE_IDS["limb"], label=BICYCLIST, tint=trousers)
+        quads.add(
+            hip + leg - (0.08, 0, 0), (0.16, 0, 0), -leg, texture=TEXTURE_IDS["limb"], label=BICYCLIST, tint=trousers
+        )
         shoulder = seat + ahead * 0.3 + up * 0.5 + (sign * 0.2, 0, 0)
         arm = bar + (sign * 0.24, 0, 0) - shoulder
-        quads.add(shoulder + arm - (0.06, 0, 0), (0.12, 0, 0), -arm, texture=TEXTURE_IDS["limb"], label=BICYCLIST, tint=coat)
+        quads.add(
+            shoulder + arm - (0.06, 0, 0), (0.12, 0, 0), -arm, texture=TEXTURE_IDS["limb"], label=BICYCLIST, tint=coat
+        )
     quads.add(seat - (0.23, 0, 0.05), (0.46, 0, 0), ahead * 0.32 + up * 0.62, texture=torso, label=BICYCLIST, tint=coat)
     _add_head(quads, seat + ahead * 0.36 + up * 0.54, 0.28, hair, BICYCLIST)
 

@@ -14,7 +14,19 @@ from gsvnet.synthetic.canvas import HAZE_M, Canvas
 from gsvnet.synthetic.catalogue import TEXTURE_IDS, load_texture
 from gsvnet.synthetic.light import Light
 from gsvnet.synthetic.ripmap import Floats, pick_level, sample_texture
-from gsvnet.synthetic.street import BLOCK_M, BUILDING, CELL_M, CROSSING_M, FRONT_M, PAVEMENT, ROAD, ROAD_M, SKY, TREE, Block
+from gsvnet.synthetic.street import (
+    BLOCK_M,
+    BUILDING,
+    CELL_M,
+    CROSSING_M,
+    FRONT_M,
+    PAVEMENT,
+    ROAD,
+    ROAD_M,
+    SKY,
+    TREE,
+    Block,
+)
 
 SKY_SURFACE, FAR_TREES, FAR_HOUSES, ROAD_SURFACE, PAVEMENT_SURFACE, GRASS_SURFACE, NUM_SURFACES = range(7)
 SURFACE_LABELS = np.array((SKY, TREE, BUILDING, ROAD, PAVEMENT, TREE), np.uint8)
@@ -65,7 +77,9 @@ def draw_sky(canvas: Canvas, camera: Camera, light: Light, seed: int) -> None:
     colour = np.array(light.horizon, np.float32) * (1 - lift) + np.array(light.zenith, np.float32) * lift
     plane = 0.35 / (np.maximum(height, 0) + 0.22)
     levels = (np.int32(0), np.int32(0))
-    clouds = sample_texture(load_texture(TEXTURE_IDS["stains"]), bearing * plane * 0.7 + seed * 0.37, plane * 1.3, *levels)
+    clouds = sample_texture(
+        load_texture(TEXTURE_IDS["stains"]), bearing * plane * 0.7 + seed * 0.37, plane * 1.3, *levels
+    )
     amount = np.clip((clouds[:, :1] / 255 - (0.78 - 0.55 * light.cloud)) * 3, 0, 1) * (0.35 + 0.65 * lift)
     shade = light.cloud_tone * (1.04 - 0.25 * amount * light.cloud)
     colour += amount * (shade - colour)
@@ -88,9 +102,7 @@ def _draw_skyline(canvas: Canvas, above: NDArray, height: Floats, bearing: Float
         canvas.surface[above[hit]] = surface
 
 
-def draw_ground(
-    canvas: Canvas, camera: Camera, course: Course, table: GroundTable, light: Light, sun: Doubles
-) -> None:
+def draw_ground(canvas: Canvas, camera: Camera, course: Course, table: GroundTable, light: Light, sun: Doubles) -> None:
     """Draw road with lane marks, kerbs, pavement and grass below the horizon, with the shadows of the houses."""
     inverse = np.linalg.inv(ground_plane(camera)).astype(np.float32)
     rows, columns = np.arange(canvas.height, dtype=np.float32)[:, None], np.arange(canvas.width, dtype=np.float32)
@@ -107,8 +119,9 @@ def draw_ground(
     crossing = table.crossing[cells]
     road = (reach < ROAD_M) | crossing
     grass = ~road & (reach > FRONT_M) & table.grass[right, cells]
-    step_x, step_y = depth * np.float32(1 / camera.intrinsics[0, 0]), depth * depth * np.float32(
-        1 / (camera.intrinsics[1, 1] * camera.position[2])
+    step_x, step_y = (
+        depth * np.float32(1 / camera.intrinsics[0, 0]),
+        depth * depth * np.float32(1 / (camera.intrinsics[1, 1] * camera.position[2])),
     )
     colour = np.empty((len(pixels), 3), np.float32)
     spot = _Spot(x=x, y=y, side=side, step_x=step_x, step_y=step_y, camera=camera)
@@ -144,9 +157,15 @@ class _Spot:
         """Brightness (M, 1) in 0..1 of a texture anchored to the world."""
         texture = load_texture(TEXTURE_IDS[name])
         start_x, start_y = (math.fmod(self.camera.position[i], period) / period for i in (0, 1))
-        u, v = self.x[mask] * np.float32(1 / period) + np.float32(start_x), self.y[mask] * np.float32(1 / period) + np.float32(start_y)
+        u, v = (
+            self.x[mask] * np.float32(1 / period) + np.float32(start_x),
+            self.y[mask] * np.float32(1 / period) + np.float32(start_y),
+        )
         density = np.float32(texture.columns / period)
-        level_x, level_y = pick_level(self.step_x[mask] * density, texture.columns), pick_level(self.step_y[mask] * density, texture.rows)
+        level_x, level_y = (
+            pick_level(self.step_x[mask] * density, texture.columns),
+            pick_level(self.step_y[mask] * density, texture.rows),
+        )
         return sample_texture(texture, u, v, level_x, level_y)[:, :1] / 255
 
 

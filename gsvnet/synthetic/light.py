@@ -29,11 +29,11 @@ class Light:
 
 MOODS = {
     "bright": Light(
-        ambient=(0.46, 0.48, 0.52), sun=(0.50, 0.48, 0.44), zenith=(0.80, 0.90, 0.99), horizon=(0.99, 1.0, 1.0),
+        ambient=(0.46, 0.48, 0.52), sun=(0.80, 0.77, 0.70), zenith=(0.80, 0.90, 0.99), horizon=(0.99, 1.0, 1.0),
         cloud=0.3, cloud_tone=1.05, exposure=1.0,
     ),
     "clear": Light(
-        ambient=(0.40, 0.43, 0.49), sun=(0.62, 0.58, 0.50), zenith=(0.52, 0.70, 0.92), horizon=(0.90, 0.95, 0.99),
+        ambient=(0.40, 0.43, 0.49), sun=(0.90, 0.84, 0.72), zenith=(0.52, 0.70, 0.92), horizon=(0.90, 0.95, 0.99),
         cloud=0.35, cloud_tone=1.0, exposure=1.0,
     ),
     "overcast": Light(

@@ -183,7 +183,7 @@ def _finish_view(canvas: Canvas, camera: Camera, quads: Quads, planes: Doubles) 
 def _develop(colour: NDArray[np.float32]) -> NDArray[np.float32]:
     """The camera's tone curve: deep shadows, highlights that clip."""
     colour = np.clip(colour, 0, 1.15)
-    return np.minimum(colour * (np.float32(0.62) + np.float32(0.42) * colour), 1)
+    return np.minimum(colour * (np.float32(0.86) + np.float32(0.24) * colour), 1)
 
 
 def _flow(view: _View, previous: _View) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:

@@ -74,8 +74,22 @@ class Sketch:
         weight = 1 + (np.asarray(factor, np.float32) - 1) * mask
         self.image[..., : PAINT + 1] *= weight[..., None]
 
-    def finish(self) -> Texture:
-        """The canvas as a texture."""
+    def part(self, x0: float, y0: float, x1: float, y1: float) -> Sketch:
+        """The piece of this canvas between two corners, with the same coordinates; drawing on it draws on the whole."""
+        columns = slice(*np.searchsorted(self.x[0], (x0, x1)))
+        rows = slice(*np.searchsorted(self.y[:, 0], (y0, y1)))
+        piece = Sketch.__new__(Sketch)
+        piece.image, piece.x, piece.y = self.image[rows, columns], self.x[:, columns], self.y[rows]
+        piece.softness = self.softness
+        return piece
+
+    def around(self, start: Point, stop: Point, margin: float) -> Sketch:
+        """The piece of this canvas around a line."""
+        (x0, x1), (y0, y1) = sorted((start[0], stop[0])), sorted((start[1], stop[1]))
+        return self.part(x0 - margin, y0 - margin, x1 + margin, y1 + margin)
+
+    def finish(self, *, wrap_u: bool = True, wrap_v: bool = True) -> Texture:
+        """The canvas as a texture, periodic where it wraps."""
         colours = self.image[..., : PAINT + 1]
         np.minimum(colours, self.image[..., ALPHA : ALPHA + 1], out=colours)
-        return build_texture(self.image)
+        return build_texture(self.image, wrap_u=wrap_u, wrap_v=wrap_v)

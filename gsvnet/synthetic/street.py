@@ -15,7 +15,8 @@ from gsvnet.synthetic.quads import QuadList, Quads, Tint
 from gsvnet.synthetic.textures import BAY_M, BAYS, STOREY_M
 
 BLOCK_M, CROSSING_M, CELL_M = 48.0, 9.0, 2.0
-ROAD_M, FRONT_M, PARKED_M = 5.0, 7.3, 4.05  # half widths: road, building line, middle of parked cars
+ROAD_M, FRONT_M, PARKED_M = 4.6, 7.9, 3.75  # half widths: road, building line, middle of parked cars
+ROOF_M, RIDGE_M = 4.0, 2.6  # from the front to the ridge of a roof, and its height over the wall
 STATIC_STREAM = 1
 
 SKY, BUILDING, POLE, ROAD, PAVEMENT, TREE, SIGN, FENCE, CAR, PEDESTRIAN, BICYCLIST = range(len(CAMVID))
@@ -54,11 +55,11 @@ def build_block(course: Course, seed: int, index: int, car_density: float) -> Bl
     for row, side in enumerate((-1, 1)):
         maker = _SideMaker(course, quads, rng, side, heights[row], start)
         first = start + (CROSSING_M if crossing else 0.0)
-        zone = str(rng.choice(("shops", "terrace", "offices", "houses", "park"), p=(0.26, 0.26, 0.14, 0.15, 0.19)))
+        zone = str(rng.choice(("shops", "terrace", "offices", "houses", "park"), p=(0.25, 0.24, 0.13, 0.16, 0.22)))
         grass.append(zone in ("houses", "park"))
         maker.build_zone(zone, first, start + BLOCK_M)
         maker.add_furniture(crossing, first, start + BLOCK_M, zone)
-        maker.park_cars(first + 3, start + BLOCK_M - 2, car_density * float(rng.choice((0.0, 0.5, 0.95))))
+        maker.park_cars(first + 3, start + BLOCK_M - 2, car_density * float(rng.choice((0.0, 0.0, 0.3, 0.8))))
     return Block(quads=quads.finish(), crossing=crossing, grass=(grass[0], grass[1]), heights=heights)
 
 
@@ -68,7 +69,14 @@ class _SideMaker:
     def __init__(
         self, course: Course, quads: QuadList, rng: np.random.Generator, side: int, heights: NDArray, start: float
     ) -> None:
-        self.course, self.quads, self.rng, self.side, self.heights, self.start = course, quads, rng, side, heights, start
+        self.course, self.quads, self.rng, self.side, self.heights, self.start = (
+            course,
+            quads,
+            rng,
+            side,
+            heights,
+            start,
+        )
 
     def pick(self, options: tuple[Tint, ...]) -> Tint:
         """One of the tints, a little lighter or darker."""
@@ -80,19 +88,19 @@ class _SideMaker:
         if zone == "park":
             self.plant_park(first, last)
             return
-        y = first
+        y, neighbour = first, 0.0
         while last - y > 4:
             width = BAY_M * self.rng.integers(2, 4 if zone == "houses" else 6)
             width = last - y if last - y - width < 5 else width
             gap = 2.5 if zone == "houses" else 0.0
-            self.build_house(zone, y, y + width - gap)
-            y += width
+            top = self.build_house(zone, y, y + width - gap, neighbour)
+            y, neighbour = y + width, 0.0 if gap else top
         if zone == "houses":
             texture, top = ("planks", 1.3) if self.rng.random() < 0.5 else ("railing", 1.1)
             self.add_strip(FRONT_M, first, last, 0.0, top, TEXTURE_IDS[texture], FENCE, (0.5, 0.46, 0.4), 2.0)
 
-    def build_house(self, zone: str, y0: float, y1: float) -> None:
-        """One building: ground floor, upper storeys, side wall, roof or parapet, chimney."""
+    def build_house(self, zone: str, y0: float, y1: float, neighbour: float) -> float:
+        """One building that stands on after one of height `neighbour`: ground floor, storeys, end wall, roof. Its height."""
         rng, side = self.rng, self.side
         storeys = {"houses": 2, "terrace": int(rng.integers(2, 4)), "shops": int(rng.integers(2, 5))}.get(zone, 0)
         storeys = storeys or int(rng.integers(3, 7))
@@ -111,11 +119,13 @@ class _SideMaker:
         self.add_wall(front, y0, y1, 0.0, ground, TEXTURE_IDS[below], BUILDING, below_tint, tile)
         tile = (bays / BAYS, (storeys - 1) / BAYS, corner, shift)
         self.add_wall(front, y0, y1, ground, top, TEXTURE_IDS[f"{style} {variant}"], BUILDING, tint, tile)
-        self.add_end_wall(front, y0, top, tint)
         pitched = zone in ("houses", "terrace") or (zone == "shops" and rng.random() < 0.6)
+        if top > neighbour:
+            self.add_end_wall(front, y0, neighbour, top, pitched, tint)
         self.add_roof(front, y0, y1, top, pitched, tint)
         cells = slice(int((y0 - self.start) / CELL_M), int(np.ceil((y1 - self.start) / CELL_M)))
         self.heights[cells] = max(0.0, top - (front - FRONT_M))
+        return top + (1.0 if pitched else 0.0)
 
     def add_wall(
         self, side_m: float, y0: float, y1: float, z0: float, z1: float, texture: int, label: int, tint: Tint,
@@ -135,25 +145,36 @@ class _SideMaker:
             a, b = y0 + (y1 - y0) * i / pieces, y0 + (y1 - y0) * (i + 1) / pieces
             self.add_wall(side_m, a, b, z0, z1, texture, label, tint, ((b - a) / period, 1.0, 0.0, 0.0))
 
-    def add_end_wall(self, front: float, y: float, top: float, tint: Tint) -> None:
-        """The wall at the near end of a building, seen where a gap or a lower neighbour leaves it free."""
-        left = front if self.side > 0 else -front - 9
-        tile = (9 / (BAYS * BAY_M), top / (BAYS * STOREY_M), 0.0, 0.0)
-        origin = self.course.point(left, y)
+    def add_end_wall(self, front: float, y: float, low: float, top: float, pitched: bool, tint: Tint) -> None:
+        """The wall at the near end of a building from z = low up, seen where a gap or a lower neighbour leaves it free."""
+        deep = 2 * ROOF_M
+        left = front if self.side > 0 else -front - deep
+        tile = (deep / (BAYS * BAY_M), (top - low) / (BAYS * STOREY_M), 0.0, 0.0)
+        wall, up = TEXTURE_IDS["bare wall"], (0, 0, top - low)
         self.quads.add(
-            origin, (9, 0, 0), (0, 0, top), texture=TEXTURE_IDS["bare wall"], label=BUILDING, tint=tint, tile=tile
+            self.course.point(left, y, low), (deep, 0, 0), up, texture=wall, label=BUILDING, tint=tint, tile=tile
         )
+        if pitched:
+            corner = self.course.point(left, y, top - 0.02)
+            self.quads.add(
+                corner, (deep, 0, 0), (0, 0, RIDGE_M), texture=TEXTURE_IDS["gable"], label=BUILDING, tint=tint
+            )
 
     def add_roof(self, front: float, y0: float, y1: float, top: float, pitched: bool, tint: Tint) -> None:
         """A slope with a chimney, or a parapet."""
         if not pitched:
-            self.add_wall(front - 0.12, y0, y1, top - 0.1, top + 0.5, TEXTURE_IDS["plain"], BUILDING, tint, (1, 1, 0, 0))
+            self.add_wall(
+                front - 0.12, y0, y1, top - 0.1, top + 0.5, TEXTURE_IDS["plain"], BUILDING, tint, (1, 1, 0, 0)
+            )
             return
         rng, slates = self.rng, self.pick(ROOFS)
         a, b = (y0, y1) if self.side < 0 else (y1, y0)
-        origin, end = self.course.point(self.side * (front - 0.25), a, top - 0.05), self.course.point(self.side * (front - 0.25), b, top - 0.05)
+        origin, end = (
+            self.course.point(self.side * (front - 0.25), a, top - 0.05),
+            self.course.point(self.side * (front - 0.25), b, top - 0.05),
+        )
         tile = ((y1 - y0) / 3, 1.5, 0.0, 0.0)
-        slope = (self.side * 4.0, 0, 2.6)
+        slope = (self.side * (ROOF_M + 0.25), 0, RIDGE_M)
         self.quads.add(origin, end - origin, slope, texture=TEXTURE_IDS["roof"], label=BUILDING, tint=slates, tile=tile)
         if rng.random() < 0.7:
             y = y0 + 0.4
@@ -190,13 +211,27 @@ class _SideMaker:
         bark = (0.36, 0.33, 0.30)
         foot = self.course.point(side_m, y)
         trunk_top = base + (0.25 if leafy else 0.04) * height
-        self.quads.add(foot - (thick / 2, 0, 0), (thick, 0, 0), (0, 0, trunk_top), texture=TEXTURE_IDS["bark"], label=TREE, tint=bark)
+        self.quads.add(
+            foot - (thick / 2, 0, 0),
+            (thick, 0, 0),
+            (0, 0, trunk_top),
+            texture=TEXTURE_IDS["bark"],
+            label=TREE,
+            tint=bark,
+        )
         green = self.pick(((0.34, 0.42, 0.20), (0.40, 0.44, 0.24), (0.46, 0.40, 0.24)))
         for shift, depth, size in ((0.1, 0.9, 0.92), (0.0, -0.5, 1.0)) if leafy else ((0.0, 0.0, 1.0),):
             name = f"leafy {(variant + (depth > 0)) % VARIANTS}" if leafy else f"bare {variant}"
             left = foot + (-width * size / 2 + shift * width, depth, base)
             up = (0, 0, (height - base) * size)
-            self.quads.add(left, (width * size, 0, 0), up, texture=TEXTURE_IDS[name], label=TREE, tint=green if leafy else (0.62, 0.56, 0.5))
+            self.quads.add(
+                left,
+                (width * size, 0, 0),
+                up,
+                texture=TEXTURE_IDS[name],
+                label=TREE,
+                tint=green if leafy else (0.62, 0.56, 0.5),
+            )
 
     def add_furniture(self, crossing: bool, first: float, last: float, zone: str) -> None:
         """Lamps, lights, signs, street trees, bollards, railings between pavement and road."""
@@ -208,7 +243,17 @@ class _SideMaker:
             self.add_traffic_light(kerb, first - CROSSING_M - 0.8)
             self.add_traffic_light(kerb, first + 0.6)
             if rng.random() < 0.6:
-                self.add_strip(ROAD_M + 0.25, first + 1.2, first + 9, 0.0, 1.05, TEXTURE_IDS["railing"], FENCE, (0.42, 0.43, 0.44), 2.0)
+                self.add_strip(
+                    ROAD_M + 0.25,
+                    first + 1.2,
+                    first + 9,
+                    0.0,
+                    1.05,
+                    TEXTURE_IDS["railing"],
+                    FENCE,
+                    (0.42, 0.43, 0.44),
+                    2.0,
+                )
         for y in rng.uniform(first + 2, last - 2, int(rng.integers(1, 4))):
             self.add_sign(kerb + side * 0.2, float(y))
         if zone in ("shops", "offices"):
@@ -217,8 +262,8 @@ class _SideMaker:
         if rng.random() < 0.3:
             for y in np.arange(first + 10, last - 4, 1.8)[: int(rng.integers(5, 12))]:
                 self.add_post(kerb, float(y), 0.16, 0.95, (0.22, 0.22, 0.23))
-        if zone != "park" and rng.random() < 0.35:
-            for y in np.arange(first + 8, last - 3, 13.0):
+        if zone != "park" and rng.random() < 0.45:
+            for y in np.arange(first + 8, last - 3, 12.0):
                 self.plant_tree(side * (ROAD_M + 1.1), float(y), bool(rng.random() < 0.5), 0.72)
 
     def add_post(self, side_m: float, y: float, width: float, height: float, tint: Tint) -> None:
@@ -229,13 +274,14 @@ class _SideMaker:
     def add_lamp(self, side_m: float, y: float) -> None:
         """A street lamp whose arm reaches over the road."""
         tint = (0.42, 0.43, 0.42)
-        self.add_post(side_m, y, 0.2, 1.2, tint)
-        self.add_post(side_m, y, 0.15, 7.6, tint)
+        self.add_post(side_m, y, 0.16, 7.6, tint)
         head = self.course.point(side_m, y, 7.5)
         reach = -self.side * 1.7
         plain = TEXTURE_IDS["plain"]
         self.quads.add(head, (reach, 0, 0.25), (0, 0, 0.12), texture=plain, label=POLE, tint=tint)
-        self.quads.add(head + (reach, 0, 0.2), (reach * 0.4, 0, 0.02), (0, 0, 0.2), texture=plain, label=POLE, tint=(0.6, 0.6, 0.6))
+        self.quads.add(
+            head + (reach, 0, 0.2), (reach * 0.4, 0, 0.02), (0, 0, 0.2), texture=plain, label=POLE, tint=(0.6, 0.6, 0.6)
+        )
 
     def add_sign(self, side_m: float, y: float) -> None:
         """A traffic sign or a board on a post."""

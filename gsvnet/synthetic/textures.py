@@ -21,8 +21,10 @@ def draw_asphalt(rng: np.random.Generator) -> Texture:
         x, y = rng.random(2)
         for _ in range(12):
             step = rng.normal(0, 0.03, 2) + (0.015, 0.0)
-            sketch.shade(0.8, sketch.line((x, y), (x + step[0], y + step[1]), 0.003))
-            x, y = x + step[0], y + step[1]
+            start, stop = (x, y), (x + step[0], y + step[1])
+            piece = sketch.around(start, stop, 0.01)
+            piece.shade(0.8, piece.line(start, stop, 0.003))
+            x, y = stop
     return sketch.finish()
 
 
@@ -70,7 +72,7 @@ def draw_wall(rng: np.random.Generator, style: str) -> Texture:
         if style in ("office", "panel"):
             sketch.shade(0.72, sketch.box(0, row, BAYS, row + 0.04))
         for column in range(BAYS):
-            _draw_window(sketch, rng, column, row, style)
+            _draw_window(sketch.part(column, row, column + 1, row + 1), rng, column, row, style)
     return sketch.finish()
 
 
@@ -108,6 +110,17 @@ def _draw_window(sketch: Sketch, rng: np.random.Generator, column: int, row: int
     sketch.shade(0.55, sketch.box(x0, y1 - 0.05, x1, y1))
 
 
+def draw_gable(rng: np.random.Generator) -> Texture:
+    """The triangle of wall under a pitched roof."""
+    sketch = Sketch(128, 512)
+    triangle = sketch.polygon([(0, 0), (1, 0), (0.5, 1)])
+    sketch.fill(triangle, paint=0.62)
+    _lay_bricks(sketch, rng)
+    edge = triangle * (1 - sketch.polygon([(0.03, -0.06), (0.97, -0.06), (0.5, 0.92)]))
+    sketch.fill(edge, grey=0.5)
+    return sketch.finish(wrap_u=False, wrap_v=False)
+
+
 def draw_shops(rng: np.random.Generator) -> Texture:
     """Ground floor of four shops: fascia in the surface's tint with lettering, dark glass with goods, a door."""
     sketch = Sketch(128, 512, width=BAYS, height=1)
@@ -130,7 +143,7 @@ def draw_shops(rng: np.random.Generator) -> Texture:
                 sketch.fill(sketch.box(x, 0.82, x + 0.035, 0.84 + 0.06 * rng.random()), grey=letters)
     sketch.shade(0.6, sketch.box(0, 0.74, BAYS, 0.77))
     sketch.fill(sketch.box(0, 0.94, BAYS, 1), grey=0.45)
-    return sketch.finish()
+    return sketch.finish(wrap_v=False)
 
 
 def draw_ground_floor(rng: np.random.Generator) -> Texture:
@@ -144,11 +157,13 @@ def draw_ground_floor(rng: np.random.Generator) -> Texture:
             sketch.fill(sketch.box(bay + 0.32, 0, bay + 0.72, 0.8), grey=0.7)
             sketch.fill(sketch.box(bay + 0.36, 0, bay + 0.68, 0.68), rgb=tuple(door * 0.7))
             sketch.fill(sketch.box(bay + 0.36, 0.7, bay + 0.68, 0.78), grey=0.15)
-            sketch.shade(0.75, sketch.box(bay + 0.42, 0.1, bay + 0.62, 0.3) + sketch.box(bay + 0.42, 0.36, bay + 0.62, 0.62))
+            sketch.shade(
+                0.75, sketch.box(bay + 0.42, 0.1, bay + 0.62, 0.3) + sketch.box(bay + 0.42, 0.36, bay + 0.62, 0.62)
+            )
         else:
-            _draw_window(sketch, rng, bay, 0, "stucco")
+            _draw_window(sketch.part(bay, 0, bay + 1, 1), rng, bay, 0, "stucco")
     sketch.shade(0.8, sketch.box(0, 0, BAYS, 0.1))
-    return sketch.finish()
+    return sketch.finish(wrap_v=False)
 
 
 def draw_roof(rng: np.random.Generator) -> Texture:
@@ -165,18 +180,17 @@ def draw_leafy_crown(rng: np.random.Generator) -> Texture:
     """A crown of leaf clumps, lighter above, with a ragged edge; green comes from the tint."""
     sketch = Sketch(256, 256)
     field = np.zeros((256, 256), np.float32)
-    for _ in range(34):
-        angle, radius = rng.random() * 6.28, 0.33 * rng.random() ** 0.6
-        size = 0.07 + 0.10 * rng.random()
+    for _ in range(40):
+        angle, radius = rng.random() * 6.28, 0.38 * rng.random() ** 0.5
+        size = 0.05 + 0.10 * rng.random()
         field = np.maximum(field, sketch.oval(0.5 + radius * np.cos(angle), 0.5 + radius * np.sin(angle), size, size))
-    leaves = draw_noise(rng, 256, 256, falloff=0.55)
-    inside = np.clip((_blur(field, 9) - 0.42 + 0.13 * leaves) * 7, 0, 1)
-    clumps = draw_noise(rng, 256, 256, falloff=1.3)
-    tone = 0.46 + 0.12 * clumps + 0.13 * leaves + 0.28 * (sketch.y - 0.5)
+    leaves, clumps = draw_noise(rng, 256, 256, falloff=0.55), draw_noise(rng, 256, 256, falloff=1.3)
+    inside = np.clip((_blur(field, 7) - 0.48 + 0.16 * leaves + 0.08 * clumps) * 6, 0, 1)
+    tone = 0.52 + 0.15 * clumps + 0.17 * leaves + 0.34 * (sketch.y - 0.5) - 0.12 * (sketch.x - 0.5)
     sketch.fill(inside, paint=1.0)
     sketch.shade(np.clip(tone, 0.08, 1))
     sketch.image[..., SOLID] = np.clip(_blur(inside, 3), 0, 1)
-    return sketch.finish()
+    return sketch.finish(wrap_u=False, wrap_v=False)
 
 
 def draw_bare_crown(rng: np.random.Generator) -> Texture:
@@ -187,7 +201,8 @@ def draw_bare_crown(rng: np.random.Generator) -> Texture:
         grown = []
         for x, y, angle, length, thickness in tips:
             x1, y1 = x + length * np.cos(angle), y + length * np.sin(angle)
-            sketch.fill(sketch.line((x, y), (x1, y1), thickness), paint=0.35 + 0.1 * rng.random())
+            piece = sketch.around((x, y), (x1, y1), thickness)
+            piece.fill(piece.line((x, y), (x1, y1), thickness), paint=0.35 + 0.1 * rng.random())
             for turn in (-1, 1, 0)[: 3 if thickness > 0.011 else 2]:
                 bend = turn * (0.3 + 0.3 * rng.random()) + rng.normal(0, 0.1)
                 grown.append((x1, y1, angle + bend, length * (0.7 + 0.15 * rng.random()), thickness * 0.66))
@@ -195,7 +210,7 @@ def draw_bare_crown(rng: np.random.Generator) -> Texture:
     twigs = np.clip(draw_noise(rng, 256, 256, falloff=0.15) - 0.9, 0, 1) * (_blur(sketch.image[..., ALPHA], 10) > 0.12)
     sketch.fill(twigs.astype(np.float32) * 0.55, paint=0.42)
     sketch.image[..., SOLID] = np.clip(_blur(sketch.image[..., ALPHA], 6) * 5, 0, 1)
-    return sketch.finish()
+    return sketch.finish(wrap_u=False, wrap_v=False)
 
 
 def draw_hedge(rng: np.random.Generator) -> Texture:
@@ -205,7 +220,7 @@ def draw_hedge(rng: np.random.Generator) -> Texture:
     top = 0.93 + 0.02 * draw_noise(rng, 1, 256, falloff=0.7)
     sketch.fill((sketch.y < top).astype(np.float32), paint=1.0)
     sketch.shade(np.clip(0.4 + 0.16 * leaves + 0.25 * (sketch.y - 0.5), 0.05, 1))
-    return sketch.finish()
+    return sketch.finish(wrap_v=False)
 
 
 def draw_bark(rng: np.random.Generator) -> Texture:
@@ -214,7 +229,7 @@ def draw_bark(rng: np.random.Generator) -> Texture:
     sketch.fill(sketch.box(0, 0, 1, 1), paint=0.8)
     streaks = draw_noise(rng, 128, 32, falloff=0.5)
     sketch.shade(np.clip((1 + 0.16 * streaks) * (0.62 + 0.5 * np.sin(np.pi * sketch.x)), 0, 1.2))
-    return sketch.finish()
+    return sketch.finish(wrap_u=False, wrap_v=False)
 
 
 def draw_railing(rng: np.random.Generator) -> Texture:
@@ -225,7 +240,7 @@ def draw_railing(rng: np.random.Generator) -> Texture:
         sketch.fill(sketch.box(x, 0, x + 0.045, 0.97), paint=0.5 + 0.1 * rng.random())
     sketch.fill(sketch.box(0, 0.86, 2, 0.95) + sketch.box(0, 0.08, 2, 0.15), paint=0.6)
     sketch.fill(sketch.box(0, 0, 0.1, 1), paint=0.7)
-    return sketch.finish()
+    return sketch.finish(wrap_v=False)
 
 
 def draw_planks(rng: np.random.Generator) -> Texture:
@@ -235,7 +250,7 @@ def draw_planks(rng: np.random.Generator) -> Texture:
         sketch.fill(sketch.box(i / 8, 0, i / 8 + 0.11, 0.94 + 0.05 * rng.random()), paint=0.55 + 0.2 * rng.random())
     sketch.fill(sketch.box(0, 0, 2, 0.9) * (1 - sketch.image[..., ALPHA]), grey=0.12)
     sketch.shade(np.clip(1 + 0.1 * draw_noise(rng, 64, 256, falloff=0.5), 0.5, 1.4))
-    return sketch.finish()
+    return sketch.finish(wrap_v=False)
 
 
 def draw_plain(_: np.random.Generator) -> Texture:

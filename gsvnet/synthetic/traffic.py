@@ -16,7 +16,7 @@ from gsvnet.synthetic.figures import MODELS, add_car, add_cyclist, add_pedestria
 from gsvnet.synthetic.quads import QuadList
 from gsvnet.synthetic.street import BLOCK_M, ROAD_M
 
-BEHIND_M, AHEAD_M = 6.0, 150.0
+BEHIND_M, NEAR_M, AHEAD_M = 6.0, 45.0, 150.0
 LEADER_STREAM, CROSSER_STREAM, FIRST_STREAM = 2, 3, 10
 LEADER_PERIOD_S = 34.0
 
@@ -34,9 +34,9 @@ class Stream:
 
 
 STREAMS = (
-    Stream(kind="car", side_m=1.75, spread_m=0.15, speed_m_s=-8.5, spacing_m=21.0, share=0.45),
-    Stream(kind="cyclist", side_m=-2.75, spread_m=0.1, speed_m_s=4.2, spacing_m=42.0, share=0.4),
-    Stream(kind="cyclist", side_m=3.0, spread_m=0.1, speed_m_s=-4.5, spacing_m=55.0, share=0.4),
+    Stream(kind="car", side_m=1.6, spread_m=0.1, speed_m_s=-8.5, spacing_m=24.0, share=0.4),
+    Stream(kind="cyclist", side_m=-2.6, spread_m=0.05, speed_m_s=4.2, spacing_m=42.0, share=0.4),
+    Stream(kind="cyclist", side_m=2.75, spread_m=0.05, speed_m_s=-4.5, spacing_m=55.0, share=0.4),
     Stream(kind="walker", side_m=-6.3, spread_m=0.5, speed_m_s=1.25, spacing_m=13.0, share=0.4),
     Stream(kind="walker", side_m=-5.9, spread_m=0.4, speed_m_s=-1.35, spacing_m=13.0, share=0.4),
     Stream(kind="walker", side_m=6.3, spread_m=0.5, speed_m_s=1.3, spacing_m=11.0, share=0.45),
@@ -61,7 +61,7 @@ def add_traffic(
             if filled and here - BEHIND_M < y < here + AHEAD_M:
                 quads.start(stream=FIRST_STREAM + number, slot=slot, moving=True)
                 spot = course.point(stream.side_m + side * stream.spread_m, y)
-                _add_thing(quads, stream, spot, course.slope(y), time_s, rng)
+                _add_thing(quads, stream, spot, course.slope(y), time_s, rng, near=y - here < NEAR_M)
     if cars > 0:
         _add_leader(quads, course, here, seed, time_s)
     if people > 0:
@@ -69,7 +69,14 @@ def add_traffic(
 
 
 def _add_thing(
-    quads: QuadList, stream: Stream, spot: np.ndarray, slope: float, time_s: float, rng: np.random.Generator
+    quads: QuadList,
+    stream: Stream,
+    spot: np.ndarray,
+    slope: float,
+    time_s: float,
+    rng: np.random.Generator,
+    *,
+    near: bool,
 ) -> None:
     """One car, cyclist or walker of a stream."""
     facing = 1 if stream.speed_m_s > 0 else -1
@@ -79,7 +86,7 @@ def _add_thing(
     elif stream.kind == "cyclist":
         add_cyclist(quads, spot, slope, facing, phase + 6.0 * time_s, rng)
     else:
-        add_pedestrian(quads, spot, (0.0, float(facing)), phase + 5.2 * time_s, rng)
+        add_pedestrian(quads, spot, (0.0, float(facing)), phase + 5.2 * time_s, rng, near=near)
 
 
 def _add_leader(quads: QuadList, course: Course, here: float, seed: int, time_s: float) -> None:
@@ -104,4 +111,6 @@ def _add_crossers(quads: QuadList, course: Course, drive: Drive, seed: int, time
         side = direction * (1.3 * (time_s - start) - ROAD_M - 1.2)
         if rng.random() < 0.55 and abs(side) < ROAD_M + 1.2 and y > here + 9:
             quads.start(stream=CROSSER_STREAM, slot=block, moving=True)
-            add_pedestrian(quads, course.point(side, y), (float(direction), 0.0), 5.4 * time_s, rng)
+            add_pedestrian(
+                quads, course.point(side, y), (float(direction), 0.0), 5.4 * time_s, rng, near=y - here < NEAR_M
+            )
