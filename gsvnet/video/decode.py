@@ -6,7 +6,7 @@ import heapq
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain, islice
@@ -53,7 +53,7 @@ def read_frames(
     rotation: int = 0,
     threads: int = 1,
     storage_options: StorageOptions | None = None,
-) -> Iterator[Frame]:
+) -> Generator[Frame, None, None]:
     """Every frame with start_pts <= pts < end_pts (None: to the end), once, in display order.
 
     first_frame: index of the frame at start_pts. views(index): the sizes to render of that frame, may be none.
@@ -241,7 +241,7 @@ def _lost(expected: list[int], before_pts: int | None) -> Iterator[tuple[int, No
         yield heapq.heappop(expected), None
 
 
-def prefetch(iterator: Iterable[T], depth: int) -> Iterator[T]:
+def prefetch(iterator: Iterable[T], depth: int) -> Generator[T, None, None]:
     """The same items, made in a thread at most `depth` ahead of the consumer.
 
     The thread starts with the first item asked for. Errors arrive where the item would have. Closing the generator

@@ -81,7 +81,7 @@ def _reformatter(height: int, width: int) -> VideoReformatter:
 
 
 def _rotate(image: np.ndarray, rotation: int) -> np.ndarray:
-    return np.ascontiguousarray(np.rot90(image, rotation // 90)) if rotation else image
+    return np.ascontiguousarray(np.rot90(image, rotation // 90))  # PyAV's rows may be padded
 
 
 def _resize_exactly(image: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -21,7 +21,7 @@ NumbersFrom = Literal["index", "scan"]
 # In these codecs an MP4 sample is a frame and the demuxer takes its time from the tables in `moov` alone.
 _TIMED_BY_TABLES = frozenset({"h264", "hevc", "av1", "vp9", "mjpeg"})
 _FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
-_MAX_STEP_BACK_S = 10.0
+_MAX_REORDERED = 32  # frames; codecs here reorder by at most 16
 _REMUX = "remux it: ffmpeg -i IN -c copy OUT.mkv, or re-encode it"
 
 
@@ -180,9 +180,12 @@ def _check_times(scan: _Scan, stream: av.VideoStream, uri: str) -> None:
     if scan.num_from_dts and stream.codec_context.has_b_frames:
         raise NotAVideo(f"the container does not store the order of its B-frames; {_REMUX}", uri=name)
     pts = np.array(scan.pts, np.int64)
-    steps_back_s = float((np.maximum.accumulate(pts) - pts).max() * time_base(stream))
-    if steps_back_s > _MAX_STEP_BACK_S:
-        raise NotAVideo(f"timestamps jump back by {steps_back_s:.1f} s, as in joined recordings; {_REMUX}", uri=name)
+    step = float(np.median(np.diff(np.unique(pts)))) if len(pts) > 1 else 0.0
+    step_back_s, usual_s = (
+        ticks * float(time_base(stream)) for ticks in ((np.maximum.accumulate(pts) - pts).max(), _MAX_REORDERED * step)
+    )
+    if step_back_s > max(1.0, usual_s):
+        raise NotAVideo(f"timestamps jump back by {step_back_s:.1f} s, as in joined recordings; {_REMUX}", uri=name)
 
 
 def _describe_problems(scan: _Scan, pts: np.ndarray, container: InputContainer, stream: av.VideoStream) -> list[str]:

@@ -107,8 +107,8 @@ def video_stream(container: InputContainer, uri: str) -> av.VideoStream:
     pictures = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
     usable = [s for s in streams if not s.disposition & pictures and s.codec_context is not None]
     if not usable:
-        others = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
-        found = "a video stream in a codec that FFmpeg cannot decode" if streams else f"no video stream, only: {others}"
+        others = ", ".join(sorted({s.type for s in container.streams})) or "no stream at all"
+        found = "a video stream in a codec that FFmpeg cannot decode" if streams else f"no video stream: {others}"
         raise NotAVideo(f"the file has {found}", uri=redact_uri(uri))
     return usable[0]
 

@@ -90,3 +90,44 @@ def _encode_silence(output: av.container.OutputContainer, stream: av.AudioStream
         frame.sample_rate, frame.pts = 16000, start
         output.mux(stream.encode(frame))
     output.mux(stream.encode(None))
+
+
+def _x264(**parameters: object) -> dict[str, str]:
+    text = ":".join(f"{name.replace('_', '-')}={value}" for name, value in parameters.items())
+    return {"x264-params": text, "preset": "veryfast"}
+
+
+_B_FRAMES = _x264(keyint=12, bframes=3)
+_OPEN_GOP = _x264(keyint=12, bframes=3, open_gop=1)
+_ONE_I_FRAME = _x264(keyint=1000, bframes=3, scenecut=0)
+_REFRESH = _x264(keyint=30, intra_refresh=1, bframes=0)
+_HEVC = {"preset": "ultrafast", "x265-params": "keyint=12:bframes=3:log-level=none"}
+_FRAGMENTED = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
+_UNEVEN_PTS = [n * 33 + (n % 5) * 3 + (40_000 if n >= 70 else 0) for n in range(110)]
+
+# name -> (file name, arguments of write_clip): containers and codecs in which frames are easily lost or misnumbered.
+ZOO: dict[str, tuple[str, dict]] = {
+    "b_frames_mp4": ("b_frames.mp4", {"options": _B_FRAMES}),
+    "b_frames_mkv": ("b_frames.mkv", {"options": _B_FRAMES}),
+    "b_frames_ts": ("b_frames.ts", {"options": _B_FRAMES}),
+    "faststart_mp4": ("faststart.mp4", {"options": _B_FRAMES, "container_options": {"movflags": "faststart"}}),
+    "fragmented_mp4": ("fragmented.mp4", {"options": _B_FRAMES, "container_options": _FRAGMENTED}),
+    "open_gop_mp4": ("open_gop.mp4", {"options": _OPEN_GOP}),
+    "open_gop_mkv": ("open_gop.mkv", {"options": _OPEN_GOP}),
+    "open_gop_ts": ("open_gop.ts", {"options": _OPEN_GOP}),
+    "one_i_frame_mp4": ("one_i_frame.mp4", {"options": _ONE_I_FRAME}),
+    "one_i_frame_ts": ("one_i_frame.ts", {"options": _ONE_I_FRAME}),
+    "intra_refresh_mp4": ("intra_refresh.mp4", {"options": _REFRESH}),
+    "intra_refresh_ts": ("intra_refresh.ts", {"options": _REFRESH}),
+    "hevc_mp4": ("hevc.mp4", {"codec": "libx265", "options": _HEVC}),
+    "hevc_ts": ("hevc.ts", {"codec": "libx265", "options": _HEVC}),
+    "vp9_webm": ("vp9.webm", {"codec": "libvpx-vp9", "options": {"cpu-used": "8", "deadline": "realtime", "g": "20"}}),
+    "mpeg4_avi": ("mpeg4.avi", {"codec": "mpeg4"}),
+    "mjpeg_mov": ("mjpeg.mov", {"codec": "mjpeg", "pixel_format": "yuvj420p"}),
+    "odd_size_mp4": ("odd_size.mp4", {"size": (73, 97), "pixel_format": "yuv444p", "options": _B_FRAMES}),
+    "ten_bit_mp4": ("ten_bit.mp4", {"pixel_format": "yuv420p10le", "options": _B_FRAMES}),
+    "audio_first_mp4": ("audio_first.mp4", {"audio_first": True, "options": _B_FRAMES}),
+    "uneven_pts_mp4": ("uneven.mp4", {"pts": _UNEVEN_PTS, "time_base": Fraction(1, 1000), "options": _B_FRAMES}),
+    "uneven_pts_mkv": ("uneven.mkv", {"pts": _UNEVEN_PTS, "time_base": Fraction(1, 1000), "options": _B_FRAMES}),
+}  # fmt: skip
+ZOO_FRAMES = 110

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+
+import fsspec
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+
+from gsvnet.errors import NotAVideo, VideoNotFound
+from gsvnet.video.source import open_source, redact_text, redact_uri, stat_source, video_id
+
+
+@pytest.mark.parametrize(
+    ("uri", "redacted"),
+    [
+        ("s3://bucket/a/b.mp4", "s3://bucket/a/b.mp4"),
+        ("s3://key:se/cret@bucket/b.mp4", "s3://bucket/b.mp4"),
+        ("ftp://anna@host/b.mp4", "ftp://host/b.mp4"),
+        ("https://u:p@host:8443/b.mp4?X-Amz-Signature=abc#t=3", "https://host:8443/b.mp4"),
+        ("http://host:8080/anna@home/b.mp4", "http://host:8080/anna@home/b.mp4"),
+        ("s3://bucket/anna@home/b#1.mp4", "s3://bucket/anna@home/b#1.mp4"),
+        ("zip://b.mp4::https://u:p@host/x.zip?sig=1", "zip://b.mp4::https://host/x.zip"),
+        ("/data/what?.mp4", "/data/what?.mp4"),
+    ],
+)
+def test_redacting_takes_out_credentials_and_query_only(uri, redacted):
+    assert redact_uri(uri) == redacted
+
+
+def test_foreign_error_texts_are_redacted():
+    assert redact_text("GET 'https://u:p@h/x.mp4?sig=1' failed\nbadly") == "GET 'https://h/x.mp4' failed badly"
+
+
+def test_ids_ignore_credentials_and_query():
+    assert video_id("https://u:p@h/drive.mp4?sig=1") == video_id("https://h/drive.mp4")
+
+
+def test_ids_of_local_files_follow_the_real_path(tmp_path, monkeypatch):
+    (tmp_path / "real.mp4").write_bytes(b"x")
+    (tmp_path / "link.mp4").symlink_to(tmp_path / "real.mp4")
+    monkeypatch.chdir(tmp_path)
+    ids = {video_id(u) for u in ("real.mp4", "link.mp4", f"file://{tmp_path}/real.mp4", str(tmp_path / "real.mp4"))}
+    assert len(ids) == 1
+
+
+def test_ids_differ_for_one_name_in_two_places():
+    assert video_id("s3://a/drive.mp4") != video_id("s3://b/drive.mp4")
+
+
+@pytest.mark.parametrize(
+    "name", ["_x.mp4", ".mp4", "..", "Straße 7 Ø.mp4", "a" * 300 + ".mp4", "%2e%2e.mp4", "x/", "-"]
+)
+def test_ids_are_safe_file_names(name):
+    assert re.fullmatch(r"[A-Za-z0-9-][A-Za-z0-9._-]{0,79}-[0-9a-f]{12}", video_id(f"s3://bucket/{name}"))
+
+
+def test_identity_of_a_local_file_changes_with_its_time(tmp_path):
+    path = tmp_path / "a.mp4"
+    path.write_bytes(b"12345")
+    os.utime(path, ns=(1, 10))
+    assert stat_source(str(path)) == (5, "5:mtime:10")
+
+
+class TaggedFileSystem(MemoryFileSystem):
+    """Reports what an object store reports."""
+
+    protocol = "tagged"
+    extra: dict = {}  # noqa: RUF012  (set by each test)
+
+    @classmethod
+    def _strip_protocol(cls, path):
+        return super()._strip_protocol(path.removeprefix("tagged://"))
+
+    def info(self, path, **kwargs):
+        record = super().info(path, **kwargs)
+        return {"name": record["name"], "size": record["size"], "type": "file", **self.extra}
+
+
+@pytest.mark.parametrize(
+    ("extra", "identity"),
+    [
+        ({"VersionId": "v7", "ETag": '"e1"', "mtime": 3}, "5:version:v7"),
+        ({"VersionId": "null", "ETag": '"e1"', "mtime": 3}, "5:etag:e1"),
+        ({"VersionId": None, "mtime": 3}, "5:mtime:3000000000"),
+        ({}, f"5:sha256:{hashlib.sha256(b'12345' + b'12345').hexdigest()}"),  # first and last MiB
+    ],
+)
+def test_identity_takes_the_first_tag_that_the_store_gives(monkeypatch, extra, identity):
+    fsspec.register_implementation("tagged", TaggedFileSystem, clobber=True)
+    monkeypatch.setattr(TaggedFileSystem, "extra", extra)
+    TaggedFileSystem().pipe("/a.mp4", b"12345")
+    assert stat_source("tagged://a.mp4") == (5, identity)
+
+
+@pytest.mark.parametrize("uri", ["/no/such/file.mp4", "memory://no/such/file.mp4", "file:///no/such.mp4"])
+def test_missing_files_are_not_found(uri):
+    for call in (stat_source, lambda u: open_source(u).__enter__()):
+        with pytest.raises(VideoNotFound, match="nothing there"):
+            call(uri)
+
+
+class DenyingFileSystem(MemoryFileSystem):
+    """Refuses everything, with a secret in its message."""
+
+    protocol = "denying"
+
+    def info(self, path, **kwargs):
+        raise {"p": PermissionError, "r": RuntimeError}[path[-1]]("https://u:secret@host/?sig=secret")
+
+    def _open(self, path, *args, **kwargs):
+        return self.info(path)
+
+
+@pytest.mark.parametrize(("name", "reason"), [("p", "no permission"), ("r", "RuntimeError.*check address")])
+def test_storage_errors_become_one_line_without_secrets(name, reason):
+    fsspec.register_implementation("denying", DenyingFileSystem, clobber=True)
+    for call in (stat_source, lambda u: open_source(u).__enter__()):
+        with pytest.raises(VideoNotFound, match=reason) as caught:
+            call(f"denying://bucket/{name}")
+        assert "secret" not in str(caught.value)
+        assert "\n" not in str(caught.value)
+        assert caught.value.uri == f"denying://bucket/{name}"
+
+
+def test_unknown_schemes_are_explained():
+    with pytest.raises(VideoNotFound, match="ValueError"):
+        stat_source("nosuchscheme://a/b.mp4")
+
+
+def test_folders_empty_files_and_pipes_are_refused_at_once(tmp_path):
+    (tmp_path / "empty.mp4").touch()
+    os.mkfifo(tmp_path / "pipe.mp4")
+    for name, reason in ((".", "not a regular file"), ("empty.mp4", "empty"), ("pipe.mp4", "not a regular file")):
+        for call in (stat_source, lambda u: open_source(u).__enter__()):
+            with pytest.raises(NotAVideo, match=reason):
+                call(str(tmp_path / name))
