@@ -7,6 +7,7 @@ import math
 import os
 import secrets
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from gsvnet.errors import ConfigError
 from gsvnet.labeling.ray.options import RayOptions
 
 OBJECT_STORE_BYTES = 150_000_000  # holds the weights; frames never enter it
+JOIN_TIMEOUT_S = 10.0
 _TOKEN = secrets.token_hex(32)  # of every cluster that this process starts; Ray reads it once per process
 _QUIET_LOGGERS = ("ray._private.authentication.authentication_token_setup", "ray._private.worker")
 
@@ -68,8 +70,8 @@ def connect(
     """
     if ray.is_initialized():
         yield Cluster(started_here=False)
-    elif os.environ.get("RAY_ADDRESS", "local") != "local":
-        _join(verbose=verbose)
+    elif (address := os.environ.get("RAY_ADDRESS") or "local") != "local":
+        _join(address, verbose=verbose)
         try:
             yield Cluster(started_here=False)
         finally:
@@ -109,15 +111,22 @@ def _total(nodes: Sequence[dict[str, Any]], resource: str) -> float:
     return sum(node["Resources"].get(resource, 0) for node in nodes if node["Alive"])
 
 
-def _join(*, verbose: bool) -> None:
+def _join(address: str, *, verbose: bool) -> None:
     try:
-        ray.init(log_to_driver=verbose, logging_level=logging.INFO if verbose else logging.WARNING)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        address = os.environ["RAY_ADDRESS"]
+        _knock(address)
+        ray.init(address=address, log_to_driver=verbose, logging_level=logging.INFO if verbose else logging.WARNING)
+    except (OSError, RuntimeError, ValueError) as error:
         raise ConfigError(
             f"cannot join the Ray cluster at RAY_ADDRESS={address}: {str(error).splitlines()[0]}; "
             "is it up? Unset RAY_ADDRESS to work on this machine alone"
         ) from error
+
+
+def _knock(address: str) -> None:
+    """Raise OSError if nobody listens at host:port (`ray.init` was seen to wait there for more than ten minutes)."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=JOIN_TIMEOUT_S).close()
 
 
 @contextmanager

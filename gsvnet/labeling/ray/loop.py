@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import Any
 
 import ray
@@ -17,7 +17,7 @@ from gsvnet.labeling.ray.cluster import count_places, describe_nodes, resolve_op
 from gsvnet.labeling.ray.events import ActorLost, ActorReport, ActorUp, Drained, Event, FleetStatus, ShardRetried
 from gsvnet.labeling.ray.fleet import Answer, Fleet, Gone, HiredActor
 from gsvnet.labeling.ray.options import RayOptions
-from gsvnet.labeling.ray.schedule import Mishap, Schedule
+from gsvnet.labeling.ray.schedule import Cause, Mishap, Schedule
 from gsvnet.labeling.tasks import Raised, ShardResult, ShardTask, WorkerSpec
 
 STATUS_EVERY_S = 1.0
@@ -33,7 +33,7 @@ def run_shards(
     options: RayOptions,
     model_hash: str | None = None,
     stop: threading.Event | None = None,
-) -> Iterator[Event]:
+) -> Generator[Event, None, None]:
     """Label every shard on Ray actors; yields what happens until each shard is finished or given up.
 
     Ray must be up (`cluster.connect`). tasks: shards of one video in a row; read lazily. weights: anything that Ray
@@ -185,8 +185,8 @@ class _Driver:
             traceback=traceback,
         )
 
-    def _lose(self, actor: HiredActor, gone: Gone, *, cause: Any = "killed") -> Iterator[Event]:
-        """An actor is gone. cause: what its running shard is charged with; None: nothing, it had not run long."""
+    def _lose(self, actor: HiredActor, gone: Gone, *, cause: Cause | None = "killed") -> Iterator[Event]:
+        """An actor is gone. cause: what its running shard is charged with; None: nothing, it had just begun."""
         self.fleet.dismiss(actor)
         yield ActorLost(number=actor.number, report=actor.report, reason=gone.reason, with_its_node=gone.with_its_node)
         if actor.next is not None:

@@ -11,13 +11,14 @@ from typing import Literal
 from gsvnet.labeling.tasks import ShardFailure, ShardTask
 
 MAX_VIDEO_ERRORS = 2  # a video that does not decode seldom does so later
+Cause = Literal["video", "store", "other", "killed", "timeout", "node"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mishap:
     """One failed attempt. cause: what the worker raised ("video", "store", "other"), or how the worker was lost."""
 
-    cause: Literal["video", "store", "other", "killed", "timeout", "node"]
+    cause: Cause
     error: str
     message: str
 

@@ -149,8 +149,8 @@ def test_every_shard_runs_exactly_once(run, tmp_path, num_actors):
 
 def test_there_are_no_more_actors_than_shards_or_places(run):
     assert len(of_type(run(1, num_actors=3), ActorUp)) == 1
-    events = run(40, num_actors=None, spec={"seconds": 0.05}, cpus_per_actor=2)
-    assert {e.num_up + e.num_starting for e in of_type(events, FleetStatus)} <= {1, 2}
+    events = run(6, num_actors=None, spec={"seconds": 0.2}, cpus_per_actor=2)
+    assert len(of_type(events, ActorUp)) == 2  # on 4 CPUs
 
 
 def test_a_killed_actor_costs_one_attempt_and_one_replacement(run, tmp_path):
@@ -166,7 +166,10 @@ def test_a_shard_that_kills_its_worker_twice_is_poison_and_the_job_goes_on(run):
     events = run(5, spec={"trouble": {1: "kill"}})
     (failure,) = of_type(events, ShardFailure)
     assert (failure.shard_index, failure.error, failure.attempts) == (1, "WorkerError", 2)
-    assert failure.message.startswith("poison: it took down its worker 2 times (The actor died")
+    assert failure.message.startswith(
+        "poison: it took down its worker 2 times (The actor is dead because its worker process has died"
+    )
+    assert "common causes" not in failure.message
     assert done(events) == [0, 2, 3, 4]
 
 
@@ -246,8 +249,8 @@ def test_an_actor_with_a_gpu_that_sees_no_cuda_does_not_fall_back(run, tmp_path)
 
 
 def test_actors_share_a_gpu_by_fractions(run):
-    events = run(20, num_actors=None, gpus_per_actor=0.5, spec={"seconds": 0.2})
-    assert max(e.num_up + e.num_starting for e in of_type(events, FleetStatus)) == 2
+    events = run(8, num_actors=None, gpus_per_actor=0.5, spec={"seconds": 0.3})
+    assert len(of_type(events, ActorUp)) == 2
 
 
 def test_a_stop_lets_running_shards_finish_and_begins_none(run, tmp_path):
