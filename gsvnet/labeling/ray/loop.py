@@ -191,10 +191,11 @@ class _Driver:
         yield ActorLost(number=actor.number, report=actor.report, reason=gone.reason, with_its_node=gone.with_its_node)
         if actor.next is not None:
             self.schedule.give_back(actor.next)
-        if actor.running is not None and cause is None:
-            self.schedule.give_back(actor.running)
-        elif actor.running is not None:
-            yield self._charge(actor.running, Mishap(cause=cause, error="WorkerError", message=gone.reason))
+        if actor.running is not None:
+            if cause is None:
+                self.schedule.give_back(actor.running)
+            else:
+                yield self._charge(actor.running, Mishap(cause=cause, error="WorkerError", message=gone.reason))
         self.num_lost += not gone.with_its_node
         if self.num_lost > self.options.max_replacements and self.has_work():
             raise WorkerError(
