@@ -5,7 +5,6 @@ import threading
 import av
 import numpy as np
 import pytest
-from av.video.reformatter import ColorRange, Colorspace
 
 from gsvnet.video.frames import View, render, render_full_size
 
@@ -138,7 +137,3 @@ def test_threads_render_the_same_pixels(media):
     assert len(together) == 4
     for images in together:
         np.testing.assert_array_equal(images, alone)
-
-
-def test_enumerations_of_pyav_are_those_of_ffmpeg():
-    assert (Colorspace.ITU709, ColorRange.JPEG) == (1, 2)
