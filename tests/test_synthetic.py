@@ -72,9 +72,9 @@ def test_a_frame_alone_equals_the_frame_in_sequence() -> None:
 
 def test_shapes_and_types_follow_the_config_for_odd_sizes() -> None:
     frame = StreetScene(SceneConfig(height=61, width=97)).frame(3)
-    assert frame.image.shape == (61, 97, 3) and frame.image.dtype == np.uint8
-    assert frame.labels.shape == (61, 97) and frame.labels.dtype == np.uint8
-    assert frame.flow.shape == (2, 61, 97) and frame.flow.dtype == np.float32
+    assert (frame.image.shape, frame.image.dtype) == ((61, 97, 3), np.uint8)
+    assert (frame.labels.shape, frame.labels.dtype) == ((61, 97), np.uint8)
+    assert (frame.flow.shape, frame.flow.dtype) == ((2, 61, 97), np.float32)
     assert frame.flow_valid.shape == frame.moving.shape == (61, 97)
     assert np.isfinite(frame.flow).all()
 
@@ -87,7 +87,8 @@ def test_all_classes_occur_over_a_drive_and_no_others() -> None:
 
 def test_the_first_frame_has_no_valid_flow() -> None:
     frame = StreetScene(SMALL).frame(0)
-    assert not frame.flow_valid.any() and not frame.flow.any()
+    assert not frame.flow_valid.any()
+    assert not frame.flow.any()
 
 
 @pytest.mark.parametrize("index", [41, 260])

@@ -57,7 +57,7 @@ def see_quads(quads: Quads, camera: Camera) -> Sight:
 
 
 def _bound(points: Doubles, camera: Camera) -> tuple[NDArray[np.int64], Doubles]:
-    """Pixel boxes (N, 4) around quads clipped at NEAR_M, empty if out of sight, and the depth (N,) of the nearest corner."""
+    """Pixel boxes (N, 4) around quads clipped at NEAR_M, empty if out of sight; depth (N,) of the nearest corners."""
     following = np.roll(points, -1, axis=1)
     step = following[..., 2] - points[..., 2]
     share = (NEAR_M - points[..., 2]) / np.where(step == 0, 1, step)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import cache, partial
 
 import numpy as np
 
@@ -35,6 +35,7 @@ _DRAW: dict[str, Callable[[np.random.Generator], Texture]] = {
     "car cabin": sprites.draw_car_cabin_side,
     "car rear": sprites.draw_car_rear,
     "car front": sprites.draw_car_front,
+    "bonnet": sprites.draw_bonnet,
     "tyres": sprites.draw_tyres,
     "windscreen": sprites.draw_windscreen,
     "van cabin": sprites.draw_van_side,
@@ -55,7 +56,7 @@ _NAMES = tuple(_DRAW)
 TEXTURE_IDS = {name: i for i, name in enumerate(_NAMES)}
 
 
-@lru_cache(maxsize=None)
+@cache
 def load_texture(texture_id: int) -> Texture:
     """The texture of an id from TEXTURE_IDS."""
     return _DRAW[_NAMES[texture_id]](np.random.default_rng((2021, texture_id)))

@@ -19,8 +19,8 @@ CAR_PAINTS: tuple[Tint, ...] = (
     (0.82, 0.82, 0.80), (0.12, 0.22, 0.20), (0.50, 0.53, 0.57), (0.16, 0.28, 0.45), (0.42, 0.38, 0.30),
 )  # fmt: skip
 COATS: tuple[Tint, ...] = (
-    (0.10, 0.10, 0.12), (0.16, 0.18, 0.26), (0.28, 0.22, 0.18), (0.40, 0.10, 0.12), (0.30, 0.32, 0.34), (0.14, 0.22, 0.18),
-    (0.55, 0.52, 0.48), (0.12, 0.12, 0.14),
+    (0.10, 0.10, 0.12), (0.16, 0.18, 0.26), (0.28, 0.22, 0.18), (0.40, 0.10, 0.12), (0.30, 0.32, 0.34),
+    (0.14, 0.22, 0.18), (0.55, 0.52, 0.48), (0.12, 0.12, 0.14),
 )  # fmt: skip
 TROUSERS: tuple[Tint, ...] = ((0.10, 0.12, 0.18), (0.09, 0.09, 0.10), (0.22, 0.20, 0.18), (0.14, 0.17, 0.28))
 HAIRS: tuple[Tint, ...] = ((0.10, 0.07, 0.05), (0.25, 0.17, 0.10), (0.45, 0.38, 0.28), (0.07, 0.07, 0.07))
@@ -62,9 +62,10 @@ def add_car(quads: QuadList, spot: Doubles, slope: float, facing: int, model: in
     def at(x: float, y: float, z: float) -> Doubles:
         return spot + right * x + ahead * y + up * z
 
-    def face(name: str, corner: Doubles, along: Doubles, top: Doubles, shade: float = 1.0) -> None:
-        tint = (paint[0] * shade, paint[1] * shade, paint[2] * shade)
-        quads.add(corner, along - corner, top - corner, texture=TEXTURE_IDS[name], label=CAR, tint=tint, closed=True)
+    def face(name: str, corner: Doubles, along: Doubles, top: Doubles, *, mirrored: bool = False) -> None:
+        tile, texture = (-1.0, 1.0, 1.0, 0.0) if mirrored else (1.0, 1.0, 0.0, 0.0), TEXTURE_IDS[name]
+        across, rise = along - corner, top - corner
+        quads.add(corner, across, rise, texture=texture, label=CAR, tint=paint, tile=tile, closed=True)
 
     shadow = at(-half - 0.3, -end - 0.3, 0.0)
     quads.add(shadow, right * (m.width + 0.6), ahead * (m.length + 0.6), texture=TEXTURE_IDS["shadow"], label=CAR)
@@ -74,9 +75,9 @@ def add_car(quads: QuadList, spot: Doubles, slope: float, facing: int, model: in
     narrow, low = half * taper, m.waist - 0.01
     window = "windscreen"
     if m.front[0] > 0:
-        face("plain", at(-half, front_foot, low), at(half, front_foot, low), at(-half, end - 0.1, bonnet), 0.9)
+        face("bonnet", at(-half, front_foot, low), at(half, front_foot, low), at(-half, end - 0.1, bonnet))
     if m.rear[0] > 0.3:
-        face("plain", at(-half, -end, low), at(half, -end, low), at(-half, rear_foot, m.waist), 0.9)
+        face("plain", at(-half, -end, low), at(half, -end, low), at(-half, rear_foot, m.waist))
     face("plain", at(-narrow, rear_roof, m.height), at(narrow, rear_roof, m.height), at(-narrow, front_roof, m.height))
     face("car rear", at(-half, -end, 0), at(half, -end, 0), at(-half, -end, m.waist))
     face(window, at(-half, rear_foot, low), at(half, rear_foot, low), at(-half, rear_roof, m.height))
@@ -85,31 +86,13 @@ def add_car(quads: QuadList, spot: Doubles, slope: float, facing: int, model: in
     axle = 0.62 * end
     face("tyres", at(-half, -axle, 0), at(half, -axle, 0), at(-half, -axle, 0.6))
     face("tyres", at(half, axle, 0), at(-half, axle, 0), at(half, axle, 0.6))
-    for sign in (1, -1):
-        outer, inner = sign * half, sign * narrow
-        _add_flank(quads, at, sign, outer, inner, end, rear_foot, front_foot, m, paint)
-
-
-def _add_flank(quads, at, sign, outer, inner, end, rear_foot, front_foot, m, paint) -> None:  # noqa: ANN001
-    """One side: body with wheels and the cabin above, leaning inwards. The textures show the front at u = 1."""
+    # The flanks, seen from the right: body with wheels, and the cabin above that leans inwards; mirrored for the left.
     for name, back, front, x, z, top in (
-        ("car side", -end, end, outer, 0.0, m.waist),
-        (m.cabin, rear_foot, front_foot, inner, m.waist - 0.01, m.height),
+        ("car side", -end, end, half, 0.0, m.waist),
+        (m.cabin, rear_foot, front_foot, narrow, low, m.height),
     ):
-        tile = (1.0, 1.0, 0.0, 0.0) if sign > 0 else (-1.0, 1.0, 1.0, 0.0)
-        a, b = (back, front) if sign > 0 else (front, back)
-        corner = at(outer, a, z)
-        up = at(x, a, top) - corner
-        quads.add(
-            corner,
-            at(outer, b, z) - corner,
-            up,
-            texture=TEXTURE_IDS[name],
-            label=CAR,
-            tint=paint,
-            tile=tile,
-            closed=True,
-        )
+        face(name, at(half, back, z), at(half, front, z), at(x, back, top))
+        face(name, at(-half, front, z), at(-half, back, z), at(-x, front, top), mirrored=True)
 
 
 def add_pedestrian(
@@ -172,7 +155,8 @@ def add_cyclist(
 
 
 def _add_limb(
-    quads: QuadList, joint: Doubles, walk: tuple[float, float], angle: float, length: float, width: float, tint: Tint, label: int
+    quads: QuadList, joint: Doubles, walk: tuple[float, float], angle: float, length: float, width: float, tint: Tint,
+    label: int,
 ) -> None:  # fmt: skip
     """A limb hanging from `joint`, swung by `angle` along the direction of walking, facing the viewer."""
     reach = np.array((walk[0] * math.sin(angle), walk[1] * math.sin(angle), -math.cos(angle))) * length

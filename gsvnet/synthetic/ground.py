@@ -76,9 +76,9 @@ def draw_sky(canvas: Canvas, camera: Camera, light: Light, seed: int) -> None:
     lift = np.clip(height, 0, 1)[:, None] ** 0.6
     colour = np.array(light.horizon, np.float32) * (1 - lift) + np.array(light.zenith, np.float32) * lift
     plane = 0.35 / (np.maximum(height, 0) + 0.22)
-    levels = (np.int32(0), np.int32(0))
+    level = np.zeros((), np.int32)
     clouds = sample_texture(
-        load_texture(TEXTURE_IDS["stains"]), bearing * plane * 0.7 + seed * 0.37, plane * 1.3, *levels
+        load_texture(TEXTURE_IDS["stains"]), bearing * plane * 0.7 + seed * 0.37, plane * 1.3, level, level
     )
     amount = np.clip((clouds[:, :1] / 255 - (0.78 - 0.55 * light.cloud)) * 3, 0, 1) * (0.35 + 0.65 * lift)
     shade = light.cloud_tone * (1.04 - 0.25 * amount * light.cloud)
@@ -157,16 +157,12 @@ class _Spot:
         """Brightness (M, 1) in 0..1 of a texture anchored to the world."""
         texture = load_texture(TEXTURE_IDS[name])
         start_x, start_y = (math.fmod(self.camera.position[i], period) / period for i in (0, 1))
-        u, v = (
-            self.x[mask] * np.float32(1 / period) + np.float32(start_x),
-            self.y[mask] * np.float32(1 / period) + np.float32(start_y),
-        )
+        u = self.x[mask] * np.float32(1 / period) + np.float32(start_x)
+        v = self.y[mask] * np.float32(1 / period) + np.float32(start_y)
         density = np.float32(texture.columns / period)
-        level_x, level_y = (
-            pick_level(self.step_x[mask] * density, texture.columns),
-            pick_level(self.step_y[mask] * density, texture.rows),
-        )
-        return sample_texture(texture, u, v, level_x, level_y)[:, :1] / 255
+        level_x = pick_level(self.step_x[mask] * density, texture.columns)
+        level_y = pick_level(self.step_y[mask] * density, texture.rows)
+        return sample_texture(texture, u, v, level_x, level_y)[:, :1] * np.float32(1 / 255)
 
 
 def _paint_road(colour: Floats, spot: _Spot, road: NDArray, crossing: NDArray, here: float) -> None:
@@ -190,7 +186,7 @@ def _paint_road(colour: Floats, spot: _Spot, road: NDArray, crossing: NDArray, h
 def _band(position: Floats, start: float, stop: float, step: Floats) -> Floats:
     """Share of a pixel, `step` metres long, that lies between start and stop."""
     low, high = np.maximum(position - step / 2, start), np.minimum(position + step / 2, stop)
-    return np.maximum(high - low, 0) / step
+    return (np.maximum(high - low, 0) / step).astype(np.float32)
 
 
 def _shine(side: Floats, cells: NDArray, table: GroundTable, light: Light, sun: Doubles) -> Floats:

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 MOOD_S = 40.0
+Colour = tuple[float, float, float]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Light:
     """Colours are RGB in 0..1 as the camera shows them; ambient, sun and exposure multiply surface colours.
 
-    cloud: 0 none .. 1 covered. glare: how far the sky is blown out.
+    cloud: 0 none .. 1 covered. cloud_tone: brightness of clouds.
     """
 
-    ambient: tuple[float, float, float]
-    sun: tuple[float, float, float]
-    zenith: tuple[float, float, float]
-    horizon: tuple[float, float, float]
+    ambient: Colour
+    sun: Colour
+    zenith: Colour
+    horizon: Colour
     cloud: float
     cloud_tone: float
     exposure: float
@@ -29,19 +30,19 @@ class Light:
 
 MOODS = {
     "bright": Light(
-        ambient=(0.46, 0.48, 0.52), sun=(0.80, 0.77, 0.70), zenith=(0.80, 0.90, 0.99), horizon=(0.99, 1.0, 1.0),
+        ambient=(0.56, 0.58, 0.62), sun=(0.80, 0.77, 0.70), zenith=(0.80, 0.90, 0.99), horizon=(0.99, 1.0, 1.0),
         cloud=0.3, cloud_tone=1.05, exposure=1.0,
     ),
     "clear": Light(
-        ambient=(0.40, 0.43, 0.49), sun=(0.90, 0.84, 0.72), zenith=(0.52, 0.70, 0.92), horizon=(0.90, 0.95, 0.99),
+        ambient=(0.48, 0.51, 0.57), sun=(0.90, 0.84, 0.72), zenith=(0.52, 0.70, 0.92), horizon=(0.90, 0.95, 0.99),
         cloud=0.35, cloud_tone=1.0, exposure=1.0,
     ),
     "overcast": Light(
-        ambient=(0.72, 0.73, 0.75), sun=(0.08, 0.08, 0.08), zenith=(0.86, 0.88, 0.90), horizon=(0.97, 0.98, 0.98),
+        ambient=(0.92, 0.93, 0.95), sun=(0.08, 0.08, 0.08), zenith=(0.86, 0.88, 0.90), horizon=(0.97, 0.98, 0.98),
         cloud=0.8, cloud_tone=0.95, exposure=0.85,
     ),
     "dusk": Light(
-        ambient=(0.36, 0.37, 0.41), sun=(0.10, 0.09, 0.08), zenith=(0.45, 0.51, 0.60), horizon=(0.85, 0.86, 0.86),
+        ambient=(0.50, 0.51, 0.55), sun=(0.10, 0.09, 0.08), zenith=(0.45, 0.51, 0.60), horizon=(0.85, 0.86, 0.86),
         cloud=0.9, cloud_tone=0.66, exposure=0.9,
     ),
 }  # fmt: skip
@@ -52,13 +53,11 @@ def light_at(time_s: float, seed: int, light: str) -> Light:
     """The light at `time_s`: of one mood, or for "varied" on the way from one to the next; always with slow ripples."""
     if light == "varied":
         number, part = divmod(time_s / MOOD_S, 1.0)
-        a, b = (_mood(seed, int(number) + step) for step in (0, 1))
-        weight = part * part * (3 - 2 * part)
-        mixed = {f.name: _mix(getattr(a, f.name), getattr(b, f.name), weight) for f in fields(Light)}
+        mood = _mix(_mood(seed, int(number)), _mood(seed, int(number) + 1), part * part * (3 - 2 * part))
     else:
-        mixed = {f.name: getattr(MOODS[light], f.name) for f in fields(Light)}
+        mood = MOODS[light]
     ripple = 1 + 0.035 * math.sin(2 * math.pi * time_s / 9.7 + seed) + 0.02 * math.sin(2 * math.pi * time_s / 3.9)
-    return Light(**{**mixed, "exposure": mixed["exposure"] * ripple})
+    return replace(mood, exposure=mood.exposure * ripple)
 
 
 def sun_direction(seed: int) -> NDArray[np.float64]:
@@ -73,7 +72,21 @@ def _mood(seed: int, number: int) -> Light:
     return MOODS[_USUAL[np.random.default_rng((seed, 6, number + (1 << 31))).integers(len(_USUAL))]]
 
 
-def _mix(a, b, weight: float):  # noqa: ANN001, ANN202
-    if isinstance(a, tuple):
-        return tuple(x + (y - x) * weight for x, y in zip(a, b))
-    return a + (b - a) * weight
+def _mix(a: Light, b: Light, share: float) -> Light:
+    """The light `share` of the way from a to b."""
+
+    def blend(x: float, y: float) -> float:
+        return x + (y - x) * share
+
+    def blend_colours(x: Colour, y: Colour) -> Colour:
+        return (blend(x[0], y[0]), blend(x[1], y[1]), blend(x[2], y[2]))
+
+    return Light(
+        ambient=blend_colours(a.ambient, b.ambient),
+        sun=blend_colours(a.sun, b.sun),
+        zenith=blend_colours(a.zenith, b.zenith),
+        horizon=blend_colours(a.horizon, b.horizon),
+        cloud=blend(a.cloud, b.cloud),
+        cloud_tone=blend(a.cloud_tone, b.cloud_tone),
+        exposure=blend(a.exposure, b.exposure),
+    )

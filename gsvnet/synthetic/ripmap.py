@@ -39,7 +39,7 @@ def build_texture(image: NDArray, *, wrap_u: bool = True, wrap_v: bool = True) -
     """Ripmap of an image (rows, columns, 6) in 0..1; rows and columns are powers of two."""
     rows, columns = image.shape[:2]
     levels, offsets, start = [], [], 0
-    tall = image.astype(np.float32)
+    tall: NDArray = image.astype(np.float32)
     while True:
         wide, line = tall, []
         while True:

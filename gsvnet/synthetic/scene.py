@@ -90,7 +90,7 @@ class _View:
 
 
 class StreetScene:
-    """An endless drive. Every frame is a function of the config and its index alone; the last few are kept for speed."""
+    """An endless drive. Every frame follows from the config and its index alone; the last few are kept for speed."""
 
     def __init__(self, config: SceneConfig) -> None:
         self.config = config
@@ -103,31 +103,35 @@ class StreetScene:
 
     def frame(self, index: int) -> SceneFrame:
         """Frame `index` >= 0; frame 0 has no previous one, so its flow is 0 and nowhere valid."""
-        if index < 0:
-            raise ConfigError(f"frame {index}; frames are numbered from 0")
         view = self._view(index)
         if index == 0:
             flow, valid = np.zeros((2, *view.surface.shape), np.float32), np.zeros(view.surface.shape, bool)
         else:
             flow, valid = _flow(view, self._view(index - 1))
-        image = view.image * np.float32(255)
-        if self.config.noise:
-            rng = np.random.default_rng((self.config.seed, 77, index))
-            image += rng.standard_normal(image.shape, np.float32) * np.float32(self.config.noise)
         return SceneFrame(
-            image=np.rint(image).clip(0, 255).astype(np.uint8),
+            image=self.image(index),
             labels=view.labels[view.surface],
             flow=flow,
             flow_valid=valid,
             moving=view.moving[view.surface],
         )
 
+    def image(self, index: int) -> NDArray[np.uint8]:
+        """Only the image (h, w, 3) uint8 RGB of frame `index`, which is cheaper than the whole frame."""
+        image = self._view(index).image * np.float32(255)
+        if self.config.noise:
+            rng = np.random.default_rng((self.config.seed, 77, index))
+            image += rng.standard_normal(image.shape, np.float32) * np.float32(self.config.noise)
+        return np.rint(image).clip(0, 255).astype(np.uint8)
+
     def labels(self, index: int) -> NDArray[np.uint8]:
-        """Only the labels (h, w) uint8 of frame `index`, in half the time of a frame out of order."""
+        """Only the labels (h, w) uint8 of frame `index`, which is cheaper than the whole frame."""
         view = self._view(index)
         return view.labels[view.surface]
 
     def _view(self, index: int) -> _View:
+        if index < 0:
+            raise ConfigError(f"frame {index}; frames are numbered from 0")
         if index not in self._views:
             self._views = {i: v for i, v in self._views.items() if abs(i - index) <= 1}
             self._views[index] = self._draw(index)

@@ -39,7 +39,7 @@ class Sketch:
     def oval(self, x: float, y: float, rx: float, ry: float) -> Mask:
         """Mask of the ellipse around (x, y), soft by about one texel."""
         radius = np.hypot((self.x - x) / rx, (self.y - y) / ry)
-        return np.clip((1 - radius) * min(rx, ry) / self.softness + 0.5, 0, 1)
+        return np.clip((1 - radius) * np.float32(min(rx, ry) / self.softness) + np.float32(0.5), 0, 1)
 
     def polygon(self, points: Sequence[Point]) -> Mask:
         """Mask of a polygon by the even-odd rule."""
@@ -56,7 +56,8 @@ class Sketch:
         along = ((self.x - start[0]) * dx + (self.y - start[1]) * dy) / max(dx * dx + dy * dy, 1e-12)
         along = np.clip(along, 0, 1)
         distance = np.hypot(self.x - start[0] - along * dx, self.y - start[1] - along * dy)
-        return np.clip((thickness / 2 - distance) / self.softness + 0.5, 0, 1) * min(1.0, thickness / self.softness)
+        cover = np.clip((thickness / 2 - distance) / self.softness + 0.5, 0, 1) * min(1.0, thickness / self.softness)
+        return cover.astype(np.float32)
 
     def fill(
         self, mask: Mask, *, grey: float | None = None, rgb: tuple[float, float, float] | None = None,

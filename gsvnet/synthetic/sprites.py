@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from gsvnet.synthetic.ripmap import Texture
@@ -93,6 +95,15 @@ def draw_car_front(_: np.random.Generator) -> Texture:
     return sketch.finish(wrap_u=False, wrap_v=False)
 
 
+def draw_bonnet(_: np.random.Generator) -> Texture:
+    """Bonnet, narrower towards the front (top), with two creases."""
+    sketch = Sketch(64, 64, width=2, height=1)
+    sketch.fill(sketch.polygon([(0.02, 0), (0.2, 1), (1.8, 1), (1.98, 0)]), paint=0.95)
+    for start, stop in (((0.45, 0), (0.6, 1)), ((1.55, 0), (1.4, 1))):
+        sketch.shade(0.8, sketch.line(start, stop, 0.03))
+    return sketch.finish(wrap_u=False, wrap_v=False)
+
+
 def draw_tyres(_: np.random.Generator) -> Texture:
     """The two tyres of an axle, seen from behind."""
     sketch = Sketch(16, 64, width=2, height=1)
@@ -179,7 +190,7 @@ def draw_bicycle(_: np.random.Generator) -> Texture:
         sketch.fill(ring, grey=0.06)
     frame = ((0.35, 0.34), (0.62, 0.82), (1.22, 0.82), (0.78, 0.32), (0.35, 0.34))
     for start, stop in (
-        *zip(frame, frame[1:]),
+        *pairwise(frame),
         ((0.78, 0.32), (0.6, 0.92)),
         ((1.4, 0.34), (1.18, 1.0)),
         ((1.1, 1.0), (1.3, 0.98)),

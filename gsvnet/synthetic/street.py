@@ -15,7 +15,7 @@ from gsvnet.synthetic.quads import QuadList, Quads, Tint
 from gsvnet.synthetic.textures import BAY_M, BAYS, STOREY_M
 
 BLOCK_M, CROSSING_M, CELL_M = 48.0, 9.0, 2.0
-ROAD_M, FRONT_M, PARKED_M = 4.6, 7.9, 3.75  # half widths: road, building line, middle of parked cars
+ROAD_M, FRONT_M, PARKED_M = 4.2, 7.9, 3.55  # half widths: road, building line, middle of parked cars
 ROOF_M, RIDGE_M = 4.0, 2.6  # from the front to the ridge of a roof, and its height over the wall
 STATIC_STREAM = 1
 
@@ -27,7 +27,7 @@ SHOP_FRONTS: tuple[Tint, ...] = (
     (0.12, 0.26, 0.22), (0.42, 0.12, 0.12), (0.14, 0.18, 0.36), (0.2, 0.2, 0.21), (0.66, 0.62, 0.5), (0.55, 0.45, 0.15),
 )  # fmt: skip
 ROOFS: tuple[Tint, ...] = ((0.36, 0.36, 0.39), (0.42, 0.31, 0.27), (0.30, 0.29, 0.29))
-BOARDS: tuple[Tint, ...] = ((0.06, 0.28, 0.20), (0.08, 0.18, 0.45), (0.75, 0.55, 0.08), (0.5, 0.08, 0.08))
+BOARDS: tuple[Tint, ...] = ((0.06, 0.28, 0.20), (0.08, 0.18, 0.45), (0.75, 0.55, 0.08), (0.10, 0.26, 0.42))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ class Block:
 def build_block(course: Course, seed: int, index: int, car_density: float) -> Block:
     """Block `index` (any integer) of the street of this seed."""
     rng = np.random.default_rng((seed, 11, index + (1 << 31)))
-    start, crossing = index * BLOCK_M, bool(rng.random() < 0.42)
+    start, crossing = index * BLOCK_M, bool(rng.random() < 0.36)
     quads = QuadList()
     quads.start(stream=STATIC_STREAM, slot=index, moving=False)
     heights = np.zeros((2, int(BLOCK_M / CELL_M)), np.float32)
@@ -59,7 +59,7 @@ def build_block(course: Course, seed: int, index: int, car_density: float) -> Bl
         grass.append(zone in ("houses", "park"))
         maker.build_zone(zone, first, start + BLOCK_M)
         maker.add_furniture(crossing, first, start + BLOCK_M, zone)
-        maker.park_cars(first + 3, start + BLOCK_M - 2, car_density * float(rng.choice((0.0, 0.0, 0.3, 0.8))))
+        maker.park_cars(first + 3, start + BLOCK_M - 2, car_density * float(rng.choice((0.0, 0.0, 0.25, 0.6))))
     return Block(quads=quads.finish(), crossing=crossing, grass=(grass[0], grass[1]), heights=heights)
 
 
@@ -90,7 +90,7 @@ class _SideMaker:
             return
         y, neighbour = first, 0.0
         while last - y > 4:
-            width = BAY_M * self.rng.integers(2, 4 if zone == "houses" else 6)
+            width = BAY_M * int(self.rng.integers(2, 4 if zone == "houses" else 6))
             width = last - y if last - y - width < 5 else width
             gap = 2.5 if zone == "houses" else 0.0
             top = self.build_house(zone, y, y + width - gap, neighbour)
@@ -100,9 +100,9 @@ class _SideMaker:
             self.add_strip(FRONT_M, first, last, 0.0, top, TEXTURE_IDS[texture], FENCE, (0.5, 0.46, 0.4), 2.0)
 
     def build_house(self, zone: str, y0: float, y1: float, neighbour: float) -> float:
-        """One building that stands on after one of height `neighbour`: ground floor, storeys, end wall, roof. Its height."""
-        rng, side = self.rng, self.side
-        storeys = {"houses": 2, "terrace": int(rng.integers(2, 4)), "shops": int(rng.integers(2, 5))}.get(zone, 0)
+        """Height of a building put up from y0 to y1, the one before it being `neighbour` metres high."""
+        rng = self.rng
+        storeys = {"houses": 2, "terrace": int(rng.integers(2, 5)), "shops": int(rng.integers(3, 6))}.get(zone, 0)
         storeys = storeys or int(rng.integers(3, 7))
         front = FRONT_M + (4.5 if zone == "houses" else 0.0)
         style = WALL_STYLES[rng.integers(2)] if zone != "offices" else WALL_STYLES[2 + rng.integers(2)]
@@ -125,7 +125,7 @@ class _SideMaker:
         self.add_roof(front, y0, y1, top, pitched, tint)
         cells = slice(int((y0 - self.start) / CELL_M), int(np.ceil((y1 - self.start) / CELL_M)))
         self.heights[cells] = max(0.0, top - (front - FRONT_M))
-        return top + (1.0 if pitched else 0.0)
+        return top
 
     def add_wall(
         self, side_m: float, y0: float, y1: float, z0: float, z1: float, texture: int, label: int, tint: Tint,
@@ -137,7 +137,8 @@ class _SideMaker:
         self.quads.add(origin, end - origin, (0, 0, z1 - z0), texture=texture, label=label, tint=tint, tile=tile)
 
     def add_strip(
-        self, side_m: float, y0: float, y1: float, z0: float, z1: float, texture: int, label: int, tint: Tint, period: float
+        self, side_m: float, y0: float, y1: float, z0: float, z1: float, texture: int, label: int, tint: Tint,
+        period: float,
     ) -> None:  # fmt: skip
         """A long low wall, hedge or fence in pieces that follow the bend."""
         pieces = max(1, round((y1 - y0) / 8))
@@ -146,7 +147,7 @@ class _SideMaker:
             self.add_wall(side_m, a, b, z0, z1, texture, label, tint, ((b - a) / period, 1.0, 0.0, 0.0))
 
     def add_end_wall(self, front: float, y: float, low: float, top: float, pitched: bool, tint: Tint) -> None:
-        """The wall at the near end of a building from z = low up, seen where a gap or a lower neighbour leaves it free."""
+        """The near end wall of a building from z = low up, seen where a gap or a low neighbour leaves it free."""
         deep = 2 * ROOF_M
         left = front if self.side > 0 else -front - deep
         tile = (deep / (BAYS * BAY_M), (top - low) / (BAYS * STOREY_M), 0.0, 0.0)

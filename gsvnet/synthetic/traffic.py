@@ -34,13 +34,13 @@ class Stream:
 
 
 STREAMS = (
-    Stream(kind="car", side_m=1.6, spread_m=0.1, speed_m_s=-8.5, spacing_m=24.0, share=0.4),
-    Stream(kind="cyclist", side_m=-2.6, spread_m=0.05, speed_m_s=4.2, spacing_m=42.0, share=0.4),
+    Stream(kind="car", side_m=1.55, spread_m=0.1, speed_m_s=-8.5, spacing_m=24.0, share=0.4),
+    Stream(kind="cyclist", side_m=-2.45, spread_m=0.05, speed_m_s=4.2, spacing_m=42.0, share=0.4),
     Stream(kind="cyclist", side_m=2.75, spread_m=0.05, speed_m_s=-4.5, spacing_m=55.0, share=0.4),
-    Stream(kind="walker", side_m=-6.3, spread_m=0.5, speed_m_s=1.25, spacing_m=13.0, share=0.4),
-    Stream(kind="walker", side_m=-5.9, spread_m=0.4, speed_m_s=-1.35, spacing_m=13.0, share=0.4),
-    Stream(kind="walker", side_m=6.3, spread_m=0.5, speed_m_s=1.3, spacing_m=11.0, share=0.45),
-    Stream(kind="walker", side_m=5.9, spread_m=0.4, speed_m_s=-1.2, spacing_m=11.0, share=0.45),
+    Stream(kind="walker", side_m=-6.3, spread_m=0.5, speed_m_s=1.25, spacing_m=11.0, share=0.5),
+    Stream(kind="walker", side_m=-5.9, spread_m=0.4, speed_m_s=-1.35, spacing_m=11.0, share=0.5),
+    Stream(kind="walker", side_m=6.3, spread_m=0.5, speed_m_s=1.3, spacing_m=10.0, share=0.5),
+    Stream(kind="walker", side_m=5.9, spread_m=0.4, speed_m_s=-1.2, spacing_m=10.0, share=0.5),
 )
 
 
@@ -93,7 +93,7 @@ def _add_leader(quads: QuadList, course: Course, here: float, seed: int, time_s:
     """A car ahead in our lane that comes near and pulls away again, another one every LEADER_PERIOD_S."""
     episode, part = divmod(time_s / LEADER_PERIOD_S, 1.0)
     rng = np.random.default_rng((seed, 41, int(episode) + (1 << 31)))
-    nearest, model = rng.uniform(9.0, 26.0), int(rng.integers(len(MODELS)))
+    nearest, model = rng.uniform(11.0, 30.0), int(rng.integers(len(MODELS)))
     y = here + nearest + (AHEAD_M + 60 - nearest) * abs(2 * part - 1) ** 3
     if rng.random() < 0.75 and y < here + AHEAD_M:
         quads.start(stream=LEADER_STREAM, slot=int(episode), moving=True)

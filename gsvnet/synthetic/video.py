@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
-import av
 import numpy as np
 from numpy.typing import NDArray
 
-from gsvnet.errors import ConfigError
+from gsvnet.errors import ConfigError, MissingExtra
 from gsvnet.synthetic.scene import SceneConfig, StreetScene
+
+if TYPE_CHECKING:
+    from av.video.stream import VideoStream
 
 NUMBER_BITS = 20
 
@@ -28,7 +31,7 @@ def write_video(
     numbered: bool = False,
     report: Callable[[int], None] | None = None,
 ) -> Path:
-    """Path of the video of frames [first_frame, first_frame + num_frames), at config.fps; the suffix picks the container.
+    """Path of a video of num_frames frames from first_frame on, at config.fps; the suffix picks the container.
 
     gop: frames between I-frames at most. options: of the encoder, over the defaults (x264: crf 20, preset veryfast,
     one thread, so that the same FFmpeg writes the same bytes). numbered: stamp each frame's number, counted from
@@ -39,18 +42,23 @@ def write_video(
         raise ConfigError(f"num_frames {num_frames}, gop {gop}; both must be at least 1")
     if config.height % 2 or config.width % 2:
         raise ConfigError(f"video of {config.height}x{config.width} pixels; height and width must be even")
+    try:
+        import av
+    except ImportError as error:
+        raise MissingExtra("av", "label") from error
     scene, time_base = StreetScene(config), Fraction(1, config.fps * 512)
     defaults = {"crf": "20", "preset": "veryfast"} if codec in ("libx264", "libx265") else {}
-    container_options = {"fflags": "+bitexact"}
-    with av.open(str(path), "w", options=container_options) as container:
-        stream = container.add_stream(codec, rate=config.fps, options={**defaults, **(options or {})})
+    with av.open(str(path), "w", options={"fflags": "+bitexact"}) as container:
+        stream = cast(
+            "VideoStream", container.add_stream(codec, rate=config.fps, options={**defaults, **(options or {})})
+        )
         stream.width, stream.height, stream.pix_fmt = config.width, config.height, "yuv420p"
         stream.gop_size = gop
         stream.codec_context.thread_count = 1
         stream.codec_context.time_base = time_base
         stream.time_base = time_base
         for number in range(num_frames):
-            image = scene.frame(first_frame + number).image
+            image = scene.image(first_frame + number)
             if numbered:
                 stamp_number(image, number)
             frame = av.VideoFrame.from_ndarray(image, format="rgb24")
