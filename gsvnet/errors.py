@@ -95,9 +95,9 @@ class WorkerError(GsvnetError):
     """An actor died, hung, or built another model than the driver's."""
 
 
-def _rebuild(cls: type, message: str, fields: dict) -> GsvnetError:
+def _rebuild(cls: type[GsvnetError], message: str, fields: dict) -> GsvnetError:
     """Unpickle an error with extra fields without running its constructor again."""
-    error: GsvnetError = cls.__new__(cls)
+    error = cls.__new__(cls)
     error.args = (message,)
     error.__dict__.update(fields)
     return error

@@ -75,9 +75,10 @@ def label(config: LabelConfig, *, console: Console | None = None) -> JobReport:
         shards_in_output=len(list_committed(config.out, config.storage_options)),
         shards_skipped=num_skipped,
         failures=tuple(progress.failures),
+        stopped=used.stopped,
         **measure(progress),
     )
-    write_derived(config.out, storage_options=config.storage_options, complete=not report.failures)
+    write_derived(config.out, storage_options=config.storage_options, complete=report.exit_code == 0)
     text = json.dumps(report.to_dict(), indent=1).encode()
     replace_bytes(text, derived_uri(config.out, "_report.json"), config.storage_options)
     show(report, console)
@@ -136,13 +137,9 @@ def plan_videos(uris: Iterable[str], config: LabelConfig) -> tuple[dict[str, Vid
 
 def pending_tasks(plans: dict[str, VideoPlan], committed: set[tuple[str, str]]) -> tuple[list[ShardTask], int]:
     """Shards without labels, and how many have them already."""
-    tasks = [
-        ShardTask(video=plan.video, shard=shard, uri=uri) for uri, plan in plans.items() for shard in plan.shards
-    ]
+    tasks = [ShardTask(video=plan.video, shard=shard, uri=uri) for uri, plan in plans.items() for shard in plan.shards]
     pending = [t for t in tasks if (t.video.id, t.shard.name) not in committed]
     return pending, len(tasks) - len(pending)
-
-
 
 
 def failure_record(failure: ShardFailure, plans: dict[str, VideoPlan]) -> FailureRecord:

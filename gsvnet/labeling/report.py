@@ -38,11 +38,12 @@ class JobReport:
     wall_s: float
     stage_s: dict[str, float]
     failures: tuple[ShardFailure, ...]
+    stopped: bool = False
 
     @property
     def exit_code(self) -> int:
-        """0 complete, 3 complete but some shards or videos failed."""
-        return 3 if self.failures else 0
+        """0 complete, 3 complete but some shards or videos failed, 1 stopped before the end."""
+        return 1 if self.stopped else 3 if self.failures else 0
 
     @property
     def frames_per_s(self) -> float:
@@ -96,6 +97,8 @@ def show(report: JobReport, console: Console) -> None:
         total = sum(report.stage_s.get(stage, 0) for stage in STAGES) or 1.0
         shares = " · ".join(f"{stage} {100 * report.stage_s.get(stage, 0) / total:.0f} %" for stage in STAGES)
         table.add_row("busy", shares)
+    if report.stopped:
+        table.add_row("[yellow]stopped[/yellow]", "before the end; the same command goes on")
     if report.failures:
         table.add_row("[red]failed[/red]", f"{len(report.failures)}, listed in {report.out}/_failed")
     console.print(table)

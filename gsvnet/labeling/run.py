@@ -23,11 +23,12 @@ from gsvnet.store.job import JobRecord
 
 @dataclass(frozen=True, kw_only=True)
 class Used:
-    """What a job ran on."""
+    """What a job ran on. stopped: it was told to stop (SIGTERM) before all shards were labeled."""
 
     device: str
     precision: str
     num_actors: int
+    stopped: bool = False
 
 
 def worker_spec(config: LabelConfig, job: JobRecord) -> LabelWorkerSpec:
@@ -105,7 +106,7 @@ def _run_on_ray(
 ) -> Used:
     try:
         from gsvnet.labeling.ray.cluster import connect
-        from gsvnet.labeling.ray.events import ActorLost, ActorUp, FleetStatus, ShardRetried
+        from gsvnet.labeling.ray.events import ActorLost, ActorUp, Drained, FleetStatus, ShardRetried
         from gsvnet.labeling.ray.loop import run_shards
         from gsvnet.labeling.ray.options import RayOptions
     except ImportError as error:
@@ -118,7 +119,7 @@ def _run_on_ray(
         max_attempts=config.max_attempts,
         shard_timeout_s=config.shard_timeout_s,
     )
-    device, actors = "cpu", set()
+    device, stopped = "none", False
     model_hash = content_hash(model)  # type: ignore[arg-type]
     with connect(min_cpus=config.cpus_per_actor) as cluster, _stop_on_sigterm() as stop:
         options, _ = cluster.fit(options)
@@ -132,15 +133,17 @@ def _run_on_ray(
                         on_failure(event)
                     case ActorUp():
                         device = event.report.device
-                        actors.add(event.number)
+                        progress.tick(num_actors=1)
                     case ActorLost():
                         progress.note(f"lost actor {event.number}: {event.reason}")
                     case ShardRetried():
                         progress.note(f"again: {event.video_id} shard {event.shard_index}: {event.message}")
                     case FleetStatus():
                         progress.tick(num_actors=event.num_up)
-    num_actors = max(progress.num_actors, min(len(actors), 1))
-    return Used(device=device, precision=resolve_precision(config.precision, device), num_actors=num_actors)
+                    case Drained():
+                        stopped = True
+    precision = resolve_precision(config.precision, device)
+    return Used(device=device, precision=precision, num_actors=progress.num_actors, stopped=stopped)
 
 
 @contextmanager

@@ -96,6 +96,7 @@ class ShardWorker:
 
     def __call__(self, task: ShardTask) -> ShardResult:
         """Label, encode and publish one shard. Raises VideoError, StoreError, or whatever the network raises."""
+        torch.set_num_threads(self.num_threads)  # of the calling thread, whichever it is
         clock, tally, span = StageClock(), Counter[str](), _Span()
         writer = self._open_writer(task)
         published = True
@@ -176,9 +177,7 @@ class ShardWorker:
             threads=self.num_threads,
             storage_options=self.spec.video_options,
         )
-        batches = batch_chunks(
-            frames, shard=shard, interval=interval, needs=needs, num_chunks=self.spec.batch_chunks
-        )
+        batches = batch_chunks(frames, shard=shard, interval=interval, needs=needs, num_chunks=self.spec.batch_chunks)
         return clock.timed("decode", batches)
 
     @torch.inference_mode()

@@ -1,0 +1,169 @@
+"""The command line: `gsvnet label|show|models|convert|train|evaluate`. Each command is one function's arguments."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from rich.console import Console
+
+from gsvnet.errors import ConfigError, GsvnetError, MissingExtra
+from gsvnet.labeling.config import LabelConfig
+
+_EXTRA_OF = {"torch": "label", "av": "label", "ray": "label", "safetensors": "label", "PIL": "view"}
+
+
+def label(config: LabelConfig) -> int:
+    """Label every frame of videos and write Parquet. The same command on the same output does what is missing."""
+    if config.demo:
+        from gsvnet.demo import label_demo
+
+        return label_demo(config, Console(highlight=False))
+    from gsvnet.labeling.job import label as run
+
+    return run(config, console=Console(highlight=False)).exit_code
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShowConfig:
+    """Write one frame with its labels laid over it as PNG."""
+
+    out: Annotated[str, tyro.conf.Positional]
+    """Output folder or URI of `gsvnet label`."""
+    frame: int = 0
+    """Frame index, from 0."""
+    video: str | None = None
+    """Video id, stem or URI; not needed where the output holds one video."""
+    png: str | None = None
+    """File to write; default: VIDEO-FRAME.png here."""
+    source: str | None = None
+    """Where the video is now, if it was moved since it was labeled."""
+
+
+def show(config: ShowConfig) -> int:
+    """Write one frame with its labels laid over it as PNG."""
+    from gsvnet.reading import blend, read_picture, write_png
+    from gsvnet.store.read import open_labels
+
+    labels = open_labels(config.out)
+    if config.video is None and len(labels.videos) != 1:
+        raise ConfigError(f"{config.out} holds {len(labels.videos)} videos; choose one with --video: {labels.videos}")
+    video = labels.find_video(config.video or labels.videos[0])
+    picture = read_picture(labels, video, config.frame, source=config.source)
+    path = Path(config.png or f"{video}-{config.frame:06d}.png")
+    write_png(path, blend(picture.image, labels.classes.colourise(picture.labels)))
+    shares = [(float((picture.labels == i).mean()), name) for i, name in enumerate(labels.classes.names)]
+    seen = ", ".join(f"{name} {100 * share:.1f} %" for share, name in sorted(shares, reverse=True) if share > 0)
+    distance = "keyframe" if picture.keyframe_distance == 0 else f"{picture.keyframe_distance} from its keyframe"
+    print(f"{path}: frame {config.frame} at {picture.time_s:.3f} s, {distance}; {seen}")
+    return 0
+
+
+def models() -> int:
+    """List the models that --model knows by name, and the families that can be trained or converted."""
+    from gsvnet.models.checkpoints import DEFAULT_WEIGHTS, MODELS, read_notes
+    from gsvnet.models.spec import FAMILIES
+
+    for name in MODELS:
+        spec, notes = read_notes(DEFAULT_WEIGHTS)
+        print(f"{name}: {spec.family}, classes {spec.classes.name} ({len(spec.classes)}). {notes.get('summary', '')}")
+    print(f"families: {', '.join(FAMILIES)}")
+    print("or a checkpoint file, or package.module:factory")
+    return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvertConfig:
+    """Turn published weights into one checkpoint."""
+
+    family: Literal["gsvnet-swiftnet", "gsvnet-bisenet"]
+    """Which networks the files hold."""
+    keyframe: Path
+    """The keyframe network's published file."""
+    propagation: Path
+    """GSVNet's published file."""
+    out: Path
+    """The .safetensors file to write."""
+
+
+def convert(config: ConvertConfig) -> int:
+    """Turn published weights into one checkpoint: family, classes, normalisation, size rule, strides, tensors."""
+    from gsvnet.models.published import convert_published
+
+    convert_published(config.family, config.keyframe, config.propagation, config.out)
+    print(f"wrote {config.out}; use it with --model {config.out}")
+    return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    """Score a model against true labels."""
+
+    dataset: Annotated[Literal["camvid"], tyro.conf.Positional]
+    """The layout of the data."""
+    root: Path
+    """Folder with images/<split> and labels/<split>."""
+    split: Literal["test", "val"] = "test"
+    """test: per frame. val: the densely labelled clip, at every distance from the keyframe."""
+    model: str = "default"
+    """A name from `gsvnet models`, a checkpoint file, or package.module:factory."""
+    keyframe_interval: int = 5
+    """Distances 0 .. interval - 1 are scored on the val clip."""
+    json: Path | None = None
+    """Also write the numbers, in percent, to this file."""
+
+
+def evaluate(config: EvaluateConfig) -> int:
+    """Score a model against true labels."""
+    from gsvnet.evaluation.protocol import evaluate_camvid
+    from gsvnet.evaluation.table import show_result
+    from gsvnet.models.checkpoints import load_model
+
+    result = evaluate_camvid(
+        load_model(config.model), config.root, config.split, keyframe_interval=config.keyframe_interval
+    )
+    show_result(result, Console(highlight=False))
+    if config.json is not None:
+        config.json.write_text(json.dumps(result.to_dict(), indent=1) + "\n")
+    return 0
+
+
+COMMANDS = {"label": label, "show": show, "models": models, "convert": convert, "evaluate": evaluate}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code: 0 complete, 3 complete with failures, 2 bad arguments, 1 anything else."""
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))  # so that --model package.module:factory finds the user's own code
+    try:
+        return tyro.extras.subcommand_cli_from_dict(
+            COMMANDS,
+            args=list(sys.argv[1:] if arguments is None else arguments),
+            prog="gsvnet",
+            description="Label every frame of very long videos.",
+            config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+        )
+    except ModuleNotFoundError as error:
+        extra = _EXTRA_OF.get((error.name or "").split(".")[0])
+        if extra is None:
+            raise
+        return _fail(MissingExtra(error.name or "", extra))
+    except GsvnetError as error:
+        return _fail(error)
+    except KeyboardInterrupt:
+        print("gsvnet: interrupted; the same command goes on where it stopped", file=sys.stderr)
+        return 1
+
+
+def _fail(error: GsvnetError) -> int:
+    print(f"gsvnet: {error}", file=sys.stderr)
+    return 2 if isinstance(error, ConfigError) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
