@@ -52,7 +52,8 @@ def see_quads(quads: Quads, camera: Camera) -> Sight:
     sizes = np.ptp(points[..., :2] / np.maximum(points[..., 2:], NEAR_M), axis=1)
     visible &= sizes.prod(1) > TINY_PX
     drawn = np.flatnonzero(visible & (np.abs(np.linalg.det(planes)) > 1e-9))
-    order = drawn[np.argsort(-depth[drawn], kind="stable")]
+    # By the farthest corner: a tree then follows the long wall that it stands before, and blends with it.
+    order = drawn[np.argsort(-points[drawn, :, 2].max(1), kind="stable")]
     return Sight(planes=planes, boxes=boxes, depth=np.maximum(depth, 0.5), order=order)
 
 
