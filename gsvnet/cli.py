@@ -124,9 +124,8 @@ def evaluate(config: EvaluateConfig) -> int:
     from gsvnet.evaluation.table import show_result
     from gsvnet.models.checkpoints import load_model
 
-    result = evaluate_camvid(
-        load_model(config.model), config.root, config.split, keyframe_interval=config.keyframe_interval
-    )
+    model = load_model(config.model)
+    result = evaluate_camvid(model, config.root, split=config.split, keyframe_interval=config.keyframe_interval)
     show_result(result, Console(highlight=False))
     if config.json is not None:
         config.json.write_text(json.dumps(result.to_dict(), indent=1) + "\n")
