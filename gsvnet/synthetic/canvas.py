@@ -13,7 +13,7 @@ from gsvnet.synthetic.light import Light
 from gsvnet.synthetic.quads import Quads
 from gsvnet.synthetic.ripmap import ALPHA, PAINT, SOLID, Floats, pick_level, sample_texture
 
-NEAR_M, FAR_M, FADE_M, HAZE_M = 0.25, 165.0, 25.0, 420.0
+NEAR_M, FAR_M, FADE_M, HAZE_M = 0.25, 143.0, 25.0, 380.0
 TINY_PX = 1.5  # quads whose box has less area are left out
 EDGE_PX = 0.3  # quads are drawn larger by this much, so that neighbours join without a gap
 

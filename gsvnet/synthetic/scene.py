@@ -24,7 +24,7 @@ from gsvnet.synthetic.quads import QuadList, Quads, join_quads
 from gsvnet.synthetic.street import BLOCK_M, Block, build_block
 from gsvnet.synthetic.traffic import add_traffic
 
-BLOCKS_BEHIND, BLOCKS_AHEAD = 1, 4
+BLOCKS_BEHIND, BLOCKS_AHEAD = 1, 3
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ from gsvnet.synthetic.figures import MODELS, add_car, add_cyclist, add_pedestria
 from gsvnet.synthetic.quads import QuadList
 from gsvnet.synthetic.street import BLOCK_M, ROAD_M
 
-BEHIND_M, NEAR_M, AHEAD_M = 6.0, 45.0, 150.0
+BEHIND_M, NEAR_M, AHEAD_M = 6.0, 45.0, 130.0
 LEADER_STREAM, CROSSER_STREAM, FIRST_STREAM = 2, 3, 10
 LEADER_PERIOD_S = 34.0
 
