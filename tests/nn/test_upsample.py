@@ -155,7 +155,6 @@ def test_axis_weights_are_torchs_own(n, m, align_corners):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 @pytest.mark.parametrize("align_corners", [True, False])
 def test_labels_on_cuda_equal_the_reference_on_cuda(align_corners):
     _assert_same_labels(_blocky(2, 19, 64, 128, 13).cuda(), (512, 1024), align_corners)

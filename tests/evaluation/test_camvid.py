@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gsvnet.errors import ConfigError, MissingExtra
+from gsvnet.evaluation.camvid import is_clip, list_frames
+
+VOID = 11
+
+
+@pytest.fixture
+def truths() -> np.ndarray:
+    return np.arange(3 * 6 * 8).reshape(3, 6, 8) % 12
+
+
+@pytest.fixture
+def root(tmp_path, truths, write_camvid) -> Path:
+    return write_camvid(tmp_path / "camvid", truths)
+
+
+def test_frames_hold_their_image_and_truth_with_void_ignored(root, truths):
+    frames = list_frames(root, "val")
+    assert [frame.frame_30hz for frame in frames] == [100, 102, 104]
+    image, truth = frames[1].read()
+    assert (image.shape, image.dtype, image[0, 0, 2]) == ((6, 8, 3), np.uint8, 1)
+    np.testing.assert_array_equal(truth, np.where(truths[1] == VOID, 255, truths[1]))
+
+
+def test_frames_close_in_time_are_a_clip(root, tmp_path, truths, write_camvid):
+    assert is_clip(list_frames(root, "val"))
+    assert not is_clip(list_frames(write_camvid(tmp_path / "far", truths, split="test", step=30), "test"))
+
+
+def test_real_camvid_has_its_known_splits(data_dir):
+    splits = {split: list_frames(data_dir / "camvid", split) for split in ("train", "val", "test")}
+    assert {split: len(frames) for split, frames in splits.items()} == {"train": 367, "val": 101, "test": 233}
+    assert {split: is_clip(frames) for split, frames in splits.items()} == {"train": False, "val": True, "test": False}
+    image, truth = splits["test"][200].read()
+    assert image.shape == (360, 480, 3)
+    assert set(np.unique(truth)) <= {*range(11), 255}
+
+
+@pytest.mark.parametrize("missing", ["images/val", "labels/val", "index.csv", "classes.json"])
+def test_a_missing_part_is_named(root, missing):
+    (root / missing).rename(root / "elsewhere")
+    with pytest.raises(ConfigError, match=f"no .*{missing}"):
+        list_frames(root, "val")
+
+
+@pytest.mark.parametrize("missing", ["images/val/drive_00102.webp", "labels/val/drive_00102.png"])
+def test_a_missing_file_is_named(root, missing):
+    (root / missing).unlink()
+    with pytest.raises(ConfigError, match=missing.rsplit(".", 1)[0]):
+        list_frames(root, "val")
+
+
+def test_an_unknown_split_is_refused(root):
+    with pytest.raises(ConfigError, match="'valid'; allowed: train, val, test"):
+        list_frames(root, "valid")
+
+
+def test_a_split_without_rows_is_refused(root):
+    (root / "images" / "test").mkdir()
+    (root / "labels" / "test").mkdir()
+    with pytest.raises(ConfigError, match="no row of split 'test'"):
+        list_frames(root, "test")
+
+
+def test_other_classes_are_refused(root):
+    (root / "classes.json").write_text(json.dumps({"classes": ["sky", "sea"], "void": 2}))
+    with pytest.raises(ConfigError, match="'sea'"):
+        list_frames(root, "val")
+
+
+def test_an_unreadable_index_names_its_missing_columns(root):
+    (root / "index.csv").write_text("split,name\nval,drive_00100\n")
+    with pytest.raises(ConfigError, match=r"index.csv lacks the columns .*stem"):
+        list_frames(root, "val")
+
+
+def test_wrong_ids_name_file_and_value(root):
+    path = root / "labels" / "val" / "drive_00100.png"
+    Image.fromarray(np.full((6, 8), 12, np.uint8)).save(path)
+    with pytest.raises(ConfigError, match=r"drive_00100.png: class id 12"):
+        list_frames(root, "val")[0].read()
+
+
+def test_labels_of_another_size_name_file_and_sizes(root):
+    Image.fromarray(np.zeros((5, 8), np.uint8)).save(root / "labels" / "val" / "drive_00100.png")
+    with pytest.raises(ConfigError, match=r"drive_00100.png.*\(5, 8\).*\(6, 8\)"):
+        list_frames(root, "val")[0].read()
+
+
+def test_coloured_labels_are_refused(root):
+    Image.fromarray(np.zeros((6, 8, 3), np.uint8)).save(root / "labels" / "val" / "drive_00100.png")
+    with pytest.raises(ConfigError, match="one 8-bit channel"):
+        list_frames(root, "val")[0].read()
+
+
+def test_a_broken_image_is_named(root):
+    (root / "images" / "val" / "drive_00100.webp").write_bytes(b"not an image")
+    with pytest.raises(ConfigError, match=r"cannot read .*drive_00100.webp"):
+        list_frames(root, "val")[0].read()
+
+
+def test_without_pillow_the_extra_is_named(root, monkeypatch):
+    frame = list_frames(root, "val")[0]
+    monkeypatch.setitem(sys.modules, "PIL.Image", None)
+    with pytest.raises(MissingExtra, match=r"pip install 'gsvnet\[train\]'"):
+        frame.read()
