@@ -15,8 +15,8 @@ def resize_image(image: Tensor, size: tuple[int, int], kind: Resize) -> Tensor:
     """Image (3, h, w) of an image (3, H, W) uint8: uint8 for "area", float32 in 0..255 for "exact".
 
     "exact" is corner-aligned bilinear without antialiasing. "area" is what swscale's AREA does (measured: less than
-    0.1 levels apart on average): along an axis that shrinks the mean of the covered pixels, along one that grows half-pixel
-    bilinear, rounded once.
+    0.1 levels apart on average): along an axis that shrinks the mean of the covered pixels, along one that grows
+    half-pixel bilinear, rounded once.
     """
     if kind == "exact":
         return F.interpolate(image[None].float(), size, mode="bilinear", align_corners=True)[0]

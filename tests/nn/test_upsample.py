@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.overrides import TorchFunctionMode
 
 from gsvnet.nn import upsample
 from gsvnet.nn.upsample import upsample_labels
@@ -152,6 +153,26 @@ def test_axis_weights_are_torchs_own(n, m, align_corners):
     expected = F.interpolate(ramp.view(1, 1, n, 1), (m, 1), mode="bilinear", align_corners=align_corners).flatten()
     torch.testing.assert_close(mixed, expected, rtol=0, atol=2e-7)
     assert sorted(set(axis.pixels[:, axis.occupied].flatten().tolist())) == list(range(m))
+
+
+class _LargestTensor(TorchFunctionMode):
+    """Remembers the number of elements of the largest tensor that any torch function returns."""
+
+    elements = 0
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor):
+            self.elements = max(self.elements, result.numel())
+        return result
+
+
+@pytest.mark.parametrize("kind", ["random", "blocky"])
+def test_full_size_logits_are_never_made(kind):
+    logits, (height, width) = LARGE[kind], (360, 555)
+    with _LargestTensor() as largest:
+        upsample_labels(logits, (height, width), align_corners=False)
+    assert height * width <= largest.elements < 2 * height * width
 
 
 @pytest.mark.gpu
