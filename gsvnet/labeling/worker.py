@@ -1,7 +1,7 @@
 """The worker: one shard in, one Parquet object out. Plain Python; Ray and local mode call the same object.
 
 Three things run at once: a thread decodes and renders the next batches, this thread runs the networks, a small pool
-encodes masks. All queues are bounded, so memory does not depend on the length of a video.
+makes rows of their logits. All queues are bounded, so memory does not depend on the length of a video.
 """
 
 from __future__ import annotations
@@ -10,31 +10,27 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field, fields
-from fractions import Fraction
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gsvnet.chunks import Video
 from gsvnet.errors import AlreadyPublished, WorkerError
-from gsvnet.labeling.batching import DecodedBatch, FramePlace, batch_chunks, views_by_need
+from gsvnet.labeling.batching import DecodedBatch, batch_chunks, views_by_need
 from gsvnet.labeling.clock import StageClock
+from gsvnet.labeling.rows import RowMaker
 from gsvnet.labeling.tasks import Device, ShardResult, ShardTask
 from gsvnet.models.checkpoints import content_hash
 from gsvnet.models.segmenter import ChunkBatch, FrameNeeds, VideoSegmenter
-from gsvnet.nn.confidence import frame_confidence
-from gsvnet.nn.upsample import upsample_labels
-from gsvnet.store.codec import encode_mask, pixel_counts
 from gsvnet.store.layout import shard_uri
 from gsvnet.store.schema import FrameRow, ShardFooter
 from gsvnet.store.write import ShardWriter, estimate_spool_bytes, sweep_spools
 from gsvnet.video.decode import prefetch, read_frames
 
 PREFETCHED_BATCHES = 2
-BATCHES_IN_ENCODING = 2
+BATCHES_IN_POOL = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,17 +64,8 @@ def resolve_precision(precision: str, device: str) -> str:
     return "bf16" if device == "cuda" else "fp32"
 
 
-@dataclass(frozen=True)
-class LabeledFrame:
-    """What the networks say of one frame: labels (H, W) uint8, confidences in 0..1."""
-
-    labels: np.ndarray
-    confidence: float
-    confidence_p05: float
-
-
 class ShardWorker:
-    """Labels shards, one per call. Holds the network on its device and a pool of encoder threads."""
+    """Labels shards, one per call. Holds the network on its device and a pool of threads that make rows."""
 
     def __init__(self, spec: LabelWorkerSpec, model: VideoSegmenter, *, device: Device, num_threads: int) -> None:
         if device == "cuda" and not torch.cuda.is_available():
@@ -90,7 +77,10 @@ class ShardWorker:
         self.precision = resolve_precision(spec.precision, device)
         self.model_hash = content_hash(model)
         self.model = model.eval().to(device)
-        self._encoders = ThreadPoolExecutor(num_threads, thread_name_prefix="encode")
+        # One torch thread each: the pool as a whole uses the cores, and threads of threads would fight for them.
+        self._pool = ThreadPoolExecutor(
+            num_threads, thread_name_prefix="gsvnet-rows", initializer=torch.set_num_threads, initargs=(1,)
+        )
         Path(spec.spool_dir).mkdir(parents=True, exist_ok=True)
         sweep_spools(spec.spool_dir)
 
@@ -149,21 +139,27 @@ class ShardWorker:
         )
 
     def _rows(self, task: ShardTask, clock: StageClock) -> Iterator[FrameRow]:
-        """Rows in frame order; a few batches are in the encoder pool while the networks go on."""
-        needs = self.model.needs(task.video.height, task.video.width)
-        waiting: deque[list[Future[FrameRow]]] = deque()
+        """Rows in frame order; a few batches are in the pool while the networks go on."""
+        video = task.video
+        needs = self.model.needs(video.height, video.width)
+        maker = RowMaker(
+            size=self.spec.mask_size or (video.height, video.width),
+            time_base=video.time_base,
+            num_classes=len(self.model.classes),
+            clock=clock,
+        )
+        waiting: deque[_BatchInPool] = deque()
         try:
             with closing(prefetch(self._decode(task, needs, clock), PREFETCHED_BATCHES)) as batches:
                 for batch in batches:
-                    labeled = self._segment(batch.chunks, task.video, clock)
-                    waiting.append([self._submit(place, labeled, task.video, clock) for place in batch.places])
-                    if len(waiting) > BATCHES_IN_ENCODING:
-                        yield from (row.result() for row in waiting.popleft())
+                    waiting.append(self._label(batch, maker))
+                    if len(waiting) > BATCHES_IN_POOL:
+                        yield from waiting.popleft().rows()
             while waiting:
-                yield from (row.result() for row in waiting.popleft())
+                yield from waiting.popleft().rows()
         finally:
-            for future in (future for rows in waiting for future in rows):
-                future.cancel()
+            for batch_in_pool in waiting:
+                batch_in_pool.cancel()
 
     def _decode(self, task: ShardTask, needs: FrameNeeds, clock: StageClock) -> Iterator[DecodedBatch]:
         shard, interval = task.shard, self.spec.keyframe_interval
@@ -181,62 +177,42 @@ class ShardWorker:
         return clock.timed("decode", batches)
 
     @torch.inference_mode()
-    def _segment(self, chunks: ChunkBatch, video: Video, clock: StageClock) -> dict[tuple[int, int], LabeledFrame]:
-        """Labels of every valid frame by (chunk, position)."""
-        size = self.spec.mask_size or (video.height, video.width)
-        labeled: dict[tuple[int, int], LabeledFrame] = {}
-        chunks = _to_device(chunks, self.device)
+    def _label(self, batch: DecodedBatch, maker: RowMaker) -> _BatchInPool:
+        """Run the networks; what they yield goes to the pool at once."""
+        places = {(place.chunk, place.position): place for place in batch.places if place.position is not None}
+        lost = [maker.lost(place) for place in batch.places if place.position is None]
+        futures = []
         with torch.autocast(self.device, torch.bfloat16, enabled=self.precision == "bf16"):
-            outputs = self.model.segment(chunks)
-            while (output := clock.next_of("segment", outputs)) is not None:
-                if output.role != "labels":
-                    continue
-                with clock.stage("upsample"):
-                    labels = upsample_labels(output.logits, size, align_corners=output.align_corners).cpu().numpy()
-                    mean, p05 = (x.tolist() for x in frame_confidence(output.logits, output.gain))
-                for n, key in enumerate(zip(output.chunk.tolist(), output.position.tolist())):
-                    labeled[key] = LabeledFrame(labels[n], mean[n], p05[n])
-        return labeled
-
-    def _submit(
-        self, place: FramePlace, labeled: dict[tuple[int, int], LabeledFrame], video: Video, clock: StageClock
-    ) -> Future[FrameRow]:
-        frame = None if place.position is None else labeled[place.chunk, place.position]
-        size = self.spec.mask_size or (video.height, video.width)
-        return self._encoders.submit(_encode_row, place, frame, size, video.time_base, len(self.model.classes), clock)
+            outputs = self.model.segment(_to_device(batch.chunks, self.device))
+            while (output := maker.clock.next_of("segment", outputs)) is not None:
+                if output.role == "labels":
+                    futures.append(self._pool.submit(maker.label, output, places))
+        return _BatchInPool(lost=lost, futures=futures)
 
 
-def _encode_row(
-    place: FramePlace,
-    frame: LabeledFrame | None,
-    size: tuple[int, int],
-    time_base: Fraction,
-    num_classes: int,
-    clock: StageClock,
-) -> FrameRow:
-    """One row; a lost frame (None) keeps its place, without labels."""
-    with clock.stage("encode"):
-        return FrameRow(
-            frame_index=place.index,
-            pts=place.pts,
-            time_s=float(place.pts * time_base),
-            is_keyframe=frame is not None and place.index == place.keyframe,
-            keyframe_distance=None if frame is None else place.index - place.keyframe,
-            height=size[0],
-            width=size[1],
-            status="decode_error" if frame is None else "ok",
-            pixels=None if frame is None else pixel_counts(frame.labels, num_classes),
-            confidence=None if frame is None else frame.confidence,
-            confidence_p05=None if frame is None else frame.confidence_p05,
-            mask=None if frame is None else encode_mask(frame.labels),
-        )
+@dataclass(frozen=True, kw_only=True)
+class _BatchInPool:
+    """One batch whose rows are being made."""
+
+    lost: list[FrameRow]
+    futures: list[Future[list[FrameRow]]]
+
+    def rows(self) -> list[FrameRow]:
+        """All rows of the batch in frame order, when they are done."""
+        rows = [row for future in self.futures for row in future.result()]
+        return sorted([*rows, *self.lost], key=lambda row: row.frame_index)
+
+    def cancel(self) -> None:
+        for future in self.futures:
+            future.cancel()
 
 
 def _to_device(chunks: ChunkBatch, device: Device) -> ChunkBatch:
     if device == "cpu":
         return chunks
     parts = {f.name: getattr(chunks, f.name) for f in fields(chunks)}
-    return ChunkBatch(**{k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in parts.items()})
+    moved: dict[str, Any] = {k: v.to(device, non_blocking=True) for k, v in parts.items() if isinstance(v, Tensor)}
+    return replace(chunks, **moved)
 
 
 @dataclass

@@ -68,7 +68,7 @@ class ChunkBatch:
 
 @dataclass(frozen=True, kw_only=True)
 class LogitsBatch:
-    """Logits of N frames on one grid.
+    """Logits of N frames on one grid. Not written to after they were yielded: others read them in other threads.
 
     chunk, position: (N,) int64, which frame of the ChunkBatch each is. logits: (N, C, h, w) float.
     gain: (N, 1, h, w) or None; the factor by which propagation has scaled the logits (confidence divides it out).

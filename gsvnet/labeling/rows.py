@@ -1,0 +1,65 @@
+"""From logits to rows: upsample, confidence, count, encode. Runs in the worker's pool, one thread per piece of work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+
+import torch
+
+from gsvnet.labeling.batching import FramePlace
+from gsvnet.labeling.clock import StageClock
+from gsvnet.models.segmenter import LogitsBatch
+from gsvnet.nn.confidence import frame_confidence
+from gsvnet.nn.upsample import upsample_labels
+from gsvnet.store.codec import encode_mask, pixel_counts
+from gsvnet.store.schema import FrameRow
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowMaker:
+    """Makes the rows of one shard. size: (height, width) of masks in pixels. time_base: seconds per tick."""
+
+    size: tuple[int, int]
+    time_base: Fraction
+    num_classes: int
+    clock: StageClock
+
+    def label(self, output: LogitsBatch, places: Mapping[tuple[int, int], FramePlace]) -> list[FrameRow]:
+        """Rows of the frames in `output`; places: by (chunk, position)."""
+        with torch.inference_mode(), self.clock.stage("upsample"):
+            labels = upsample_labels(output.logits, self.size, align_corners=output.align_corners).cpu().numpy()
+            confidence, confidence_p05 = (x.tolist() for x in frame_confidence(output.logits, output.gain))
+        keys = zip(output.chunk.tolist(), output.position.tolist())
+        rows = []
+        with self.clock.stage("encode"):
+            for n, place in enumerate(places[key] for key in keys):
+                row = FrameRow(
+                    frame_index=place.index,
+                    pts=place.pts,
+                    time_s=float(place.pts * self.time_base),
+                    is_keyframe=place.index == place.keyframe,
+                    keyframe_distance=place.index - place.keyframe,
+                    height=self.size[0],
+                    width=self.size[1],
+                    pixels=pixel_counts(labels[n], self.num_classes),
+                    confidence=confidence[n],
+                    confidence_p05=confidence_p05[n],
+                    mask=encode_mask(labels[n]),
+                )
+                rows.append(row)
+        return rows
+
+    def lost(self, place: FramePlace) -> FrameRow:
+        """The row of a frame that did not come out of the decoder: it keeps its place, without labels."""
+        return FrameRow(
+            frame_index=place.index,
+            pts=place.pts,
+            time_s=float(place.pts * self.time_base),
+            is_keyframe=False,
+            keyframe_distance=None,
+            height=self.size[0],
+            width=self.size[1],
+            status="decode_error",
+        )
