@@ -59,7 +59,12 @@ class Shard:
     @property
     def name(self) -> str:
         """File stem of the shard's Parquet object."""
-        return f"{self.index:06d}"
+        return shard_name(self.index)
+
+
+def shard_name(index: int) -> str:
+    """File stem of the Parquet object of a video's shard `index`; names sort like indices."""
+    return f"{index:06d}"
 
 
 def chunk_starts(first_frame: int, num_frames: int, interval: int, restarts: Sequence[int] = ()) -> list[int]:

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import fsspec
-from fsspec.core import url_to_fs
 from fsspec.utils import get_protocol
 
-from gsvnet.errors import ConfigError
+from gsvnet.errors import ConfigError, GsvnetError
+from gsvnet.store.filesystem import open_filesystem
+from gsvnet.video.source import redact_text, redact_uri
 
 VIDEO_SUFFIXES = frozenset(
     (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg", ".flv", ".wmv")
@@ -35,8 +36,8 @@ def _lines(path: str, storage_options: dict | None) -> Iterator[str]:
     try:
         with fsspec.open(path, "rt", **_options(path, storage_options)) as file:
             lines = [line.split(" #")[0].strip() for line in file]
-    except (OSError, ValueError, ImportError) as error:
-        raise ConfigError(f"cannot read the list {path}: {error}") from error
+    except Exception as error:  # storage clients raise whatever they like
+        raise _unreadable("read the list", path, error) from None
     uris = [line for line in lines if line and not line.startswith("#")]
     if not uris:
         raise ConfigError(f"the list {path} names no video")
@@ -56,18 +57,25 @@ def _expand(uri: str, storage_options: dict | None) -> list[str]:
     if uri.split("://")[0] in ("http", "https") or not (is_glob or local or uri.endswith("/")):
         return [uri]
     try:
-        filesystem, path = url_to_fs(uri, **_options(uri, storage_options))
+        filesystem, path = open_filesystem(uri, _options(uri, storage_options))
         if is_glob:
             paths = sorted(p for p in filesystem.glob(path) if _is_video(p))
         elif filesystem.isdir(path):
             paths = sorted(p for p in filesystem.find(path) if _is_video(p))
         else:
             return [uri]
-    except (OSError, ValueError, ImportError) as error:
-        raise ConfigError(f"cannot list {uri.split('?')[0]}: {error}") from error
+    except GsvnetError:
+        raise
+    except Exception as error:
+        raise _unreadable("list", uri, error) from None
     if not paths:
         raise ConfigError(f"{uri}: no video there; files with these suffixes count: {' '.join(sorted(VIDEO_SUFFIXES))}")
     return paths if local else [filesystem.unstrip_protocol(p) for p in paths]
+
+
+def _unreadable(what: str, uri: str, error: Exception) -> ConfigError:
+    reason = redact_text(str(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}")
+    return ConfigError(f"cannot {what} {redact_uri(uri)}: {reason}; check address, rights and credentials")
 
 
 def _is_video(path: str) -> bool:

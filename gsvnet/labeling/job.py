@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 
 from rich.console import Console
 
+from gsvnet.chunks import shard_name
 from gsvnet.errors import ModelError, VideoError
 from gsvnet.labeling.config import LabelConfig
 from gsvnet.labeling.inputs import expand_inputs
-from gsvnet.labeling.plan import PlanRule, VideoPlan, stored_or_new_plan
-from gsvnet.labeling.progress import JobProgress
-from gsvnet.labeling.report import JobReport, measure, show
+from gsvnet.labeling.plan import PlanRule, VideoPlan, plan_from_dict, stored_or_new_plan
+from gsvnet.labeling.progress import JobProgress, count_planned
+from gsvnet.labeling.report import JobReport, count, measure, show
 from gsvnet.labeling.run import run_tasks, worker_spec
 from gsvnet.labeling.tasks import ShardFailure, ShardTask
 from gsvnet.models.checkpoints import content_hash, load_model
 from gsvnet.models.segmenter import VideoSegmenter
 from gsvnet.models.spec import describe_model
-from gsvnet.store.job import FailureRecord, open_job, write_failure
+from gsvnet.store.job import (
+    FailureRecord,
+    list_failures,
+    list_plans,
+    open_job,
+    read_plan,
+    remove_failure,
+    write_failure,
+)
 from gsvnet.store.layout import derived_uri, list_committed
 from gsvnet.store.manifest import write_derived
 from gsvnet.store.publish import replace_bytes
@@ -47,22 +56,29 @@ def label(config: LabelConfig, *, console: Console | None = None) -> JobReport:
         storage_options=config.storage_options,
         unsafe_commit=config.unsafe_commit,
     )
-    plans, unusable = plan_videos(uris, config)
+    uri_of = {video_id(uri): uri for uri in uris}
+    plans, unusable = plan_videos(uri_of.values(), config, console=console)
     tasks, num_skipped = pending_tasks(plans, list_committed(config.out, config.storage_options))
     num_frames = sum(task.shard.num_frames for task in tasks)
-    console.print(f"{len(plans)} videos, {len(tasks)} shards, {num_frames} frames to label", highlight=False)
+    amounts = count(len(plans), "video"), count(len(tasks), "shard"), count(num_frames, "frame")
+    console.print(", ".join(amounts), "to label", highlight=False)
     progress = JobProgress(total_frames=num_frames, total_shards=len(tasks), console=console)
+    forget_failures(config, uri_of)
 
     def give_up(failure: ShardFailure) -> None:
         progress.fail(failure)
-        record = failure_record(failure, plans)
+        record = failure_record(failure, uri_of[failure.video_id])
         write_failure(config.out, record, config.storage_options, config.unsafe_commit)
 
     with progress:
         for failure in unusable:
             give_up(failure)
+        for plan in {task.video.id: plans[task.uri] for task in tasks}.values():
+            for problem in plan.problems:
+                progress.note(f"{plan.video.uri}: {problem}")
         spec = worker_spec(config, job)
         used = run_tasks(tasks, config=config, spec=spec, model=model, progress=progress, on_failure=give_up)
+    committed = list_committed(config.out, config.storage_options)
     report = JobReport(
         out=config.out,
         model=config.model,
@@ -72,13 +88,14 @@ def label(config: LabelConfig, *, console: Console | None = None) -> JobReport:
         precision=used.precision,
         num_actors=used.num_actors,
         videos=len(plans),
-        shards_in_output=len(list_committed(config.out, config.storage_options)),
+        shards_in_output=len(committed),
         shards_skipped=num_skipped,
         failures=tuple(progress.failures),
         stopped=used.stopped,
         **measure(progress),
     )
-    write_derived(config.out, storage_options=config.storage_options, complete=report.exit_code == 0)
+    complete = report.exit_code == 0 and is_complete(config, plans, committed)
+    write_derived(config.out, storage_options=config.storage_options, complete=complete)
     text = json.dumps(report.to_dict(), indent=1).encode()
     replace_bytes(text, derived_uri(config.out, "_report.json"), config.storage_options)
     show(report, console)
@@ -107,8 +124,10 @@ def describe_settings(model: VideoSegmenter) -> dict:
         return {f"{h}x{w}": asdict(model.needs(h, w)) for h, w in ((360, 640), (720, 1280), (1080, 1920))}
 
 
-def plan_videos(uris: Iterable[str], config: LabelConfig) -> tuple[dict[str, VideoPlan], list[ShardFailure]]:
-    """Plans by URI, and the videos that cannot be used. A video that was named twice is planned once."""
+def plan_videos(
+    uris: Iterable[str], config: LabelConfig, *, console: Console
+) -> tuple[dict[str, VideoPlan], list[ShardFailure]]:
+    """Plans by URI, and the videos that cannot be used."""
     rule = PlanRule(
         interval=config.keyframe_interval, shard_seconds=config.shard_seconds, shard_frames=config.shard_frames
     )
@@ -128,10 +147,10 @@ def plan_videos(uris: Iterable[str], config: LabelConfig) -> tuple[dict[str, Vid
                 video_id=video_id(uri), shard_index=None, error=type(error).__name__, message=str(error), attempts=1
             )
 
-    distinct = {video_id(uri): uri for uri in uris}
+    uris = list(uris)
     with ThreadPoolExecutor(PLANNING_THREADS) as pool:
-        outcomes = list(pool.map(plan, distinct.values()))
-    plans = {uri: plan for uri, plan in zip(distinct.values(), outcomes) if isinstance(plan, VideoPlan)}
+        outcomes = list(count_planned(pool.map(plan, uris), total=len(uris), console=console))
+    plans = {uri: plan for uri, plan in zip(uris, outcomes) if isinstance(plan, VideoPlan)}
     return plans, [failure for failure in outcomes if isinstance(failure, ShardFailure)]
 
 
@@ -142,14 +161,33 @@ def pending_tasks(plans: dict[str, VideoPlan], committed: set[tuple[str, str]]) 
     return pending, len(tasks) - len(pending)
 
 
-def failure_record(failure: ShardFailure, plans: dict[str, VideoPlan]) -> FailureRecord:
-    """The failure as `_failed/` keeps it."""
-    uri, plan = next(((u, p) for u, p in plans.items() if p.video.id == failure.video_id), ("", None))
-    shard = None if plan is None or failure.shard_index is None else plan.shards[failure.shard_index].name
+def forget_failures(config: LabelConfig, videos: Iterable[str]) -> None:
+    """Remove what earlier runs recorded of videos (ids) that this run takes up again."""
+    tried_again = set(videos)
+    for record in list_failures(config.out, config.storage_options):
+        if record.video in tried_again:
+            remove_failure(config.out, record, config.storage_options)
+
+
+def is_complete(config: LabelConfig, plans: Mapping[str, VideoPlan], committed: set[tuple[str, str]]) -> bool:
+    """Whether every video of the output has all its labels, also those that earlier runs were given."""
+    if list_failures(config.out, config.storage_options, committed=committed):
+        return False
+    shards_of = {plan.video.id: [shard.name for shard in plan.shards] for plan in plans.values()}
+    with ThreadPoolExecutor(PLANNING_THREADS) as pool:
+        others = [name for name in list_plans(config.out, config.storage_options) if name not in shards_of]
+        stored = pool.map(lambda name: read_plan(config.out, name, config.storage_options), others)
+        for name, data in zip(others, stored):
+            shards_of[name] = [shard.name for shard in plan_from_dict(data or {}, name).shards]
+    return all((video, shard) in committed for video, shards in shards_of.items() for shard in shards)
+
+
+def failure_record(failure: ShardFailure, uri: str) -> FailureRecord:
+    """The failure as `_failed/` keeps it. uri: of its video; credentials are left out."""
     return FailureRecord(
         video=failure.video_id,
         uri=redact_uri(uri),
-        shard=shard,
+        shard=None if failure.shard_index is None else shard_name(failure.shard_index),
         error=failure.error,
         message=failure.message,
         attempts=failure.attempts,

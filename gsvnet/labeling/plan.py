@@ -82,8 +82,8 @@ def stored_or_new_plan(
     stored = read_plan(out, name, storage_options)
     if stored is None:
         plan = plan_video(uri, rule=rule, storage_options=video_options)
-        return _from_dict(write_plan(out, name, _to_dict(plan), storage_options, unsafe_commit), name)
-    plan = _from_dict(stored, name)
+        return plan_from_dict(write_plan(out, name, _to_dict(plan), storage_options, unsafe_commit), name)
+    plan = plan_from_dict(stored, name)
     identity = video_identity(uri, video_options)
     if identity != plan.video.identity:
         raise SourceChanged(
@@ -99,7 +99,8 @@ def _to_dict(plan: VideoPlan) -> dict[str, Any]:
     return data
 
 
-def _from_dict(data: Mapping[str, Any], name: str) -> VideoPlan:
+def plan_from_dict(data: Mapping[str, Any], name: str) -> VideoPlan:
+    """A stored plan; name: the video's id, for the message. Raises StoreError when it is of another version."""
     try:
         video = Video(**data["video"] | {"time_base": Fraction(data["video"]["time_base"])})
         shards = tuple(Shard(**s | {"restarts": tuple(s["restarts"])}) for s in data["shards"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
 
 from gsvnet.labeling.progress import JobProgress
 from gsvnet.labeling.tasks import ShardFailure
@@ -78,27 +78,44 @@ def measure(progress: JobProgress) -> dict:
     }
 
 
+def count(number: int, noun: str) -> str:
+    """ "1 shard", "2 shards"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def size_in_words(num_bytes: int) -> str:
+    """ "812 bytes", "3.4 kB", "1.2 GB"."""
+    units = ("kB", "MB", "GB", "TB")
+    power = min(len(str(num_bytes)) - 1, 3 * len(units)) // 3
+    return f"{num_bytes / 1000**power:.1f} {units[power - 1]}" if power else f"{num_bytes} bytes"
+
+
 def show(report: JobReport, console: Console) -> None:
-    """Print the summary table."""
-    table = Table(show_header=False, box=None, pad_edge=False)
-    table.add_column(style="bold")
-    table.add_column()
+    """Print the summary, one line per fact; lines are never wrapped, so that logs and scripts can use them."""
+    for name, text in describe(report).items():
+        colour = {"failed": "red", "stopped": "yellow"}.get(name, "bold")
+        console.print(f"[{colour}]{name:<8}[/{colour}] {escape(text)}", highlight=False, soft_wrap=True)
+
+
+def describe(report: JobReport) -> dict[str, str]:
+    """The lines of the summary by name."""
     skipped = f" ({report.shards_skipped} were there already)" if report.shards_skipped else ""
-    table.add_row("output", report.out)
-    table.add_row("videos", f"{report.videos}")
-    table.add_row("shards", f"{report.shards_labeled} labeled{skipped}")
+    lines = {
+        "output": report.out,
+        "videos": f"{report.videos}",
+        "shards": f"{report.shards_labeled} labeled{skipped}",
+    }
     if report.frames:
-        size = f"{report.label_bytes / 1e6:.1f} MB, {report.label_bytes / report.frames:.0f} bytes a frame"
         lost = f", {report.frames_lost} lost in decoding" if report.frames_lost else ""
-        table.add_row("frames", f"{report.frames}{lost}")
-        table.add_row("labels", size)
+        lines["frames"] = f"{report.frames}{lost}"
+        per_frame = f"{report.label_bytes / report.frames:.0f} bytes a frame"
+        lines["labels"] = f"{size_in_words(report.label_bytes)}, {per_frame}"
         speed = f"{report.frames_per_s:.1f} frames/s, {report.media_s / report.wall_s:.2f}x realtime"
-        table.add_row("speed", f"{speed} on {report.num_actors} x {report.device}, {report.precision}")
+        lines["speed"] = f"{speed} on {report.num_actors} x {report.device}, {report.precision}"
         total = sum(report.stage_s.get(stage, 0) for stage in STAGES) or 1.0
-        shares = " · ".join(f"{stage} {100 * report.stage_s.get(stage, 0) / total:.0f} %" for stage in STAGES)
-        table.add_row("busy", shares)
+        lines["busy"] = " · ".join(f"{stage} {100 * report.stage_s.get(stage, 0) / total:.0f} %" for stage in STAGES)
     if report.stopped:
-        table.add_row("[yellow]stopped[/yellow]", "before the end; the same command goes on")
+        lines["stopped"] = "before the end; the same command goes on"
     if report.failures:
-        table.add_row("[red]failed[/red]", f"{len(report.failures)}, listed in {report.out}/_failed")
-    console.print(table)
+        lines["failed"] = f"{len(report.failures)}, listed in {report.out}/_failed; the same command tries again"
+    return lines

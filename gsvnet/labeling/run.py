@@ -119,7 +119,7 @@ def _run_on_ray(
         max_attempts=config.max_attempts,
         shard_timeout_s=config.shard_timeout_s,
     )
-    device, stopped = "none", False
+    device, stopped, num_up = "none", False, 0
     model_hash = content_hash(model)  # type: ignore[arg-type]
     with connect(min_cpus=config.cpus_per_actor) as cluster, _stop_on_sigterm() as stop:
         options, _ = cluster.fit(options)
@@ -132,14 +132,15 @@ def _run_on_ray(
                     case ShardFailure():
                         on_failure(event)
                     case ActorUp():
-                        device = event.report.device
-                        progress.tick(num_actors=1)
+                        device, num_up = event.report.device, num_up + 1
+                        progress.tick(num_actors=num_up)
                     case ActorLost():
+                        num_up -= event.report is not None
                         progress.note(f"lost actor {event.number}: {event.reason}")
                     case ShardRetried():
                         progress.note(f"again: {event.video_id} shard {event.shard_index}: {event.message}")
                     case FleetStatus():
-                        progress.tick(num_actors=event.num_up)
+                        progress.tick(num_actors=event.num_up, frames_running=event.frames_running)
                     case Drained():
                         stopped = True
     precision = resolve_precision(config.precision, device)

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gsvnet.errors import AlreadyPublished, WorkerError
+from gsvnet.errors import AlreadyPublished, ConfigError, WorkerError
 from gsvnet.labeling.batching import DecodedBatch, batch_chunks, views_by_need
 from gsvnet.labeling.clock import StageClock
 from gsvnet.labeling.rows import RowMaker
@@ -75,18 +75,20 @@ class ShardWorker:
         torch.backends.cudnn.benchmark = False
         self.spec, self.device, self.num_threads = spec, device, num_threads
         self.precision = resolve_precision(spec.precision, device)
+        self.frames_done = 0  # of the running shard; progress reads it from another thread
         self.model_hash = content_hash(model)
         self.model = model.eval().to(device)
         # One torch thread each: the pool as a whole uses the cores, and threads of threads would fight for them.
         self._pool = ThreadPoolExecutor(
             num_threads, thread_name_prefix="gsvnet-rows", initializer=torch.set_num_threads, initargs=(1,)
         )
-        Path(spec.spool_dir).mkdir(parents=True, exist_ok=True)
+        _make_spool_folder(spec.spool_dir)
         sweep_spools(spec.spool_dir)
 
     def __call__(self, task: ShardTask) -> ShardResult:
         """Label, encode and publish one shard. Raises VideoError, StoreError, or whatever the network raises."""
         torch.set_num_threads(self.num_threads)  # of the calling thread, whichever it is
+        self.frames_done = 0
         clock, tally, span = StageClock(), Counter[str](), _Span()
         writer = self._open_writer(task)
         published = True
@@ -95,6 +97,7 @@ class ShardWorker:
                 for row in self._rows(task, clock):
                     with clock.stage("write"):
                         writer.append(row)
+                    self.frames_done += 1
                     tally.update(frames=1, lost=row.status != "ok", keyframes=row.is_keyframe)
                     span.add(row.time_s)
         except AlreadyPublished:
@@ -205,6 +208,14 @@ class _BatchInPool:
     def cancel(self) -> None:
         for future in self.futures:
             future.cancel()
+
+
+def _make_spool_folder(folder: str) -> None:
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or error
+        raise ConfigError(f"cannot make the spool folder {folder}: {reason}; choose another --spool-dir") from error
 
 
 def _to_device(chunks: ChunkBatch, device: Device) -> ChunkBatch:

@@ -36,6 +36,11 @@ class ShardActor:
         except Exception as error:
             return describe_error(error, traceback=traceback.format_exc())
 
+    @ray.method(concurrency_group="status")
+    def frames_done(self) -> int:
+        """Frames of the running shard that are labeled already; answered while `run` is at work."""
+        return getattr(self._worker, "frames_done", 0)
+
     def run(self, task: ShardTask) -> ShardResult | Raised:
         """Label one shard."""
         assert self._worker is not None, "start comes first"

@@ -51,12 +51,16 @@ class ShardRetried:
 
 @dataclass(frozen=True, kw_only=True)
 class FleetStatus:
-    """A picture of the moment, about once a second: shards waiting and running, actors up and starting."""
+    """A picture of the moment, about once a second: shards waiting and running, actors up and starting.
+
+    frames_running: frames labeled so far of the shards that run.
+    """
 
     num_waiting: int
     num_running: int
     num_up: int
     num_starting: int
+    frames_running: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ Ray restarts no actor and repeats no call: what is lost is told to the driver, w
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from dataclasses import dataclass, field
@@ -46,7 +47,7 @@ class HiredActor:
     """One actor. running: its shard, next: the one handed over behind it (Ray queues it in the actor).
 
     running_since_s: when the driver knew that the shard runs. open_video: id of the video it works on last.
-    suspect_shards: shards of an unbroken row of unexpected errors.
+    suspect_shards: shards of an unbroken row of unexpected errors. frames_done: of the running shard, when last asked.
     """
 
     number: int
@@ -60,6 +61,8 @@ class HiredActor:
     next_answer: Any = None
     open_video: str | None = None
     suspect_shards: set[tuple[str, int]] = field(default_factory=set)
+    frames_done: int = 0
+    frames_answer: Any = None
 
     @property
     def is_idle(self) -> bool:
@@ -80,6 +83,7 @@ class Fleet:
             max_restarts=0,
             max_task_retries=0,
             scheduling_strategy="SPREAD",
+            concurrency_groups={"status": 1},
         )(ShardActor)
 
     def hire(self) -> HiredActor:
@@ -108,9 +112,21 @@ class Fleet:
         done = actor.running
         assert done is not None, "an answer belongs to a running shard"
         actor.running, actor.answer = actor.next, actor.next_answer
-        actor.next = actor.next_answer = None
+        actor.next = actor.next_answer = actor.frames_answer = None
+        actor.frames_done = 0
         actor.running_since_s = time.monotonic()
         return done
+
+    def ask_progress(self) -> int:
+        """Frames that the running shards have behind them, as last answered; asks anew without waiting."""
+        for actor in self.actors:
+            if actor.frames_answer is not None and ray.wait([actor.frames_answer], timeout=0)[0]:
+                with contextlib.suppress(RayError):  # a lost actor shows where its shard is waited for
+                    actor.frames_done = ray.get(actor.frames_answer)
+                actor.frames_answer = None
+            if actor.running is not None and actor.frames_answer is None:
+                actor.frames_answer = actor.handle.frames_done.remote()
+        return sum(actor.frames_done for actor in self.actors)
 
     def dismiss(self, actor: HiredActor) -> None:
         """Kill an actor, whatever it does (`ray.cancel` would not stop a running call)."""

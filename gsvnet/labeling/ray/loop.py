@@ -245,4 +245,5 @@ class _Driver:
             num_running=sum(a.running is not None for a in actors),
             num_up=sum(a.report is not None for a in actors),
             num_starting=sum(a.report is None for a in actors),
+            frames_running=self.fleet.ask_progress(),
         )
