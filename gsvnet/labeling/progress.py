@@ -122,11 +122,9 @@ class JobProgress:
         now = time.monotonic()
         if not self.console.is_terminal and now - self._last_line >= LINE_EVERY_S:
             self._last_line = now
-            done = len(self.results) + len(self.failures)
-            self.console.print(
-                f"{done}/{self.total_shards} shards · {self.frames + self.frames_running}/{self.total_frames} frames · {self.rate()}",
-                highlight=False,
-            )
+            shards = f"{len(self.results) + len(self.failures)}/{self.total_shards} shards"
+            frames = f"{self.frames + self.frames_running}/{self.total_frames} frames"
+            self.console.print(f"{shards} · {frames} · {self.rate()}", highlight=False)
 
 
 def _clock(seconds: float) -> str:
