@@ -77,14 +77,15 @@ class Fleet:
         self.actors: list[HiredActor] = []
         self._spec, self._weights, self._options = spec, weights, options
         self._num_hired = 0
-        self._actor_class = ray.remote(
-            num_cpus=options.cpus_per_actor,
-            num_gpus=options.gpus_per_actor or 0,
-            max_restarts=0,
-            max_task_retries=0,
-            scheduling_strategy="SPREAD",
-            concurrency_groups={"status": 1},
-        )(ShardActor)
+        settings: dict[str, Any] = {
+            "num_cpus": options.cpus_per_actor,
+            "num_gpus": options.gpus_per_actor or 0,
+            "max_restarts": 0,
+            "max_task_retries": 0,
+            "scheduling_strategy": "SPREAD",
+            "concurrency_groups": {"status": 1},  # so that progress is answered while a shard runs
+        }
+        self._actor_class = ray.remote(**settings)(ShardActor)
 
     def hire(self) -> HiredActor:
         """Ask for one more actor; its first answer is an ActorReport, or Raised."""
