@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -14,6 +14,7 @@ from rich.console import Console
 
 from gsvnet.errors import ConfigError, GsvnetError, MissingExtra
 from gsvnet.labeling.config import LabelConfig
+from gsvnet.training.config import TrainKeyframeConfig, TrainPropagationConfig
 
 _EXTRA_OF = {"torch": "label", "av": "label", "ray": "label", "safetensors": "label", "PIL": "view"}
 
@@ -132,7 +133,28 @@ def evaluate(config: EvaluateConfig) -> int:
     return 0
 
 
-COMMANDS = {"label": label, "show": show, "models": models, "convert": convert, "evaluate": evaluate}
+TrainConfig = (
+    Annotated[TrainKeyframeConfig, tyro.conf.subcommand("keyframe")]
+    | Annotated[TrainPropagationConfig, tyro.conf.subcommand("propagation")]
+)
+
+
+def train(config: Annotated[TrainConfig, tyro.conf.OmitSubcommandPrefixes]) -> int:
+    """Train a keyframe network, or the propagation for one. The same command goes on where it stopped."""
+    from gsvnet.training.commands import train as run
+
+    run(config, report=Console(highlight=False, soft_wrap=True).print)
+    return 0
+
+
+COMMANDS: dict[str, Callable[..., int]] = {
+    "label": label,
+    "show": show,
+    "models": models,
+    "convert": convert,
+    "train": train,
+    "evaluate": evaluate,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -6,7 +6,6 @@ come from the frozen keyframe network and are computed once per image, not once 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,10 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gsvnet.classes import IGNORE
+from gsvnet.errors import ConfigError
+from gsvnet.evaluation.resize import resize_image
 from gsvnet.models.segmenter import Normalise
 from gsvnet.training.stills import Stills, jitter_colours
-
-LogitsOf = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,16 +30,16 @@ class Clip:
     targets: Tensor
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def compute_logits(network: nn.Module, normalise: Normalise, images: Tensor, *, batch_size: int = 8) -> Tensor:
-    """(N, C, h, w) float16 logits of images (N, 3, H, W) in 0..255, by a frozen network."""
-    return torch.cat([network(normalise(batch)).half() for batch in images.split(batch_size)]).clone()
+    """(N, C, h, w) float16 logits, on the CPU, of images (N, 3, H, W) in 0..255, by a frozen network."""
+    device = normalise.mean.device
+    return torch.cat([network(normalise(batch.to(device))).half().cpu() for batch in images.split(batch_size)])
 
 
 def to_grid(images: Tensor, grid: tuple[int, int]) -> Tensor:
-    """(..., 3, H, W) in 0..255 averaged to (..., 3, h, w) float, rounded as the decoder's 8-bit output is."""
-    flat = images.flatten(0, -4).float()
-    return F.interpolate(flat, grid, mode="area").round().unflatten(0, images.shape[:-3])
+    """(..., 3, H, W) in 0..255 averaged to (..., 3, h, w) float, with the whole numbers that a decoder gives."""
+    return resize_image(images, grid, "area").float()
 
 
 class StillClips:
@@ -70,7 +69,7 @@ class StillClips:
 
 
 class VideoClips:
-    """Clips cut from one video whose frames all have logits and targets (true labels, or the network's own)."""
+    """Clips cut from one shot of video whose frames all have logits and targets (true, or the network's own labels)."""
 
     def __init__(
         self, frames: Tensor, logits: Tensor, targets: Tensor, *, strides: tuple[int, ...] = (1, 2, 3)
@@ -80,12 +79,15 @@ class VideoClips:
         strides: frame steps to draw from; 2 shows twice the motion.
         """
         self.frames, self.logits, self.targets, self.strides = frames, logits, targets, strides
+        self.grid = (frames.shape[-2], frames.shape[-1])
 
     def draw(self, num_frames: int, generator: np.random.Generator) -> Clip:
-        """One clip of `num_frames` frames, forward or backward in time."""
+        """One clip of `num_frames` frames, forward or backward in time. Raises ConfigError for too short a video."""
+        if len(self.frames) < num_frames:
+            raise ConfigError(f"a clip of {num_frames} frames cannot be cut from a video of {len(self.frames)}")
         longest = (len(self.frames) - 1) // max(1, num_frames - 1)
         stride = int(generator.choice([s for s in self.strides if s <= longest] or [1]))
-        reach = min(len(self.frames), stride * (num_frames - 1) + 1)
+        reach = stride * (num_frames - 1) + 1
         start = int(generator.integers(0, len(self.frames) - reach + 1))
         order = torch.arange(start, start + reach, stride)
         order = order.flip(0) if generator.random() < 0.5 else order
@@ -105,7 +107,10 @@ def mirror(clip: Clip) -> Clip:
 
 
 def _moving_positions(num_frames: int, size: tuple[int, int], generator: np.random.Generator) -> Tensor:
-    """(T, H, W, 2) sampling positions in grid_sample's units; frame 0 is the identity."""
+    """(T, H, W, 2): where in the still each pixel of each frame comes from, in grid_sample's units.
+
+    A pixel of frame t moved by t times a displacement that varies smoothly over the picture; frame 0 is the still.
+    """
     height, width = size
     y, x = torch.meshgrid(
         (torch.arange(height) + 0.5) / height * 2 - 1, (torch.arange(width) + 0.5) / width * 2 - 1, indexing="ij"

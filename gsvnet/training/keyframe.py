@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from gsvnet.classes import IGNORE
 from gsvnet.errors import ConfigError
 from gsvnet.models.segmenter import Normalise
 from gsvnet.training.schedule import cosine_with_warmup
+from gsvnet.training.state import append_log, cut_log, load_state, save_state
 from gsvnet.training.stills import Stills, batches_of_views, class_weights
 
 
@@ -63,17 +63,20 @@ def train_keyframe(
 
     Logits are resized to the view (half-pixel convention) and meet class-weighted cross-entropy, 255 ignored.
     A rerun with the same folder goes on after the last finished epoch. One JSON line per epoch goes to
-    `folder`/log.jsonl. Raises ConfigError when the folder holds a run with another configuration.
+    `folder`/log.jsonl. Raises ConfigError when the folder holds a run with another configuration, and for less
+    stills than one batch.
     """
+    steps_per_epoch = len(stills) // config.batch_size
+    if not steps_per_epoch:
+        raise ConfigError(f"{len(stills)} stills do not fill one batch of {config.batch_size}; use a smaller batch")
     if config.threads:
         torch.set_num_threads(config.threads)
     folder.mkdir(parents=True, exist_ok=True)
     net = net.to(device=device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-    normalise = normalise.to(device)
+    normalise.to(device)
     average = deepcopy(net).eval()
     optimiser = torch.optim.AdamW(_parameter_groups(net, config.weight_decay), lr=config.learning_rate)
     weights = class_weights(stills.labels, num_classes).to(device)
-    steps_per_epoch = len(stills) // config.batch_size
     first_epoch = _resume(folder, config, net, average, optimiser)
     for epoch in range(first_epoch, config.epochs):
         started, losses = time.monotonic(), []
@@ -86,8 +89,8 @@ def train_keyframe(
             factor = cosine_with_warmup(step, config.epochs * steps_per_epoch, config.warmup_steps)
             for group in optimiser.param_groups:
                 group["lr"] = config.learning_rate * factor
-            with torch.autocast(device, torch.bfloat16, enabled=config.precision == "bf16"):
-                pixels = normalise(images.to(device)).contiguous(memory_format=torch.channels_last)
+            pixels = normalise(images.to(device)).contiguous(memory_format=torch.channels_last)
+            with torch.autocast(pixels.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
                 logits = net(pixels)
             loss = still_loss(logits.float(), targets.to(device), weights)
             optimiser.zero_grad(set_to_none=True)
@@ -96,17 +99,29 @@ def train_keyframe(
             _move_average(average, net, min(config.ema_decay, (1 + step) / (10 + step)))
             losses.append(loss.item())
         record = {"epoch": epoch + 1, "loss": float(np.mean(losses)), "seconds": time.monotonic() - started}
-        _save(folder, config, epoch + 1, net, average, optimiser)
-        with (folder / "log.jsonl").open("a") as log:
-            log.write(json.dumps(record) + "\n")
+        save_state(
+            folder,
+            config,
+            {
+                "epoch": epoch + 1,
+                "net": net.state_dict(),
+                "average": average.state_dict(),
+                "optimiser": optimiser.state_dict(),
+            },
+        )
+        append_log(folder, record)
         on_epoch(record)
     return average
 
 
 def still_loss(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """Class-weighted cross-entropy of (B, C, h, w) logits resized to (B, H, W) targets; 255 is ignored."""
+    """Class-weighted cross-entropy, (), of (B, C, h, w) logits resized to (B, H, W) targets; 255 is ignored.
+
+    The weighted mean over labelled pixels; 0, and not NaN, where no pixel is.
+    """
     full = F.interpolate(logits, targets.shape[-2:], mode="bilinear", align_corners=False)
-    return F.cross_entropy(full, targets, weight=weights, ignore_index=IGNORE)
+    total = F.cross_entropy(full, targets, weight=weights, ignore_index=IGNORE, reduction="sum")
+    return total / weights[targets[targets != IGNORE]].sum().clamp(min=1e-6)
 
 
 def _parameter_groups(net: nn.Module, weight_decay: float) -> list[dict]:
@@ -125,36 +140,15 @@ def _move_average(average: nn.Module, net: nn.Module, decay: float) -> None:
             kept.copy_(new)
 
 
-def _save(
-    folder: Path,
-    config: KeyframeTraining,
-    epoch: int,
-    net: nn.Module,
-    average: nn.Module,
-    optimiser: torch.optim.Optimizer,
-) -> None:
-    state = {
-        "config": asdict(config),
-        "epoch": epoch,
-        "net": net.state_dict(),
-        "average": average.state_dict(),
-        "optimiser": optimiser.state_dict(),
-    }
-    torch.save(state, folder / ".state.pt")
-    (folder / ".state.pt").replace(folder / "state.pt")
-
-
 def _resume(
     folder: Path, config: KeyframeTraining, net: nn.Module, average: nn.Module, optimiser: torch.optim.Optimizer
 ) -> int:
     """Number of finished epochs; loads their state when there is one."""
-    path = folder / "state.pt"
-    if not path.exists():
-        return 0
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    if {**state["config"], "threads": 0} != {**asdict(config), "threads": 0}:
-        raise ConfigError(f"{folder} holds a run with another configuration: {state['config']}; use another folder")
-    net.load_state_dict(state["net"])
-    average.load_state_dict(state["average"])
-    optimiser.load_state_dict(state["optimiser"])
-    return int(state["epoch"])
+    state = load_state(folder, config)
+    if state is not None:
+        net.load_state_dict(state["net"])
+        average.load_state_dict(state["average"])
+        optimiser.load_state_dict(state["optimiser"])
+    epoch = int(state["epoch"]) if state else 0
+    cut_log(folder, "epoch", epoch)
+    return epoch

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -14,16 +13,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gsvnet.classes import IGNORE
 from gsvnet.errors import ConfigError
 from gsvnet.models.gsvnet import Propagation, with_gain
 from gsvnet.models.segmenter import Normalise
 from gsvnet.training.clips import Clip
+from gsvnet.training.keyframe import still_loss
 from gsvnet.training.schedule import cosine_with_warmup
+from gsvnet.training.state import append_log, cut_log, load_state, save_state
 
 
 class ClipSource(Protocol):
-    """Anything that clips can be drawn from."""
+    """Anything that clips of one grid can be drawn from."""
 
     def draw(self, num_frames: int, generator: np.random.Generator) -> Clip:
         """One clip of `num_frames` frames."""
@@ -34,7 +34,8 @@ class ClipSource(Protocol):
 class PropagationTraining:
     """One run. num_frames: most frames per clip, the keyframe included; clips of 2..num_frames are drawn.
 
-    Learning rates as in the authors' recipe differ by part: the flow network learns slowest.
+    Learning rates as in the authors' recipe differ by part: the flow network learns slowest. Both are AdamW's peaks:
+    linear warm-up over `warmup_steps`, then cosine to zero. precision: "bf16" (autocast) or "fp32".
     """
 
     steps: int = 900
@@ -44,11 +45,26 @@ class PropagationTraining:
     flow_learning_rate: float = 5e-4
     weight_decay: float = 5e-4
     warmup_steps: int = 50
+    precision: str = "bf16"
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.batch_size < 1 or self.num_frames < 2:
-            raise ConfigError("steps and batch_size must be at least 1, num_frames at least 2")
+            raise ConfigError(
+                f"steps {self.steps} and batch_size {self.batch_size} must be at least 1, "
+                f"num_frames {self.num_frames} at least 2"
+            )
+        if self.precision not in ("bf16", "fp32"):
+            raise ConfigError(f"precision {self.precision!r}; allowed: bf16, fp32")
+
+
+@dataclass
+class _Progress:
+    """How far a run is. losses: of the steps since the last logged one. seconds: spent so far, over all attempts."""
+
+    step: int = 0
+    losses: list[float] = field(default_factory=list)
+    seconds: float = 0.0
 
 
 def train_propagation(
@@ -61,64 +77,85 @@ def train_propagation(
     folder: Path,
     on_step: Callable[[dict], None] = lambda record: None,
     log_every: int = 20,
+    save_every: int = 100,
+    device: str = "cpu",
 ) -> Propagation:
-    """Train in place. sources: clips and how often each is drawn (shares need not sum to 1).
+    """Train in place. sources: clips and how often each is drawn (shares need not sum to 1); one source per batch.
 
     Loss: class-weighted cross-entropy of every propagated frame at twice the grid. The keyframe's logits are given.
-    One JSON line per `log_every` steps goes to `folder`/log.jsonl.
+    One JSON line per `log_every` steps goes to `folder`/log.jsonl. Every `save_every` steps and at the end the run is
+    kept in `folder`/state.pt; a rerun with the same folder goes on there and ends with the weights of an undisturbed
+    run. Raises ConfigError when the folder holds a run with another configuration.
     """
     folder.mkdir(parents=True, exist_ok=True)
     generator = np.random.default_rng(config.seed)
-    shares = np.array([share for _, share in sources], float)
+    propagation.to(device).train()
+    normalise.to(device)
+    weights = class_weights.to(device)
     optimiser = torch.optim.AdamW(_parameter_groups(propagation, config), weight_decay=config.weight_decay)
     peaks = [group["lr"] for group in optimiser.param_groups]
-    propagation.train()
-    losses: list[float] = []
-    started = time.monotonic()
-    for step in range(config.steps):
+    progress = _resume(folder, config, propagation, optimiser, generator)
+    started = time.monotonic() - progress.seconds
+    for step in range(progress.step, config.steps):
         factor = cosine_with_warmup(step, config.steps, config.warmup_steps)
         for group, peak in zip(optimiser.param_groups, peaks):
             group["lr"] = peak * factor
-        num_frames = int(generator.integers(2, config.num_frames + 1))
-        drawn = generator.choice(len(sources), size=config.batch_size, p=shares / shares.sum())
-        clips = [sources[i][0].draw(num_frames, generator) for i in drawn]
-        loss = clip_loss(propagation, clips, normalise=normalise, class_weights=class_weights)
+        clips = draw_batch(sources, config, generator)
+        bf16 = config.precision == "bf16"
+        loss = clip_loss(propagation, clips, normalise=normalise, class_weights=weights, bf16=bf16)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(propagation.parameters(), 5.0)
         optimiser.step()
-        losses.append(loss.item())
-        if (step + 1) % log_every == 0:
-            seconds = time.monotonic() - started
-            record = {"step": step + 1, "loss": float(np.mean(losses[-log_every:])), "seconds": seconds}
-            with (folder / "log.jsonl").open("a") as log:
-                log.write(json.dumps(record | ({"config": asdict(config)} if step < log_every else {})) + "\n")
+        progress.losses.append(loss.item())
+        progress.step, progress.seconds = step + 1, time.monotonic() - started
+        if progress.step % log_every == 0:
+            record = {"step": progress.step, "loss": float(np.mean(progress.losses)), "seconds": progress.seconds}
+            progress.losses.clear()
+            append_log(folder, record)
             on_step(record)
+        if progress.step % save_every == 0 or progress.step == config.steps:
+            _save(folder, config, propagation, optimiser, generator, progress)
     return propagation.eval()
 
 
+def draw_batch(
+    sources: Sequence[tuple[ClipSource, float]], config: PropagationTraining, generator: np.random.Generator
+) -> list[Clip]:
+    """Clips of one length from one source, so that they stack: other sources may have other grids."""
+    shares = np.array([share for _, share in sources], float)
+    num_frames = int(generator.integers(2, config.num_frames + 1))
+    source = sources[int(generator.choice(len(sources), p=shares / shares.sum()))][0]
+    return [source.draw(num_frames, generator) for _ in range(config.batch_size)]
+
+
 def clip_loss(
-    propagation: Propagation, clips: Sequence[Clip], *, normalise: Normalise, class_weights: Tensor
+    propagation: Propagation,
+    clips: Sequence[Clip],
+    *,
+    normalise: Normalise,
+    class_weights: Tensor,
+    bf16: bool = True,
 ) -> Tensor:
-    """Mean over frames 1..T-1 of the weighted cross-entropy at twice the grid; () float32."""
-    frames = normalise(torch.stack([clip.frames for clip in clips]))  # (B, T, 3, h, w)
+    """Mean over frames 1..T-1 of the weighted cross-entropy at twice the grid; () float32, where the weights are."""
+    device = class_weights.device
+    frames = normalise(torch.stack([clip.frames for clip in clips]).to(device))  # (B, T, 3, h, w)
     num_frames, (h, w) = frames.shape[1], frames.shape[-2:]
-    targets = torch.stack([_halve(clip.targets, (2 * h, 2 * w)) for clip in clips]).long()
+    targets = torch.stack([_resize_labels(clip.targets, (2 * h, 2 * w)) for clip in clips]).to(device).long()
     current, previous = frames[:, 1:].flatten(0, 1), frames[:, :-1].flatten(0, 1)
-    with torch.autocast("cpu", torch.bfloat16):
+    state = with_gain(torch.stack([clip.keyframe_logits for clip in clips]).to(device))
+    states = []
+    with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         flows = propagation.estimate_flow(current, previous).unflatten(0, (-1, num_frames - 1))
         intras = propagation.intra(current).float().unflatten(0, (-1, num_frames - 1))
-    state = with_gain(torch.stack([clip.keyframe_logits for clip in clips]))
-    losses = []
-    for t in range(1, num_frames):
-        with torch.autocast("cpu", torch.bfloat16):
+        for t in range(1, num_frames):
             state = propagation.step(state, flows[:, t - 1], intras[:, t - 1])
-        logits = F.interpolate(state[:, :-1], (2 * h, 2 * w), mode="bilinear", align_corners=False)
-        losses.append(F.cross_entropy(logits, targets[:, t], weight=class_weights, ignore_index=IGNORE))
+            states.append(state)
+    losses = [still_loss(state[:, :-1], targets[:, t], class_weights) for t, state in enumerate(states, start=1)]
     return torch.stack(losses).mean()
 
 
-def _halve(labels: Tensor, size: tuple[int, int]) -> Tensor:
+def _resize_labels(labels: Tensor, size: tuple[int, int]) -> Tensor:
     """Labels (T, H, W) at another size, nearest."""
     if tuple(labels.shape[-2:]) == size:
         return labels
@@ -130,3 +167,40 @@ def _parameter_groups(propagation: Propagation, config: PropagationTraining) -> 
     known = {id(p) for p in flow}
     rest = [p for p in propagation.parameters() if id(p) not in known]
     return [{"params": flow, "lr": config.flow_learning_rate}, {"params": rest, "lr": config.learning_rate}]
+
+
+def _save(
+    folder: Path,
+    config: PropagationTraining,
+    propagation: Propagation,
+    optimiser: torch.optim.Optimizer,
+    generator: np.random.Generator,
+    progress: _Progress,
+) -> None:
+    state = {
+        "step": progress.step,
+        "losses": progress.losses,
+        "seconds": progress.seconds,
+        "propagation": propagation.state_dict(),
+        "optimiser": optimiser.state_dict(),
+        "generator": generator.bit_generator.state,
+    }
+    save_state(folder, config, state)
+
+
+def _resume(
+    folder: Path,
+    config: PropagationTraining,
+    propagation: Propagation,
+    optimiser: torch.optim.Optimizer,
+    generator: np.random.Generator,
+) -> _Progress:
+    """How far the run is; loads its state when there is one."""
+    state, progress = load_state(folder, config), _Progress()
+    if state is not None:
+        propagation.load_state_dict(state["propagation"])
+        optimiser.load_state_dict(state["optimiser"])
+        generator.bit_generator.state = state["generator"]
+        progress = _Progress(step=state["step"], losses=state["losses"], seconds=state["seconds"])
+    cut_log(folder, "step", progress.step)
+    return progress

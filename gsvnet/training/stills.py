@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gsvnet.classes import IGNORE
-from gsvnet.errors import ConfigError, MissingExtra
-
-CAMVID_VOID = 11
+from gsvnet.errors import ConfigError
+from gsvnet.evaluation.camvid import list_frames
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,32 +35,30 @@ class Stills:
 
 
 def load_camvid_stills(root: Path, *, split: str = "train") -> Stills:
-    """CamVid in the layout images/<split>/*, labels/<split>/*.png. Only "train" may be trained on.
+    """CamVid's train split, in the layout that `gsvnet.evaluation.camvid` describes, in order of sequence and time.
 
-    Raises ConfigError for any other split (val and test are for evaluation) and for missing folders.
+    Raises ConfigError for any other split (val and test are for evaluation), for missing or wrong files, and for
+    images of different sizes.
     """
     if split != "train":
         raise ConfigError(f"split {split!r} is for evaluation; only 'train' may be trained on")
-    try:
-        Image = importlib.import_module("PIL.Image")
-    except ImportError as error:
-        raise MissingExtra("pillow", "train") from error
-    paths = sorted((root / "images" / split).glob("*.*"))
-    if not paths:
-        raise ConfigError(f"no images in {root / 'images' / split}; expected CamVid as images/{split}, labels/{split}")
-    images, labels = [], []
-    for path in paths:
-        images.append(np.asarray(Image.open(path).convert("RGB")))
-        label = np.array(Image.open(root / "labels" / split / f"{path.stem}.png"))
-        label[label == CAMVID_VOID] = IGNORE
-        labels.append(label)
-    stacked = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
-    return Stills(images=stacked, labels=torch.from_numpy(np.stack(labels)))
+    images: list[Tensor] = []
+    labels: list[Tensor] = []
+    for frame in list_frames(root, split):
+        image, truth = frame.read()
+        if labels and truth.shape != labels[0].shape:
+            raise ConfigError(f"{frame.image}: size {truth.shape}; the first image has {labels[0].shape}")
+        images.append(torch.from_numpy(image).permute(2, 0, 1))
+        labels.append(torch.from_numpy(truth))
+    return Stills(images=torch.stack(images), labels=torch.stack(labels))
 
 
 def class_weights(labels: Tensor, num_classes: int, *, temper: float = 1.1) -> Tensor:
-    """(C,) float weights 1 / ln(temper + share of pixels), mean 1: rare classes count more (ENet's rule, softened)."""
-    share = torch.bincount(labels.flatten().to(torch.int64), minlength=256)[:num_classes].double()
+    """(C,) float weights 1 / ln(temper + share of pixels), mean 1: rare classes count more (ENet's rule, softened).
+
+    labels: uint8 of any shape; 255 and whatever else is no class does not count.
+    """
+    share = torch.bincount(labels.flatten(), minlength=256)[:num_classes].double()
     weights = 1.0 / torch.log(temper + share / share.sum().clamp(min=1))
     return (weights / weights.mean()).float()
 

@@ -1,0 +1,204 @@
+"""What `gsvnet train keyframe` and `gsvnet train propagation` can be told. The command line is generated from these."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Literal
+
+from gsvnet.errors import ConfigError
+
+Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["bf16", "fp32"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainKeyframeConfig:
+    """Train a network that labels every image by itself, on CamVid's train split, drawn street scenes, or both."""
+
+    out: Path
+    """Checkpoint to write (.safetensors). What a rerun needs is kept in OUT.training beside it."""
+
+    camvid: Path | None = None
+    """Folder of CamVid; its train split is used, never val or test."""
+
+    synthetic_scenes: int = 0
+    """Drawn street scenes to add, one image of each, with exact labels."""
+
+    family: Literal["swiftnet", "bisenet"] = "swiftnet"
+    """Which network, with a ResNet-18 encoder."""
+
+    init: Path | None = None
+    """Checkpoint to start from; default: random weights."""
+
+    epochs: int = 100
+    """Passes over all images."""
+
+    batch_size: int = 8
+    """Views per step."""
+
+    crop: str = "320x416"
+    """Size of the views that the network sees, HEIGHTxWIDTH in pixels."""
+
+    scales: tuple[float, float] = (0.6, 1.8)
+    """Zoom range of the views; larger is nearer."""
+
+    learning_rate: float = 8e-4
+    """Peak of AdamW's learning rate: linear warm-up, then half a cosine."""
+
+    warmup_steps: int = 200
+    """Steps until the peak."""
+
+    weight_decay: float = 1e-2
+    """Of convolutions."""
+
+    precision: Precision = "bf16"
+    """bf16 is twice as fast where the processor knows it."""
+
+    device: Device = "auto"
+    """auto: CUDA if there is one."""
+
+    threads: int = 0
+    """Threads on the CPU; 0: torch's own choice."""
+
+    seed: int = 0
+    """Of weights, views and scenes."""
+
+    def __post_init__(self) -> None:
+        _check_out(self.out)
+        if self.camvid is None and self.synthetic_scenes == 0:
+            raise ConfigError("nothing to train on; give --camvid FOLDER, --synthetic-scenes N, or both")
+        _check_least(self, {"synthetic_scenes": 0, "epochs": 1, "batch_size": 2, "warmup_steps": 0, "threads": 0})
+        _check_least(self, {"seed": 0})
+        if not 0 < self.scales[0] <= self.scales[1]:
+            raise ConfigError(f"--scales {self.scales[0]} {self.scales[1]}: must be positive and ascending")
+        _ = self.crop_size
+
+    @property
+    def crop_size(self) -> tuple[int, int]:
+        """(height, width) of the views in pixels."""
+        match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", self.crop)
+        if not match or min(int(match[1]), int(match[2])) < 32:
+            raise ConfigError(f"--crop {self.crop}: must be HEIGHTxWIDTH of at least 32x32, such as 320x416")
+        return int(match[1]), int(match[2])
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainPropagationConfig:
+    """Train GSVNet's propagation for a keyframe network, which stays as it is."""
+
+    keyframe: Path
+    """Checkpoint of the keyframe network, from `gsvnet train keyframe`; of a GSVNet the keyframe network is used."""
+
+    out: Path
+    """Checkpoint to write (.safetensors), both networks. What a rerun needs is kept in OUT.training beside it."""
+
+    camvid: Path | None = None
+    """Folder of CamVid: stills of its train split, set in known motion."""
+
+    video: tuple[str, ...] = ()
+    """Real videos without labels (paths, globs, folders, URIs): the keyframe network's own labels are the targets."""
+
+    synthetic_clips: int = 0
+    """Clips of drawn street scenes, with exact labels."""
+
+    still_share: float = 2.0
+    """How often clips made from stills are drawn, relative to the other two kinds."""
+
+    synthetic_share: float = 1.0
+    """How often clips of drawn scenes are drawn."""
+
+    video_share: float = 1.0
+    """How often clips of real videos are drawn."""
+
+    video_frames: int = 300
+    """Most frames to read of each video, from its start. Their labels and logits stay in memory, 0.6 MB per frame."""
+
+    synthetic_frames: int = 30
+    """Frames of each drawn clip."""
+
+    init: Path | None = None
+    """GSVNet checkpoint whose propagation to start from; default: random weights."""
+
+    steps: int = 900
+    """Batches to learn from."""
+
+    batch_size: int = 4
+    """Clips per step."""
+
+    frames: int = 6
+    """Most frames per clip, the keyframe included."""
+
+    learning_rate: float = 2e-3
+    """Peak for the intra network and the guide."""
+
+    flow_learning_rate: float = 5e-4
+    """Peak for the flow network."""
+
+    warmup_steps: int = 50
+    """Steps until the peak."""
+
+    precision: Precision = "bf16"
+    """bf16 is twice as fast where the processor knows it."""
+
+    device: Device = "auto"
+    """auto: CUDA if there is one."""
+
+    threads: int = 0
+    """Threads on the CPU; 0: torch's own choice."""
+
+    seed: int = 0
+    """Of weights, clips and scenes."""
+
+    def __post_init__(self) -> None:
+        _check_out(self.out)
+        if self.camvid is None and not self.video and self.synthetic_clips == 0:
+            raise ConfigError("nothing to train on; give --camvid FOLDER, --video PATH, or --synthetic-clips N")
+        _check_least(self, {"synthetic_clips": 0, "steps": 1, "batch_size": 1, "frames": 2, "warmup_steps": 0})
+        _check_least(self, {"threads": 0, "seed": 0, "video_frames": self.frames, "synthetic_frames": self.frames})
+        for flag, share in (
+            ("--still-share", self.still_share),
+            ("--synthetic-share", self.synthetic_share),
+            ("--video-share", self.video_share),
+        ):
+            if not share > 0:
+                raise ConfigError(f"{flag} {share}: must be positive; leave the input out instead")
+
+
+TrainConfig = TrainKeyframeConfig | TrainPropagationConfig
+
+
+def describe_recipe(config: TrainConfig) -> dict:
+    """The config as JSON-ready values, for a checkpoint's notes: files by name, without the folders of this machine."""
+    return {field.name: _plain(getattr(config, field.name)) for field in fields(config)}
+
+
+def describe_command(config: TrainConfig) -> str:
+    """The command line that says the same, files by name, options at their default left out."""
+    words = ["gsvnet", "train", "keyframe" if isinstance(config, TrainKeyframeConfig) else "propagation"]
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if value != field.default:
+            plain = _plain(value)
+            words += [f"--{field.name.replace('_', '-')}", *map(str, plain if isinstance(plain, list) else [plain])]
+    return shlex.join(words)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, tuple):
+        return [Path(item).name if isinstance(item, str) else item for item in value]
+    return value.name if isinstance(value, Path) else value
+
+
+def _check_out(out: Path) -> None:
+    if out.suffix != ".safetensors":
+        raise ConfigError(f"--out {out}: must end in .safetensors")
+
+
+def _check_least(config: TrainConfig, least: dict[str, int]) -> None:
+    for name, smallest in least.items():
+        if getattr(config, name) < smallest:
+            flag = f"--{name.replace('_', '-')}"
+            raise ConfigError(f"{flag} {getattr(config, name)}: at least {smallest}")

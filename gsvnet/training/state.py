@@ -1,0 +1,57 @@
+"""What a training keeps in its folder, so that a killed run goes on where it was: state.pt and log.jsonl."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from gsvnet.errors import ConfigError
+
+if TYPE_CHECKING:
+    from gsvnet.training.keyframe import KeyframeTraining
+    from gsvnet.training.propagation import PropagationTraining
+
+
+def save_state(folder: Path, config: KeyframeTraining | PropagationTraining, state: dict) -> None:
+    """Write `folder`/state.pt, the old one or the new one at any moment: the entries of `state`, and the config."""
+    unfinished = folder / ".state.pt"
+    torch.save({"config": asdict(config), **state}, unfinished)
+    unfinished.replace(folder / "state.pt")
+
+
+def load_state(folder: Path, config: KeyframeTraining | PropagationTraining) -> dict | None:
+    """What `save_state` wrote last, on the CPU; None where nothing was. The number of threads may change.
+
+    Raises ConfigError, naming what differs, when it belongs to a run with another configuration.
+    """
+    path = folder / "state.pt"
+    if not path.exists():
+        return None
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    wanted, found = asdict(config), state["config"]
+    differ = [
+        f"{name} {found.get(name)!r}, not {wanted.get(name)!r}"
+        for name in sorted({*wanted, *found} - {"threads"})
+        if found.get(name) != wanted.get(name)
+    ]
+    if differ:
+        raise ConfigError(f"{folder} holds a run with another configuration ({'; '.join(differ)}); use another folder")
+    return state
+
+
+def append_log(folder: Path, record: dict) -> None:
+    """Add one JSON line to `folder`/log.jsonl."""
+    with (folder / "log.jsonl").open("a") as log:
+        log.write(json.dumps(record) + "\n")
+
+
+def cut_log(folder: Path, key: str, last: int) -> None:
+    """Drop what was logged after the state that a run goes on from: lines whose `key` is beyond `last`."""
+    path = folder / "log.jsonl"
+    if path.exists():
+        lines = [line for line in path.read_text().splitlines(keepends=True) if json.loads(line)[key] <= last]
+        path.write_text("".join(lines))
