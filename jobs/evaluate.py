@@ -1,0 +1,8 @@
+"""Score a model on the cluster or here: python -m jobs.evaluate camvid --root CAMVID --split val [--model M]."""
+
+import sys
+
+from gsvnet.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(["evaluate", *sys.argv[1:]]))
