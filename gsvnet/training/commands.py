@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from dataclasses import asdict, replace
-from pathlib import Path
+from dataclasses import replace
 
 import torch
 
@@ -18,14 +16,9 @@ from gsvnet.models.segmenter import PerFrame, SizeRule
 from gsvnet.models.spec import ModelSpec, NormaliseSpec, build_model, describe_model
 from gsvnet.nn.resnet import initialise_for_training
 from gsvnet.training.clips import StillClips, VideoClips
-from gsvnet.training.config import (
-    TrainConfig,
-    TrainKeyframeConfig,
-    TrainPropagationConfig,
-    describe_command,
-    describe_recipe,
-)
+from gsvnet.training.config import TrainConfig, TrainKeyframeConfig, TrainPropagationConfig
 from gsvnet.training.keyframe import KeyframeTraining, train_keyframe
+from gsvnet.training.notes import claim_folder, describe_training, find_folder
 from gsvnet.training.propagation import PropagationTraining, train_propagation
 from gsvnet.training.sources import (
     draw_street_stills,
@@ -35,6 +28,7 @@ from gsvnet.training.sources import (
     mix_by_grid,
 )
 from gsvnet.training.stills import Stills, class_weights, load_camvid_stills
+from gsvnet.video.source import redact_uri
 
 Report = Callable[[str], None]
 
@@ -61,7 +55,7 @@ def train(config: TrainConfig, *, report: Report = lambda line: None) -> None:
 
 def _train_keyframe(config: TrainKeyframeConfig, report: Report) -> None:
     device, model = _choose_device(config.device), _start_keyframe_network(config)
-    folder = _claim_folder(config)
+    folder = find_folder(config)
     stills, data = _gather_stills(config, report)
     training = KeyframeTraining(
         epochs=config.epochs,
@@ -75,6 +69,7 @@ def _train_keyframe(config: TrainKeyframeConfig, report: Report) -> None:
         seed=config.seed,
         threads=config.threads,
     )
+    claim_folder(folder, config)
     network = train_keyframe(
         model.net,
         stills,
@@ -86,7 +81,9 @@ def _train_keyframe(config: TrainKeyframeConfig, report: Report) -> None:
         on_epoch=lambda r: report(f"epoch {r['epoch']}/{config.epochs}: loss {r['loss']:.4f}, {r['seconds']:.1f} s"),
     )
     model.net = network
-    save_checkpoint(config.out, model, notes=_describe(config, f"{config.family} trained on {', '.join(data)}", data))
+    save_checkpoint(
+        config.out, model, notes=describe_training(config, f"{config.family} trained on {', '.join(data)}", data)
+    )
 
 
 def _start_keyframe_network(config: TrainKeyframeConfig) -> PerFrame:
@@ -131,7 +128,7 @@ def _gather_stills(config: TrainKeyframeConfig, report: Report) -> tuple[Stills,
 def _train_propagation(config: TrainPropagationConfig, report: Report) -> None:
     device, model = _choose_device(config.device), _start_propagation(config)
     uris = expand_inputs(config.video)
-    folder = _claim_folder(config)
+    folder = find_folder(config)
     model.eval().to(device)
     sources, data = _gather_clips(config, uris, model, report)
     targets = [s.stills.labels if isinstance(s, StillClips) else s.targets for s, _ in sources]
@@ -145,6 +142,7 @@ def _train_propagation(config: TrainPropagationConfig, report: Report) -> None:
         precision=config.precision,
         seed=config.seed,
     )
+    claim_folder(folder, config)
     train_propagation(
         model.propagation,
         mix_by_grid(sources),
@@ -158,7 +156,7 @@ def _train_propagation(config: TrainPropagationConfig, report: Report) -> None:
     summary = f"{describe_model(model).family}, propagation trained on {', '.join(data)}"
     _, keyframe_notes = read_notes(config.keyframe)
     keyframe = {"sha256": content_hash(model.keyframe_network.cpu()), "notes": keyframe_notes}
-    save_checkpoint(config.out, model, notes=_describe(config, summary, data) | {"keyframe": keyframe})
+    save_checkpoint(config.out, model, notes=describe_training(config, summary, data) | {"keyframe": keyframe})
 
 
 def _start_propagation(config: TrainPropagationConfig) -> GSVNet:
@@ -203,32 +201,10 @@ def _gather_clips(
         data.append(f"drawn streets ({config.synthetic_clips} clips of {config.synthetic_frames} frames)")
     for uri in uris:
         clip = make_video_clips(uri, model, max_frames=config.video_frames, threads=max(1, config.threads))
-        report(f"labeled {len(clip.frames)} frames of {uri}")
+        report(f"labeled {len(clip.frames)} frames of {redact_uri(uri)}")
         sources.append((clip, config.video_share / len(uris)))
-        data.append(f"{Path(uri).name} ({len(clip.frames)} frames, without labels)")
+        data.append(f"{redact_uri(uri).rpartition('/')[2]} ({len(clip.frames)} frames, without labels)")
     return sources, data
-
-
-def _claim_folder(config: TrainConfig) -> Path:
-    """The folder where this training keeps its state. Raises ConfigError when it belongs to another command."""
-    folder = config.out.with_suffix(".training")
-    folder.mkdir(parents=True, exist_ok=True)
-    values = {name: value for name, value in asdict(config).items() if name not in ("out", "threads", "device")}
-    about = {name: str(v.resolve() if isinstance(v, Path) else v) for name, v in values.items()}
-    path = folder / "command.json"
-    known = json.loads(path.read_text()) if path.exists() else about
-    differ = [f"--{name.replace('_', '-')}" for name in sorted({*known, *about}) if known.get(name) != about.get(name)]
-    if differ:
-        raise ConfigError(
-            f"{folder} holds a training with other {', '.join(differ)}; choose another --out or remove it"
-        )
-    path.write_text(json.dumps(about, indent=1) + "\n")
-    return folder
-
-
-def _describe(config: TrainConfig, summary: str, data: list[str]) -> dict:
-    """What a checkpoint says about how it was made."""
-    return {"summary": summary, "data": data, "recipe": describe_recipe(config), "command": describe_command(config)}
 
 
 def _choose_device(device: str) -> str:

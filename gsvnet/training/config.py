@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-import shlex
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -55,7 +54,7 @@ class TrainKeyframeConfig:
     """Of convolutions."""
 
     precision: Precision = "bf16"
-    """bf16 is twice as fast where the processor knows it."""
+    """bf16: mixed precision, faster on processors that know it."""
 
     device: Device = "auto"
     """auto: CUDA if there is one."""
@@ -99,7 +98,8 @@ class TrainPropagationConfig:
     """Folder of CamVid: stills of its train split, set in known motion."""
 
     video: tuple[str, ...] = ()
-    """Real videos without labels (paths, globs, folders, URIs): the keyframe network's own labels are the targets."""
+    """Real videos without labels (paths, globs, folders, URIs); the keyframe network's own labels are the targets.
+    Leave out what you evaluate on."""
 
     synthetic_clips: int = 0
     """Clips of drawn street scenes, with exact labels."""
@@ -141,7 +141,7 @@ class TrainPropagationConfig:
     """Steps until the peak."""
 
     precision: Precision = "bf16"
-    """bf16 is twice as fast where the processor knows it."""
+    """bf16: mixed precision, faster on processors that know it."""
 
     device: Device = "auto"
     """auto: CUDA if there is one."""
@@ -168,28 +168,6 @@ class TrainPropagationConfig:
 
 
 TrainConfig = TrainKeyframeConfig | TrainPropagationConfig
-
-
-def describe_recipe(config: TrainConfig) -> dict:
-    """The config as JSON-ready values, for a checkpoint's notes: files by name, without the folders of this machine."""
-    return {field.name: _plain(getattr(config, field.name)) for field in fields(config)}
-
-
-def describe_command(config: TrainConfig) -> str:
-    """The command line that says the same, files by name, options at their default left out."""
-    words = ["gsvnet", "train", "keyframe" if isinstance(config, TrainKeyframeConfig) else "propagation"]
-    for field in fields(config):
-        value = getattr(config, field.name)
-        if value != field.default:
-            plain = _plain(value)
-            words += [f"--{field.name.replace('_', '-')}", *map(str, plain if isinstance(plain, list) else [plain])]
-    return shlex.join(words)
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, tuple):
-        return [Path(item).name if isinstance(item, str) else item for item in value]
-    return value.name if isinstance(value, Path) else value
 
 
 def _check_out(out: Path) -> None:

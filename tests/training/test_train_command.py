@@ -1,0 +1,116 @@
+import sys
+
+import pytest
+
+from gsvnet.cli import main
+from gsvnet.errors import ConfigError
+from gsvnet.models.checkpoints import load_checkpoint, read_notes
+from gsvnet.models.gsvnet import GSVNet
+from gsvnet.models.segmenter import PerFrame, SizeRule
+from gsvnet.training.config import TrainKeyframeConfig, TrainPropagationConfig
+from gsvnet.training.notes import describe_command
+
+TINY = ["--batch-size", "2", "--precision", "fp32", "--threads", "1", "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Both networks, trained for a moment on drawn streets alone."""
+    folder = tmp_path_factory.mktemp("trained")
+    keyframe, propagation = str(folder / "k.safetensors"), str(folder / "p.safetensors")
+    train_keyframe = ["train", "keyframe", "--synthetic-scenes", "2", "--out", keyframe, "--epochs", "1"]
+    assert main([*train_keyframe, "--crop", "64x96", *TINY]) == 0
+    train_propagation = ["train", "propagation", "--keyframe", keyframe, "--synthetic-clips", "1", "--steps", "2"]
+    train_propagation += ["--synthetic-frames", "3", "--frames", "2", "--out", propagation]
+    assert main([*train_propagation, *TINY]) == 0
+    return folder
+
+
+def test_training_on_drawn_streets_writes_a_keyframe_checkpoint(trained):
+    model = load_checkpoint(trained / "k.safetensors")
+    assert isinstance(model, PerFrame)
+    assert model.size_rule == SizeRule(rows=360, strides=(4,))
+    assert not model.align_corners
+    assert model.needs(720, 1280).keyframe_size == (360, 640)
+
+
+def test_training_the_propagation_writes_both_networks(trained):
+    model, keyframe = load_checkpoint(trained / "p.safetensors"), load_checkpoint(trained / "k.safetensors")
+    assert isinstance(model, GSVNet)
+    assert model.needs(360, 480).frame_size == (90, 120)
+    for name, tensor in keyframe.net.state_dict().items():
+        assert (model.keyframe_network.state_dict()[name] == tensor).all(), name
+
+
+def test_a_checkpoint_says_how_it_was_made_without_folders(trained):
+    for name in ("k", "p"):
+        _, notes = read_notes(trained / f"{name}.safetensors")
+        assert str(trained) not in str(notes)
+        assert notes["command"].startswith("gsvnet train ")
+        assert notes["recipe"]["batch_size"] == 2
+        assert "drawn streets" in notes["summary"]
+    assert len(notes["keyframe"]["sha256"]) == 64
+    assert "drawn streets (2 images)" in notes["keyframe"]["notes"]["data"]
+
+
+def test_a_rerun_goes_on_and_another_command_is_refused(trained, capsys):
+    again = ["train", "keyframe", "--synthetic-scenes", "2", "--out", str(trained / "k.safetensors"), "--epochs", "1"]
+    before = (trained / "k.safetensors").read_bytes()
+    assert main([*again, "--crop", "64x96", *TINY]) == 0
+    assert "epoch" not in capsys.readouterr().out
+    assert (trained / "k.safetensors").read_bytes() == before
+    assert main([*again, "--crop", "64x64", *TINY]) == 2
+    assert "other --crop; choose another --out" in capsys.readouterr().err
+
+
+def test_camvid_and_drawn_streets_are_joined_at_the_size_of_camvid(camvid_folder, tmp_path, capsys):
+    out = tmp_path / "k.safetensors"
+    data = ["--camvid", str(camvid_folder), "--synthetic-scenes", "1"]
+    assert main(["train", "keyframe", *data, "--out", str(out), "--epochs", "1", "--crop", "32x32", *TINY]) == 0
+    assert "CamVid train (2 images), drawn streets (1 images)" in capsys.readouterr().out
+    start = ["train", "keyframe", "--init", str(out), "--synthetic-scenes", "1", "--family", "bisenet"]
+    assert main([*start, "--out", str(tmp_path / "b.safetensors")]) == 2
+    assert "holds swiftnet" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["keyframe", "--camvid", "nowhere"], "nowhere"),
+        (["keyframe"], "nothing to train on"),
+        (["keyframe", "--camvid", "c", "--crop", "64"], "--crop 64"),
+        (["keyframe", "--camvid", "c", "--epochs", "0"], "--epochs 0: at least 1"),
+        (["propagation", "--keyframe", "k.safetensors"], "nothing to train on"),
+        (["propagation", "--keyframe", "absent.safetensors", "--camvid", "c"], "absent.safetensors"),
+        (["propagation", "--keyframe", "k.safetensors", "--synthetic-clips", "1", "--frames", "50"], "at least 50"),
+    ],
+)
+def test_bad_arguments_are_named_before_anything_starts(tmp_path, monkeypatch, capsys, words, message):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", *words, "--out", "x.safetensors"]) == 2
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_pillow_the_extra_is_named(camvid_folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "PIL.Image", None)
+    assert main(["train", "keyframe", "--camvid", str(camvid_folder), "--out", str(tmp_path / "x.safetensors")]) == 2
+    assert "gsvnet[train]" in capsys.readouterr().err
+
+
+def test_the_noted_command_leaves_out_defaults_and_folders(tmp_path):
+    keyframe = TrainKeyframeConfig(camvid=tmp_path / "camvid", out=tmp_path / "k.safetensors", scales=(0.5, 1.5))
+    assert describe_command(keyframe) == ("gsvnet train keyframe --out k.safetensors --camvid camvid --scales 0.5 1.5")
+    propagation = TrainPropagationConfig(
+        keyframe=tmp_path / "k.safetensors",
+        out=tmp_path / "p.safetensors",
+        video=("/data/a b.mp4", "https://me:secret@x/c.mp4?key=1"),
+    )
+    assert describe_command(propagation) == (
+        "gsvnet train propagation --keyframe k.safetensors --out p.safetensors --video 'a b.mp4' c.mp4"
+    )
+
+
+def test_an_output_of_another_kind_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"must end in \.safetensors"):
+        TrainKeyframeConfig(camvid=tmp_path, out=tmp_path / "x.pt")
