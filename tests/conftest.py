@@ -1,7 +1,9 @@
 """Where the optional real data is, and what to do without it or without CUDA."""
 
+import importlib.util
 import os
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -46,3 +48,67 @@ def parity_dir(pytestconfig) -> Path:
     if pytestconfig.parity_dir is None:
         pytest.skip("parity files are absent; name their folder in GSVNET_PARITY")
     return pytestconfig.parity_dir
+
+
+@pytest.fixture(scope="session")
+def media() -> ModuleType:
+    """tests/video/media.py: draws numbered clips of any container. Tests are no package, so it is loaded by path."""
+    path = Path(__file__).with_name("video") / "media.py"
+    spec = importlib.util.spec_from_file_location("gsvnet_test_media", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def drive(tmp_path_factory) -> Path:
+    """A drawn street as video: 60 frames of 72x96 pixels, 15 a second, B-frames, an I-frame at least every 12."""
+    from gsvnet.synthetic import SceneConfig, write_video
+
+    path = tmp_path_factory.mktemp("drive") / "drive.mp4"
+    return write_video(path, config=SceneConfig(height=72, width=96, seed=3), num_frames=60, gop=12)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory) -> Path:
+    """A GSVNet checkpoint with random weights that reads 48 rows: fast, and its labels are far from uniform."""
+    import torch
+
+    from gsvnet.classes import CAMVID
+    from gsvnet.models.checkpoints import save_checkpoint
+    from gsvnet.models.segmenter import SizeRule
+    from gsvnet.models.spec import ModelSpec, NormaliseSpec, build_model
+
+    normalise = NormaliseSpec(mean=(0.41, 0.42, 0.43), std=(0.27, 0.28, 0.28))
+    spec = ModelSpec(
+        family="gsvnet-swiftnet",
+        classes=CAMVID,
+        normalise=normalise,
+        frame_normalise=normalise,
+        size_rule=SizeRule(rows=48, strides=(4,), min_grid_rows=12),
+        align_corners=False,
+    )
+    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        save_checkpoint(path, build_model(spec))
+    return path
+
+
+@pytest.fixture
+def label_config(drive, tiny_model, tmp_path):
+    """label_config(**changes): a small job of several shards in this process, over `drive` into `out`."""
+    from gsvnet.labeling.config import LabelConfig
+
+    usual = {
+        "videos": (str(drive),),
+        "out": str(tmp_path / "out"),
+        "model": str(tiny_model),
+        "shard_frames": 12,
+        "batch_chunks": 2,
+        "cpus_per_actor": 1,
+        "no_ray": True,
+    }
+    return lambda **changes: LabelConfig(**usual | changes)
