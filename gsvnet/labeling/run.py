@@ -83,6 +83,7 @@ def _run_here(
         max_attempts=config.max_attempts,
         on_result=progress.add,
         on_failure=on_failure,
+        on_tick=lambda frames_done: progress.tick(num_actors=1, frames_running=frames_done),
     )
     return Used(device=device, precision=resolve_precision(config.precision, device), num_actors=1)
 
