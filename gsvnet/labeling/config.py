@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
@@ -99,8 +100,8 @@ class LabelConfig:
             if value < least:
                 raise ConfigError(f"{flag} {value}: at least {least}")
         for flag, seconds in (("--shard-seconds", self.shard_seconds), ("--shard-timeout-s", self.shard_timeout_s)):
-            if not seconds > 0:
-                raise ConfigError(f"{flag} {seconds}: must be positive")
+            if not 0 < seconds < math.inf:
+                raise ConfigError(f"{flag} {seconds}: must be positive and finite")
         if self.gpus_per_actor is not None and self.gpus_per_actor < 0:
             raise ConfigError(f"--gpus-per-actor {self.gpus_per_actor}: at least 0")
         _ = self.mask_height_width

@@ -156,7 +156,7 @@ def check_space(spool_dir: str | Path, needed_bytes: int) -> None:
         raise _spool_error(error, Path(spool_dir)) from error
     if free < needed_bytes:
         raise NoSpace(
-            f"{spool_dir} has {free / 2**20:.0f} MiB free, a shard may need {needed_bytes / 2**20:.0f} MiB: "
+            f"{spool_dir} has {free / 2**20:.1f} MiB free, a shard may need {needed_bytes / 2**20:.1f} MiB: "
             "free some, or choose another --spool-dir or a smaller --shard-seconds"
         )
 

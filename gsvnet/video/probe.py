@@ -180,7 +180,7 @@ def _first_frame(container: InputContainer, stream: av.VideoStream, uri: str) ->
         raise NotAVideo(f"no frame can be decoded ({_ffmpeg_reason(error)})", uri=name) from None
     except OSError as error:
         raise DecodeError(f"reading failed ({redact_text(str(error))}); try again", uri=name) from None
-    raise NotAVideo("no frame can be decoded", uri=name)
+    raise NotAVideo("no frame can be decoded; record or copy it again", uri=name)
 
 
 def _ffmpeg_reason(error: av.error.FFmpegError) -> str:
