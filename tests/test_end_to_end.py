@@ -358,3 +358,47 @@ def actor_processes():
         except psutil.Error:
             pass
     return found
+
+
+# --- memory ---
+
+MEASURE = """
+import sys
+from pathlib import Path
+import gsvnet
+video, out, model = sys.argv[1:]
+config = gsvnet.LabelConfig(videos=(video,), out=out, model=model, batch_chunks=2, cpus_per_actor=1, no_ray=True)
+frames = gsvnet.label(config).frames
+peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+print(frames, int(peak.split()[1]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
+def test_memory_does_not_depend_on_the_length_of_a_video(drive, tiny_model, tmp_path):
+    peaks = {}
+    for repeats in (10, 100):
+        video = repeat(drive, repeats, tmp_path / f"{repeats}.mkv")
+        command = [sys.executable, "-c", MEASURE, video, tmp_path / f"out{repeats}", tiny_model]
+        frames, peak = map(int, subprocess.run(command, capture_output=True, check=True, text=True).stdout.split())
+        assert frames == repeats * NUM_FRAMES
+        peaks[repeats] = peak
+    assert peaks[100] < 1.15 * peaks[10]
+
+
+def repeat(video, times, path):
+    """The packets of a video again and again, without encoding anew."""
+    with av.open(str(video)) as source:
+        stream = source.streams.video[0]
+        packets = [(bytes(p), p.pts, p.dts, p.is_keyframe) for p in source.demux(stream) if p.size]
+        length = int(NUM_FRAMES / stream.average_rate / stream.time_base)
+        with av.open(str(path), "w") as sink:
+            copy = sink.add_stream_from_template(stream)
+            for number in range(times):
+                for data, pts, dts, is_keyframe in packets:
+                    packet = av.Packet(data)
+                    packet.pts, packet.dts = pts + number * length, dts + number * length
+                    packet.stream, packet.time_base, packet.is_keyframe = copy, stream.time_base, is_keyframe
+                    sink.mux(packet)
+    return path

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from gsvnet.classes import CAMVID, CITYSCAPES, CLASS_SETS, IGNORE, ClassSet
+from gsvnet.errors import ConfigError
+
+RGB = ((1, 2, 3), (4, 5, 6))
+
+
+def test_known_sets_have_their_published_sizes():
+    assert {name: len(classes) for name, classes in CLASS_SETS.items()} == {"camvid": 11, "cityscapes": 19}
+
+
+def test_names_become_identifiers_that_sql_takes():
+    names = ("Traffic Light", " two-wheeler ", "3D box", "*")
+    classes = ClassSet(name="x", names=names, colours=((0, 0, 0),) * 4)
+    assert classes.identifiers == ("traffic_light", "two_wheeler", "c_3d_box", "c_")
+    assert "traffic_light" in CITYSCAPES.identifiers
+
+
+@pytest.mark.parametrize(
+    ("names", "colours", "problem"),
+    [
+        ((), (), "0 classes; 1 to 255 are allowed"),
+        (tuple(map(str, range(256))), ((0, 0, 0),) * 256, "256 classes"),
+        (("a", "b"), RGB[:1], "2 names but 1 colours"),
+        (("a b", "a-b"), RGB, "not distinct as identifiers"),
+    ],
+)
+def test_sets_that_cannot_be_are_refused(names, colours, problem):
+    with pytest.raises(ConfigError, match=problem):
+        ClassSet(name="x", names=names, colours=colours)
+
+
+def test_colours_of_labels_and_black_for_what_is_ignored():
+    classes = ClassSet(name="x", names=("a", "b"), colours=RGB)
+    labels = np.array([[0, 1], [IGNORE, 7]], np.uint8)
+    assert classes.colourise(labels).tolist() == [[[1, 2, 3], [4, 5, 6]], [[0, 0, 0], [0, 0, 0]]]
+
+
+@pytest.mark.parametrize("classes", CLASS_SETS.values(), ids=CLASS_SETS)
+def test_a_set_comes_back_from_its_file(classes, tmp_path):
+    path = tmp_path / "classes.json"
+    path.write_text(json.dumps(classes.to_dict()))
+    assert ClassSet.from_file(path) == classes
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('{"name": "x", "names": ["a"]}', "keys needed: name, names, colours"),
+        ('{"name": "x", "names": ["a"], "colours": [[1, 2]]}', "not a class set"),
+        ("[1]", "not a class set"),
+        ("no json", "cannot read classes from"),
+    ],
+)
+def test_files_that_are_no_class_set_are_refused(tmp_path, text, problem):
+    path = tmp_path / "classes.json"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=problem):
+        ClassSet.from_file(path)
+
+
+def test_a_missing_file_is_a_config_error(tmp_path):
+    with pytest.raises(ConfigError, match=r"cannot read classes from .*none\.json"):
+        ClassSet.from_file(tmp_path / "none.json")
+
+
+def test_camvid_is_ordered_as_its_ids():
+    assert [CAMVID.names[i] for i in (0, 3, 8, 10)] == ["sky", "road", "car", "bicyclist"]
