@@ -71,6 +71,9 @@ def models() -> int:
     from gsvnet.models.spec import FAMILIES
 
     for name in MODELS:
+        if not DEFAULT_WEIGHTS.is_file():
+            print(f"{name}: not installed ({DEFAULT_WEIGHTS})")
+            continue
         spec, notes = read_notes(DEFAULT_WEIGHTS)
         print(f"{name}: {spec.family}, classes {spec.classes.name} ({len(spec.classes)}). {notes.get('summary', '')}")
     print(f"families: {', '.join(FAMILIES)}")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gsvnet.errors import MissingExtra, StoreError
+from gsvnet.errors import ConfigError, MissingExtra, StoreError
 from gsvnet.store.read import Labels
 
 
@@ -60,9 +60,12 @@ def blend(image: np.ndarray, colours: np.ndarray, *, opacity: float = 0.55) -> n
 
 
 def write_png(path: str | Path, image: np.ndarray) -> None:
-    """Write RGB (H, W, 3) uint8 as PNG. Raises MissingExtra without Pillow."""
+    """Write RGB (H, W, 3) uint8 as PNG. Raises ConfigError where it cannot be written, MissingExtra without Pillow."""
     try:
         pillow = importlib.import_module("PIL.Image")
     except ImportError as error:
         raise MissingExtra("pillow", "view") from error
-    pillow.fromarray(image).save(path, format="PNG")
+    try:
+        pillow.fromarray(image).save(path, format="PNG")
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror or error}; choose another file or folder") from error

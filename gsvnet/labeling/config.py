@@ -5,21 +5,26 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from gsvnet.errors import ConfigError
 
 
+def _shown_as(metavar: str, *, hint: str) -> Any:
+    """How the help shows an argument: what stands for its value, and what is said in place of the default."""
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint=hint)
+
+
 @dataclass(frozen=True, kw_only=True)
 class LabelConfig:
     """Label every frame of VIDEO... and write Parquet to --out."""
 
-    videos: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    videos: Annotated[tuple[str, ...], tyro.conf.Positional, _shown_as("VIDEO ...", hint="")] = ()
     """Videos: paths, globs, folders, any fsspec URI, or @list.txt with one of these per line."""
 
-    out: str = ""
+    out: Annotated[str, _shown_as("URI", hint="(required)")] = ""
     """Output folder or URI. One output belongs to one configuration; the same command resumes it."""
 
     model: str = "default"
