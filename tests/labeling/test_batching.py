@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from gsvnet.chunks import Shard
+from gsvnet.errors import ModelError
+from gsvnet.labeling.batching import batch_chunks, refuse_unknown_needs, views_by_need
+from gsvnet.models.segmenter import FrameNeeds
+from gsvnet.video.decode import Frame
+from gsvnet.video.frames import View
+
+NEEDS = FrameNeeds(keyframe_size=(4, 6), frame_size=(2, 3))
+PER_FRAME = FrameNeeds(keyframe_size=(4, 6))
+
+
+def shard(first_frame, num_frames, restarts=()):
+    return Shard(
+        video_id="v",
+        index=0,
+        first_frame=first_frame,
+        num_frames=num_frames,
+        start_pts=0,
+        end_pts=None,
+        restarts=restarts,
+    )
+
+
+def decode(where, needs, *, lost=(), interval=4, first=None, stop=None):
+    """Frames of a shard as the decoder gives them: every pixel holds the frame's index."""
+    views = views_by_need(where, interval=interval, needs=needs)
+    first = where.first_frame if first is None else first
+    for index in range(first, where.first_frame + where.num_frames if stop is None else stop):
+        if index in lost:
+            yield Frame(index=index, pts=index * 10, images=(), status="decode_error")
+        else:
+            images = tuple(np.full((v.height, v.width, 3), index, np.uint8) for v in views(index))
+            yield Frame(index=index, pts=index * 10, images=images, status="ok")
+
+
+def batches(where, needs, *, num_chunks=2, interval=4, **damage):
+    frames = decode(where, needs, interval=interval, **damage)
+    return list(batch_chunks(frames, shard=where, interval=interval, needs=needs, num_chunks=num_chunks))
+
+
+def test_keyframes_are_rendered_large_and_on_the_grid_other_frames_on_the_grid_alone():
+    views = views_by_need(shard(8, 8), interval=4, needs=NEEDS)
+    large, small = View(4, 6, "area"), View(2, 3, "area")
+    assert [tuple(views(i)) for i in range(8, 14)] == [(large, small), *[(small,)] * 3, (large, small), (small,)]
+
+
+def test_networks_without_propagation_read_every_frame_at_one_size():
+    views = views_by_need(shard(0, 8), interval=4, needs=PER_FRAME)
+    assert [tuple(views(i)) for i in range(3)] == [(View(4, 6, "area"),)] * 3
+
+
+def test_all_batches_have_the_same_shape_and_the_last_is_padded():
+    found = [b.chunks for b in batches(shard(8, 11), NEEDS)]
+    assert [tuple(c.frames.shape) for c in found] == [(2, 4, 3, 2, 3)] * 2
+    assert [tuple(c.keyframes.shape) for c in found] == [(2, 3, 4, 6)] * 2
+    assert [c.first_frame for c in found] == [8, 16]
+    assert [c.num_frames.tolist() for c in found] == [[4, 4], [3, 0]]
+    assert found[1].valid.tolist() == [[True, True, True, False], [False] * 4]
+
+
+def test_every_frame_stands_at_its_place():
+    for batch in batches(shard(8, 11), NEEDS):
+        for place in batch.places:
+            assert torch.all(batch.chunks.frames[place.chunk, place.position] == place.index)
+            assert torch.all(batch.chunks.keyframes[place.chunk] == place.keyframe)
+            assert (place.keyframe, place.position) == (place.index // 4 * 4, place.index % 4)
+            assert place.pts == place.index * 10
+
+
+def test_restarts_begin_a_chunk_out_of_turn():
+    [batch] = batches(shard(0, 8, restarts=(3,)), NEEDS, num_chunks=4)
+    assert [p.keyframe for p in batch.places] == [0, 0, 0, 3, 3, 3, 3, 7]
+    assert batch.chunks.num_frames.tolist() == [3, 4, 1, 0]
+
+
+def test_a_lost_keyframe_is_replaced_by_the_next_frame_of_its_chunk():
+    [batch] = batches(shard(0, 8), NEEDS, lost={0, 1})
+    assert [(p.index, p.keyframe, p.position) for p in batch.places[:4]] == [
+        (0, 2, None),
+        (1, 2, None),
+        (2, 2, 0),
+        (3, 2, 1),
+    ]
+    assert torch.all(batch.chunks.keyframes[0] == 2)
+    assert batch.places[4].keyframe == 4  # the next chunk begins where it was planned
+
+
+def test_a_lost_frame_in_between_closes_up_the_frames_behind_it():
+    [batch] = batches(shard(0, 4), NEEDS, lost={1}, num_chunks=1)
+    assert [p.position for p in batch.places] == [0, None, 1, 2]
+    assert batch.chunks.frames[0, :, 0, 0, 0].tolist() == [0, 2, 3, 0]
+    assert batch.chunks.valid.tolist() == [[True, True, True, False]]
+
+
+def test_a_chunk_that_is_lost_whole_is_like_padding():
+    [batch] = batches(shard(0, 8), NEEDS, lost=set(range(4)))
+    assert batch.chunks.num_frames.tolist() == [0, 4]
+    assert [p.position for p in batch.places] == [None] * 4 + [0, 1, 2, 3]
+    assert torch.all(batch.chunks.keyframes[1] == 4)
+
+
+def test_frames_past_the_planned_end_of_an_open_shard_go_on_in_turn():
+    found = batches(shard(8, 4), NEEDS, stop=17)
+    assert [p.keyframe for b in found for p in b.places] == [8] * 4 + [12] * 4 + [16]
+
+
+def test_no_frames_are_no_batches():
+    assert batches(shard(0, 4), NEEDS, stop=0) == []
+
+
+def test_networks_without_propagation_see_all_frames_large():
+    [batch] = batches(shard(0, 6), PER_FRAME)
+    assert tuple(batch.chunks.frames.shape) == (2, 4, 3, 4, 6)
+    assert batch.chunks.frames[1, :, 0, 0, 0].tolist() == [4, 5, 0, 0]
+    assert torch.equal(batch.chunks.keyframes, batch.chunks.frames[:, 0])
+
+
+def test_frames_resized_the_exact_way_stay_float():
+    exact = FrameNeeds(keyframe_size=(4, 6), frame_size=(2, 3), resize="exact")
+    [batch] = batches(shard(0, 4), exact, num_chunks=1)
+    assert batch.chunks.frames.dtype == batch.chunks.keyframes.dtype == torch.float32
+
+
+@pytest.mark.parametrize("need", [{"motion": True}, {"before": 3}, {"after": 1}, {"next_keyframe": True}], ids=str)
+def test_needs_that_labeling_does_not_serve_are_refused(need):
+    with pytest.raises(ModelError, match="needs more than the frames of its chunks"):
+        refuse_unknown_needs(FrameNeeds(keyframe_size=(4, 6), **need))

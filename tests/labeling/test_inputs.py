@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import fsspec
+import pytest
+
+from gsvnet.errors import ConfigError
+from gsvnet.labeling.inputs import VIDEO_SUFFIXES, expand_inputs
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    for name in ("a.mp4", "b.MKV", "notes.txt", ".hidden.mp4", "deep/c.ts", "deep/er/d.mov", "x[1].mp4", "what?.mp4"):
+        path = tmp_path / "videos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "videos"
+
+
+def names(uris, folder):
+    return [uri.removeprefix(f"{folder}/") for uri in uris]
+
+
+def test_plain_paths_are_taken_as_they_are(folder):
+    given = ["videos/a.mp4", "no/such.mp4", "notes.txt", "s3://bucket/key.mp4", "https://host/a.mp4?sig=x*"]
+    assert expand_inputs(given) == given
+
+
+def test_a_folder_stands_for_the_videos_below_it(folder):
+    found = names(expand_inputs(["videos"]), folder)
+    assert found == ["a.mp4", "b.MKV", "deep/c.ts", "deep/er/d.mov", "what?.mp4", "x[1].mp4"]
+
+
+def test_globs_match_videos_only_and_come_sorted(folder):
+    assert names(expand_inputs(["videos/*"]), folder) == ["a.mp4", "b.MKV", "what?.mp4", "x[1].mp4"]
+    assert names(expand_inputs(["videos/**/*.mov"]), folder) == ["deep/er/d.mov"]
+    assert names(expand_inputs(["videos/?.mp4"]), folder) == ["a.mp4"]
+
+
+@pytest.mark.parametrize("name", ["x[1].mp4", "what?.mp4"])
+def test_a_file_that_looks_like_a_glob_is_a_file(folder, name):
+    assert names(expand_inputs([f"videos/{name}"]), folder) in ([name], [f"videos/{name}"])
+
+
+def test_the_order_given_is_kept_and_nothing_is_named_twice(folder):
+    given = ["videos/deep/c.ts", "videos/a.mp4", "videos/deep/c.ts"]
+    assert expand_inputs(given) == given[:2]
+
+
+def test_a_list_names_one_input_per_line_relative_to_itself(folder, tmp_path):
+    text = "# drives\na.mp4\n\n  deep/*.ts  \nb.MKV # the second\ns3://bucket/key.mp4\n" + f"{folder}/deep/er\n"
+    (folder / "list.txt").write_text(text)
+    found = names(expand_inputs(["@videos/list.txt"]), folder)
+    assert [name.removeprefix("videos/") for name in found] == [
+        "a.mp4",
+        "deep/c.ts",
+        "b.MKV",
+        "s3://bucket/key.mp4",
+        "deep/er/d.mov",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ("videos/*.avi", r"videos/\*\.avi: no video there; files with these suffixes count"),
+        ("videos/deep/er/none*", "no video there"),
+        ("@videos/notes.txt", "the list videos/notes.txt names no video"),
+        ("@none.txt", "cannot read the list none.txt"),
+        ("@empty.txt", "the list empty.txt names no video"),
+        ("@nested.txt", "names another list, @empty.txt"),
+        ("memory://none/*.mp4", "no video there"),
+    ],
+)
+def test_what_yields_nothing_is_an_error_not_a_smaller_job(folder, tmp_path, given, problem):
+    (tmp_path / "empty.txt").write_text("# nothing\n")
+    (tmp_path / "nested.txt").write_text("@empty.txt\n")
+    (tmp_path / "videos" / "notes.txt").write_text("")
+    with pytest.raises(ConfigError, match=problem):
+        expand_inputs([given])
+
+
+def test_stores_are_listed_like_folders():
+    memory = fsspec.filesystem("memory")
+    for name in ("a.mp4", "b.txt", "deep/c.mkv"):
+        memory.pipe(f"/inputs/{name}", b"x")
+    assert expand_inputs(["memory://inputs/"]) == ["memory:///inputs/a.mp4", "memory:///inputs/deep/c.mkv"]
+    assert expand_inputs(["memory://inputs/*.mp4"]) == ["memory:///inputs/a.mp4"]
+    assert expand_inputs(["memory://inputs/none.mp4"]) == ["memory://inputs/none.mp4"]
+
+
+def test_a_store_without_driver_is_one_line_without_secrets():
+    with pytest.raises(ConfigError) as refused:
+        expand_inputs(["nosuch://user:hush@host/*.mp4"])
+    assert "nosuch" in str(refused.value)
+    assert "hush" not in str(refused.value)
+
+
+def test_suffixes_are_lower_case_and_begin_with_a_dot():
+    assert all(suffix == suffix.lower() and suffix.startswith(".") for suffix in VIDEO_SUFFIXES)

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from gsvnet.errors import NotAVideo, SourceChanged, StoreError, VideoNotFound
+from gsvnet.labeling.plan import PlanRule, plan_video, stored_or_new_plan
+from gsvnet.store.layout import plan_uri
+
+RULE = PlanRule(interval=5, shard_seconds=60.0, shard_frames=12)
+
+
+@pytest.fixture
+def clip(media, tmp_path) -> Path:
+    return media.write_clip(
+        tmp_path / "clip.mp4", num_frames=30, options={"x264-params": "keyint=10:scenecut=0:bframes=2"}
+    )
+
+
+def test_a_plan_says_what_the_video_is_and_where_its_shards_lie(clip):
+    plan = plan_video(str(clip), rule=RULE)
+    video = plan.video
+    assert (video.height, video.width, video.num_frames, video.uri) == (72, 96, 30, str(clip))
+    assert video.id.startswith("clip-")
+    assert [(s.first_frame, s.num_frames) for s in plan.shards] == [(0, 10), (10, 10), (20, 10)]
+    assert [s.start_pts * video.time_base for s in plan.shards] == [0, Fraction(1, 3), Fraction(2, 3)]
+    assert (plan.numbers_from, plan.problems) == ("index", ())
+
+
+def test_shard_seconds_are_seconds_of_video(clip):
+    plan = plan_video(str(clip), rule=replace(RULE, interval=1, shard_frames=999, shard_seconds=0.5))
+    assert [s.first_frame for s in plan.shards] == [0, 10, 20]  # of 15 frames in reach, the last I-frame
+    assert [s.first_frame for s in plan_video(str(clip), rule=replace(RULE, shard_seconds=1e9)).shards] == [0, 10, 20]
+
+
+def test_a_plan_is_stored_and_then_read_back_equal(clip, tmp_path):
+    out = str(tmp_path / "out")
+    first = stored_or_new_plan(out, str(clip), rule=RULE)
+    written = Path(plan_uri(out, first.video.id))
+    before = written.stat().st_mtime_ns
+    assert stored_or_new_plan(out, str(clip), rule=RULE) == first
+    assert written.stat().st_mtime_ns == before
+
+
+def test_the_stored_plan_counts_not_what_would_be_planned_now(clip, tmp_path):
+    out = str(tmp_path / "out")
+    first = stored_or_new_plan(out, str(clip), rule=RULE)
+    assert stored_or_new_plan(out, str(clip), rule=replace(RULE, shard_frames=5)) == first
+
+
+def test_a_changed_file_is_refused_with_both_identities(clip, media, tmp_path):
+    out = str(tmp_path / "out")
+    before = stored_or_new_plan(out, str(clip), rule=RULE).video.identity
+    media.write_clip(clip, num_frames=31)
+    with pytest.raises(SourceChanged, match="the file changed since it was planned") as refused:
+        stored_or_new_plan(out, str(clip), rule=RULE)
+    assert before in str(refused.value)
+    assert refused.value.uri == str(clip)
+
+
+def test_a_video_that_cannot_be_used_leaves_no_plan(media, tmp_path):
+    out = str(tmp_path / "out")
+    audio = media.write_audio(tmp_path / "audio.m4a")
+    with pytest.raises(NotAVideo):
+        stored_or_new_plan(out, str(audio), rule=RULE)
+    with pytest.raises(VideoNotFound):
+        stored_or_new_plan(out, str(tmp_path / "none.mp4"), rule=RULE)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("change", [{"shards": [{}]}, {"video": {}}, {"problems": None}], ids=str)
+def test_a_stored_plan_that_is_no_plan_is_refused(clip, tmp_path, change):
+    out = str(tmp_path / "out")
+    name = stored_or_new_plan(out, str(clip), rule=RULE).video.id
+    path = Path(plan_uri(out, name))
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(StoreError, match=f"the stored plan of {name} is not of this version"):
+        stored_or_new_plan(out, str(clip), rule=RULE)
+
+
+def test_odd_files_are_planned_with_their_problems(clip, media, tmp_path):
+    fast = media.write_clip(tmp_path / "cut.mp4", num_frames=60, container_options={"movflags": "faststart"})
+    fast.write_bytes(fast.read_bytes()[: fast.stat().st_size * 6 // 10])
+    plan = plan_video(str(fast), rule=RULE)
+    assert 0 < plan.video.num_frames < 60
+    assert "the header declares 60 frames" in plan.problems[0]

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from gsvnet.labeling.progress import JobProgress
+from gsvnet.labeling.report import JobReport, count, describe, measure, show, size_in_words
+from gsvnet.labeling.tasks import ShardFailure, ShardResult
+
+FAILURE = ShardFailure(video_id="a-1", shard_index=3, error="DecodeError", message="it broke", attempts=2)
+REPORT = JobReport(
+    out="out",
+    model="default",
+    model_hash="a" * 64,
+    keyframe_interval=5,
+    device="cpu",
+    precision="fp32",
+    num_actors=2,
+    videos=1,
+    shards_in_output=4,
+    shards_labeled=3,
+    shards_skipped=1,
+    frames=300,
+    frames_lost=0,
+    label_bytes=60_000,
+    media_s=20.0,
+    wall_s=10.0,
+    stage_s={"decode": 1.0, "segment": 6.0, "upsample": 2.0, "encode": 1.0, "write": 0.0, "total": 12.0},
+    failures=(),
+)
+
+
+def printed(report):
+    stream = io.StringIO()
+    show(report, Console(file=stream, width=40))
+    return stream.getvalue()
+
+
+def test_exit_codes():
+    assert REPORT.exit_code == 0
+    assert replace(REPORT, failures=(FAILURE,)).exit_code == 3
+    assert replace(REPORT, stopped=True).exit_code == 1
+    assert replace(REPORT, stopped=True, failures=(FAILURE,)).exit_code == 1
+
+
+def test_the_summary_says_what_was_done():
+    assert describe(REPORT) == {
+        "output": "out",
+        "videos": "1",
+        "shards": "3 labeled (1 were there already)",
+        "frames": "300",
+        "labels": "60.0 kB, 200 bytes a frame",
+        "speed": "30.0 frames/s, 2.00x realtime on 2 x cpu, fp32",
+        "busy": "decode 10 % · segment 60 % · upsample 20 % · encode 10 % · write 0 %",
+    }
+
+
+def test_a_run_with_nothing_to_do_divides_by_nothing():
+    idle = replace(REPORT, frames=0, label_bytes=0, media_s=0.0, wall_s=0.0, stage_s={}, shards_labeled=0)
+    assert describe(idle)["shards"] == "0 labeled (1 were there already)"
+    assert (idle.frames_per_s, idle.limit, idle.to_dict()["times_realtime"]) == (0.0, "", 0.0)
+
+
+def test_what_went_wrong_stands_at_the_end():
+    lines = describe(replace(REPORT, failures=(FAILURE,), stopped=True, frames_lost=7))
+    assert lines["frames"] == "300, 7 lost in decoding"
+    assert list(lines)[-2:] == ["stopped", "failed"]
+    assert lines["failed"].startswith("1, listed in out/_failed")
+
+
+def test_lines_are_not_wrapped_and_brackets_are_kept():
+    text = printed(replace(REPORT, out="/a/very/long/path/to/an/output/[bold]/out", failures=(FAILURE,)))
+    assert "output   /a/very/long/path/to/an/output/[bold]/out\n" in text
+    assert len(text.splitlines()) == 8
+
+
+def test_the_report_for_programs_is_json_with_the_derived_figures():
+    data = json.loads(json.dumps(replace(REPORT, failures=(FAILURE,)).to_dict()))
+    assert (data["frames_per_s"], data["times_realtime"], data["limit"], data["exit_code"]) == (30.0, 2.0, "segment", 3)
+    assert data["failures"][0]["message"] == "it broke"
+
+
+@pytest.mark.parametrize(
+    ("num_bytes", "text"),
+    [
+        (0, "0 bytes"),
+        (999, "999 bytes"),
+        (1000, "1.0 kB"),
+        (58_773, "58.8 kB"),
+        (1_234_567, "1.2 MB"),
+        (10**9, "1.0 GB"),
+    ],
+)
+def test_sizes_in_words(num_bytes, text):
+    assert size_in_words(num_bytes) == text
+
+
+def test_one_is_singular():
+    assert [count(n, "shard") for n in (0, 1, 2)] == ["0 shards", "1 shard", "2 shards"]
+
+
+def test_figures_are_summed_over_shards():
+    progress = JobProgress(total_frames=20, total_shards=2, console=Console(quiet=True))
+    for index in range(2):
+        progress.add(result(index, seconds={"decode": 1.5}))
+    figures = measure(progress)
+    assert (figures["shards_labeled"], figures["frames"], figures["label_bytes"]) == (2, 20, 200)
+    assert (figures["media_s"], figures["stage_s"]) == (2.0, {"decode": 3.0})
+
+
+def result(index, *, seconds=None):
+    return ShardResult(
+        video_id="a-1",
+        shard_index=index,
+        num_frames=10,
+        num_lost=0,
+        num_keyframes=2,
+        num_bytes=100,
+        media_s=1.0,
+        seconds=seconds or {},
+        published=True,
+    )

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import pickle
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from gsvnet.errors import ConfigError, StoreError, WorkerError
+from gsvnet.labeling.job import pending_tasks
+from gsvnet.labeling.plan import PlanRule, plan_video
+from gsvnet.labeling.worker import LabelWorkerSpec, resolve_precision
+from gsvnet.models.checkpoints import content_hash, load_model
+
+
+@pytest.fixture
+def spec(tmp_path):
+    return LabelWorkerSpec(
+        out=str(tmp_path / "out"),
+        spool_dir=str(tmp_path / "spool"),
+        keyframe_interval=5,
+        batch_chunks=2,
+        precision="auto",
+        fingerprint="f" * 64,
+    )
+
+
+@pytest.fixture
+def model(tiny_model):
+    return load_model(str(tiny_model))
+
+
+@pytest.fixture
+def tasks(drive):
+    rule = PlanRule(interval=5, shard_seconds=60.0, shard_frames=15)
+    return pending_tasks({str(drive): plan_video(str(drive), rule=rule)}, set())[0]
+
+
+def test_a_shard_becomes_one_object_and_a_small_record(spec, model, tasks):
+    result = spec.build(model, device="cpu", num_threads=1)(tasks[0])
+    [written] = Path(spec.out).rglob("*.parquet")
+    assert written.name == "000000.parquet"
+    assert (result.num_frames, result.num_lost, result.num_keyframes) == (15, 0, 3)
+    assert (result.num_bytes, result.published) == (written.stat().st_size, True)
+    assert result.media_s == pytest.approx(1.0)  # 15 frames at 15 a second
+    assert {"decode", "segment", "upsample", "encode", "write", "total"} <= set(result.seconds)
+    assert len(pickle.dumps(result)) < 2_000
+    assert list(Path(spec.spool_dir).iterdir()) == []
+
+
+def test_a_shard_that_is_there_already_is_left_as_it_is(spec, model, tasks):
+    worker = spec.build(model, device="cpu", num_threads=1)
+    worker(tasks[0])
+    [written] = Path(spec.out).rglob("*.parquet")
+    before = written.stat()
+    result = worker(tasks[0])
+    assert (result.published, result.num_frames, result.num_bytes) == (False, 15, 0)
+    assert (written.stat().st_mtime_ns, written.stat().st_ino) == (before.st_mtime_ns, before.st_ino)
+
+
+def test_a_shard_with_fewer_frames_than_planned_is_not_published(spec, model, tasks):
+    worker = spec.build(model, device="cpu", num_threads=1)
+    task = replace(tasks[0], shard=replace(tasks[0].shard, num_frames=16))
+    with pytest.raises(StoreError, match="15 rows were written, 16 expected"):
+        worker(task)
+    assert list(Path(spec.out).rglob("*.parquet")) == []
+    assert worker(tasks[1]).published  # the worker goes on
+
+
+def test_threads_are_those_of_the_job_even_if_the_process_says_otherwise(spec, model, tasks):
+    before = torch.get_num_threads()
+    try:
+        worker = spec.build(model, device="cpu", num_threads=1)
+        torch.set_num_threads(2)
+        worker(tasks[0])
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_the_worker_reports_the_hash_of_the_model_it_has(spec, model):
+    assert spec.build(model, device="cpu", num_threads=1).model_hash == content_hash(model)
+
+
+def test_a_spool_folder_that_cannot_be_made_is_a_config_error(spec, model, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="choose another --spool-dir"):
+        replace(spec, spool_dir=str(tmp_path / "file" / "spool")).build(model, device="cpu", num_threads=1)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+def test_cuda_is_never_replaced_by_the_cpu_in_silence(spec, model):
+    with pytest.raises(WorkerError, match="sees no CUDA device"):
+        spec.build(model, device="cuda", num_threads=1)
+
+
+def test_precision_auto_is_fp32_on_a_cpu_and_bf16_on_cuda():
+    assert [resolve_precision("auto", device) for device in ("cpu", "cuda")] == ["fp32", "bf16"]
+    assert resolve_precision("bf16", "cpu") == "bf16"
+
+
+def test_credentials_in_a_spec_are_not_shown(spec):
+    assert "hush" not in repr(replace(spec, storage_options={"secret": "hush"}, video_options={"key": "hush"}))
