@@ -48,9 +48,9 @@ def read_picture(labels: Labels, video: str, frame_index: int, *, source: str | 
 
 
 def fit_labels(labels: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-    """Labels (H, W) at another size, nearest neighbour."""
-    rows = (np.arange(size[0]) * labels.shape[0]) // size[0]
-    columns = (np.arange(size[1]) * labels.shape[1]) // size[1]
+    """Labels (H, W) at another size: of the pixel in which each new pixel's centre lies."""
+    rows = (2 * np.arange(size[0]) + 1) * labels.shape[0] // (2 * size[0])
+    columns = (2 * np.arange(size[1]) + 1) * labels.shape[1] // (2 * size[1])
     return labels[rows][:, columns]
 
 

@@ -247,6 +247,23 @@ def test_a_model_with_other_classes_is_refused_for_an_existing_output(gsvnet_lab
     assert gsvnet_label(good, model=f"{module}:make", out="other")[0] == 0  # on its own output any classes will do
 
 
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--gpus-per-actor", "1.5"], "gsvnet: --gpus-per-actor is 1.5; above 1 only whole numbers are allowed"),
+        (["--device", "cuda", "--gpus-per-actor", "0"], "gsvnet: --device cuda with --gpus-per-actor 0: "),
+    ],
+    ids=str,
+)
+def test_what_no_cluster_could_do_is_refused_before_anything_is_written(
+    good, tiny_model, tmp_path, monkeypatch, capsys, arguments, complaint
+):
+    monkeypatch.chdir(tmp_path)
+    assert main(["label", good, "--out", "out", "--model", str(tiny_model), *arguments]) == 2
+    assert capsys.readouterr().err.startswith(complaint)
+    assert not Path("out").exists()
+
+
 # --- the output and the spool ---
 
 

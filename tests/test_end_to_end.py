@@ -286,6 +286,40 @@ def test_killing_the_driver_loses_nothing_but_time(undisturbed, label_config, ra
     assert [path for path in Path(config.out).rglob(".*")] == []  # what the dead writer left is swept
 
 
+@pytest.mark.slow
+def test_a_job_that_is_told_to_stop_finishes_its_shard_and_goes_on_later(undisturbed, label_config, ray_here):
+    config = label_config(no_ray=False, num_actors=1)
+    visible = Visible(config.out)
+    with Driver(config) as driver:
+        wait_until(lambda: visible.look() >= 1 or driver.process.poll() is not None)
+        driver.process.terminate()
+        assert driver.process.wait(timeout=60) == 1
+    stored = json.loads((Path(config.out) / "_report.json").read_text())
+    assert (stored["stopped"], stored["exit_code"]) == (True, 1)
+    assert 1 <= visible.look() < 7
+    assert not (Path(config.out) / "_SUCCESS").exists()
+    assert gsvnet.label(config).exit_code == 0
+    assert_equal_rows(rows_of(config.out), undisturbed)
+
+
+def test_ctrl_c_ends_a_job_in_this_process_at_once(drive, tiny_model, tmp_path):
+    video, spool, out = repeat(drive, 50, tmp_path / "long.mkv"), tmp_path / "spool", tmp_path / "out"
+    command = [sys.executable, "-m", "gsvnet.cli", "label", video, "--out", out, "--model", tiny_model, "--no-ray"]
+    job = subprocess.Popen(
+        [*command, "--cpus-per-actor", "1", "--shard-seconds", "999", "--spool-dir", spool],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_until(lambda: list(spool.glob(".gsvnet-*")) or job.poll() is not None)
+    pressed_s = time.monotonic()
+    job.send_signal(signal.SIGINT)
+    _, complaint = job.communicate(timeout=60)
+    assert (job.returncode, complaint) == (1, "gsvnet: interrupted; the same command goes on where it stopped\n")
+    assert time.monotonic() - pressed_s < 10  # the whole shard takes far longer
+    assert list(spool.iterdir()) == shards_of(out) == []
+
+
 class Driver:
     """`gsvnet label` with a Ray of its own, in a process of its own."""
 
@@ -358,6 +392,35 @@ def actor_processes():
         except psutil.Error:
             pass
     return found
+
+
+# --- stores ---
+
+
+@pytest.mark.s3
+def test_videos_and_labels_on_s3_are_those_on_disk(undisturbed, label_config, drive, monkeypatch):
+    moto_server = pytest.importorskip("moto.server")
+    s3fs = pytest.importorskip("s3fs")
+    server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        options = {"key": "k", "secret": "s", "endpoint_url": f"http://{host}:{port}"}
+        store = s3fs.S3FileSystem(**options)
+        for bucket in ("videos", "labels"):
+            store.makedirs(bucket, exist_ok=True)
+        store.pipe("videos/drive.mp4", drive.read_bytes())
+        config = label_config(
+            videos=("s3://videos/*.mp4",), out="s3://labels/out", storage_options=options, video_options=options
+        )
+        report = gsvnet.label(config)
+        assert (report.exit_code, report.shards_labeled, gsvnet.label(config).shards_labeled) == (0, 7, 0)
+        rows = gsvnet.open_labels(report.out, options).frames.to_table().sort_by("frame_index")
+        assert set(rows["uri"].to_pylist()) == {"s3://videos/drive.mp4"}
+        assert_equal_rows(rows.drop(["video", "uri"]), undisturbed.drop(["video", "uri"]))
+        assert store.exists("labels/out/_SUCCESS")
+    finally:
+        server.stop()
 
 
 # --- memory ---

@@ -16,11 +16,12 @@ from gsvnet.labeling.inputs import expand_inputs
 from gsvnet.labeling.plan import PlanRule, VideoPlan, plan_from_dict, stored_or_new_plan
 from gsvnet.labeling.progress import JobProgress, count_planned
 from gsvnet.labeling.report import JobReport, count, measure, show
-from gsvnet.labeling.run import run_tasks, worker_spec
+from gsvnet.labeling.run import ray_options, run_tasks, worker_spec
 from gsvnet.labeling.tasks import ShardFailure, ShardTask
 from gsvnet.models.checkpoints import content_hash, load_model
 from gsvnet.models.segmenter import VideoSegmenter
 from gsvnet.models.spec import describe_model
+from gsvnet.store.filesystem import public_uri
 from gsvnet.store.job import (
     FailureRecord,
     list_failures,
@@ -48,6 +49,8 @@ def label(config: LabelConfig, *, console: Console | None = None) -> JobReport:
     model = load_model(config.model, keyframe_model=config.keyframe_model)
     model_hash = content_hash(model)  # type: ignore[arg-type]
     uris = expand_inputs(config.videos, storage_options=config.video_options)
+    if not config.no_ray:
+        ray_options(config)  # refuses what no cluster could do
     job = open_job(
         config.out,
         fingerprint_fields(config, model),
@@ -80,7 +83,7 @@ def label(config: LabelConfig, *, console: Console | None = None) -> JobReport:
         used = run_tasks(tasks, config=config, spec=spec, model=model, progress=progress, on_failure=give_up)
     committed = list_committed(config.out, config.storage_options)
     report = JobReport(
-        out=config.out,
+        out=public_uri(config.out),
         model=config.model,
         model_hash=model_hash,
         keyframe_interval=config.keyframe_interval,

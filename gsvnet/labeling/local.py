@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import threading
 import traceback
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
-from gsvnet.labeling.tasks import Device, Raised, ShardFailure, ShardResult, ShardTask, WorkerSpec, describe_error
+from gsvnet.labeling.tasks import (
+    Device,
+    Raised,
+    ShardFailure,
+    ShardResult,
+    ShardTask,
+    Worker,
+    WorkerSpec,
+    describe_error,
+)
 from gsvnet.models.segmenter import VideoSegmenter
 
 TICK_S = 1.0
@@ -26,32 +36,47 @@ def run_local(
 ) -> None:
     """Label shards in order. Raises what stops a whole job (no space, a model that does not fit).
 
-    on_tick: called about once a second with the number of frames of the running shard that are labeled.
+    on_tick: called from another thread about once a second with the number of labeled frames of the running shard.
     """
     worker = spec.build(model, device=device, num_threads=num_threads)
-
-    def attempt(task: ShardTask) -> ShardResult | Raised:
-        try:
-            return worker(task)
-        except Exception as error:
-            raised = describe_error(error, traceback=traceback.format_exc(), task=task)
-            if raised.fatal is not None:
-                raise
-            return raised
-
-    with ThreadPoolExecutor(1, thread_name_prefix="gsvnet-worker") as thread:
+    with _ticking(lambda: on_tick(worker.frames_done)):
         for task in tasks:
-            for number in range(1, max_attempts + 1):
-                answer = thread.submit(attempt, task)
-                while not wait([answer], timeout=TICK_S).done:
-                    on_tick(worker.frames_done)
-                outcome = answer.result()
+            for attempt in range(1, max_attempts + 1):
+                outcome = _try(worker, task)
                 if isinstance(outcome, ShardResult):
                     on_result(outcome)
                     break
-                if outcome.kind == "video" or number == max_attempts:
-                    on_failure(_give_up(task, outcome, attempts=number))
+                if outcome.kind == "video" or attempt == max_attempts:
+                    on_failure(_give_up(task, outcome, attempts=attempt))
                     break
+
+
+@contextmanager
+def _ticking(call: Callable[[], None]) -> Iterator[None]:
+    """Call from another thread every second while the block runs. The worker keeps the main one, for Ctrl-C's sake."""
+    done = threading.Event()
+
+    def tick() -> None:
+        while not done.wait(TICK_S):
+            call()
+
+    thread = threading.Thread(target=tick, name="gsvnet-tick", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def _try(worker: Worker, task: ShardTask) -> ShardResult | Raised:
+    try:
+        return worker(task)
+    except Exception as error:
+        raised = describe_error(error, traceback=traceback.format_exc(), task=task)
+        if raised.fatal is not None:
+            raise
+        return raised
 
 
 def _give_up(task: ShardTask, raised: Raised, *, attempts: int) -> ShardFailure:

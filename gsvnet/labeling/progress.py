@@ -108,7 +108,7 @@ class JobProgress:
         elapsed, frames = max(self.elapsed_s, 1e-9), self.frames + self.frames_running
         if not frames:
             return "starting"
-        to_go = _clock((self.total_frames - frames) * elapsed / frames)
+        to_go = _clock(max(0, self.total_frames - frames) * elapsed / frames)
         frames_per_s = frames / elapsed
         realtime = f"{frames_per_s * self.media_s / self.frames:.2f}x realtime · " if self.frames else ""
         return f"{frames_per_s:.1f} frames/s · {realtime}{to_go} to go"

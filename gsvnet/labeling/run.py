@@ -14,6 +14,7 @@ from gsvnet.errors import MissingExtra
 from gsvnet.labeling.config import LabelConfig
 from gsvnet.labeling.local import run_local
 from gsvnet.labeling.progress import JobProgress
+from gsvnet.labeling.ray.options import RayOptions
 from gsvnet.labeling.tasks import Device, ShardFailure, ShardResult, ShardTask
 from gsvnet.labeling.worker import LabelWorkerSpec, resolve_precision
 from gsvnet.models.checkpoints import content_hash
@@ -45,6 +46,18 @@ def worker_spec(config: LabelConfig, job: JobRecord) -> LabelWorkerSpec:
         unsafe_commit=config.unsafe_commit,
         storage_options=config.storage_options,
         video_options=config.video_options,
+    )
+
+
+def ray_options(config: LabelConfig) -> RayOptions:
+    """How the job uses a cluster. Raises ConfigError for what no cluster could do."""
+    return RayOptions(
+        num_actors=config.num_actors,
+        gpus_per_actor=config.gpus_per_actor,
+        cpus_per_actor=config.cpus_per_actor,
+        device=config.device,
+        max_attempts=config.max_attempts,
+        shard_timeout_s=config.shard_timeout_s,
     )
 
 
@@ -109,17 +122,9 @@ def _run_on_ray(
         from gsvnet.labeling.ray.cluster import connect
         from gsvnet.labeling.ray.events import ActorLost, ActorUp, Drained, FleetStatus, ShardRetried
         from gsvnet.labeling.ray.loop import run_shards
-        from gsvnet.labeling.ray.options import RayOptions
     except ImportError as error:
         raise MissingExtra("ray", "label") from error
-    options = RayOptions(
-        num_actors=config.num_actors,
-        gpus_per_actor=config.gpus_per_actor,
-        cpus_per_actor=config.cpus_per_actor,
-        device=config.device,
-        max_attempts=config.max_attempts,
-        shard_timeout_s=config.shard_timeout_s,
-    )
+    options = ray_options(config)
     device, stopped, num_up = "none", False, 0
     model_hash = content_hash(model)  # type: ignore[arg-type]
     with connect(min_cpus=config.cpus_per_actor) as cluster, _stop_on_sigterm() as stop:
