@@ -347,6 +347,7 @@ class Driver:
 
     def kill(self):
         """SIGKILL to the driver alone; its Ray has to notice by itself."""
+        self.process.send_signal(signal.SIGSTOP)  # it hands out nothing more while its family is counted
         family = psutil.Process(self.process.pid).children(recursive=True)
         self.agents = [p for p in family if p.name().endswith("Agent")]
         self.family = [p for p in family if p not in self.agents]
@@ -371,8 +372,9 @@ def test_killing_an_actor_costs_one_attempt(undisturbed, label_config, ray_here)
     reports = []
     job = threading.Thread(target=lambda: reports.append(gsvnet.label(config)))
     job.start()
-    wait_until(lambda: visible.look() >= 1 or not job.is_alive())
+    wait_until(lambda: set(actor_processes()) - others or not job.is_alive())
     [actor] = set(actor_processes()) - others
+    wait_until(lambda: visible.look() >= 1 or not job.is_alive())
     actor.kill()
     num_before = visible.look()
     job.join(timeout=120)

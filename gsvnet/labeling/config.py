@@ -64,7 +64,7 @@ class LabelConfig:
     """Size of the stored masks: full, or HEIGHTxWIDTH in pixels."""
 
     spool_dir: str | None = None
-    """Local folder where shards are built before they appear; default: a folder of this job's in the temporary one."""
+    """Local folder where shards are built before they appear; default: one of yours in the temporary folder."""
 
     demo: bool = False
     """Label a drawn street whose true labels are known, and print the mIoU against them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import tempfile
 import threading
@@ -34,7 +35,9 @@ class Used:
 
 def worker_spec(config: LabelConfig, job: JobRecord) -> LabelWorkerSpec:
     """What every worker of the job is told."""
-    default_spool = Path(tempfile.gettempdir()) / f"gsvnet-spool-{job.fingerprint[:12]}"
+    default_spool = (
+        Path(tempfile.gettempdir()) / f"gsvnet-spool-{os.getuid()}"
+    )  # one per user: none per job stays behind
     return LabelWorkerSpec(
         out=config.out,
         spool_dir=config.spool_dir or str(default_spool),
