@@ -191,8 +191,8 @@ def labeled(label_config):
 @pytest.mark.parametrize(
     ("arguments", "code", "complaint"),
     [
-        (["--frame", "99"], 1, "no labels of 1 frames of drive-"),
-        (["--frame", "-1"], 1, "no labels of 1 frames of drive-"),
+        (["--frame", "99"], 1, "has no labels of frame"),
+        (["--frame", "-1"], 1, "has no labels of frame"),
         (["--video", "other"], 2, "no video with labels is called 'other'"),
         (["--source", "moved.mp4"], 1, "moved.mp4: nothing there"),
         (["--png", "no/such/folder.png"], 2, "cannot write no/such/folder.png: "),

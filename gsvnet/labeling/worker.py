@@ -88,6 +88,7 @@ class ShardWorker:
     def __call__(self, task: ShardTask) -> ShardResult:
         """Label, encode and publish one shard. Raises VideoError, StoreError, or whatever the network raises."""
         torch.set_num_threads(self.num_threads)  # of the calling thread, whichever it is
+        _make_spool_folder(self.spec.spool_dir)  # again: temporary folders get cleaned up under long jobs
         self.frames_done = 0
         clock, tally, span = StageClock(), Counter[str](), _Span()
         writer = self._open_writer(task)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from itertools import groupby
 
 import pyarrow as pa
@@ -40,6 +40,21 @@ class ManifestEntry:
     width: int
 
 
+_TEXT = ("path", "sha256", "video", "uri", "shard", "time_base")
+_VIDEO_COLUMNS = (
+    *("video", "uri", "frames", "lost", "shards", "bytes"),
+    *("first_pts", "last_pts", "time_base", "height", "width"),
+)
+
+
+def _schema(names: Iterable[str]) -> pa.Schema:
+    return pa.schema([(name, pa.string() if name in _TEXT else pa.int64()) for name in names])
+
+
+_MANIFEST_SCHEMA = _schema(field.name for field in fields(ManifestEntry))
+_VIDEOS_SCHEMA = _schema(_VIDEO_COLUMNS)
+
+
 def write_derived(
     out: str, *, complete: bool, storage_options: StorageOptions = None, rebuild: bool = False
 ) -> list[ManifestEntry]:
@@ -58,8 +73,9 @@ def write_derived(
 
     with ThreadPoolExecutor(max_workers=8) as pool:
         entries = list(pool.map(describe_file, paths))
-    _write_table(derived_uri(out, MANIFEST), [asdict(entry) for entry in entries], storage_options)
-    _write_table(derived_uri(out, VIDEOS), list(_summarise(entries)), storage_options)
+    manifest = [asdict(entry) for entry in entries]
+    _write_table(derived_uri(out, MANIFEST), manifest, _MANIFEST_SCHEMA, storage_options)
+    _write_table(derived_uri(out, VIDEOS), list(_summarise(entries)), _VIDEOS_SCHEMA, storage_options)
     if complete:
         replace_bytes(b"", derived_uri(out, SUCCESS), storage_options)
     return entries
@@ -123,9 +139,9 @@ def _summarise(entries: list[ManifestEntry]) -> Iterator[dict]:
         }
 
 
-def _write_table(uri: str, records: list[dict], storage_options: StorageOptions) -> None:
+def _write_table(uri: str, records: list[dict], schema: pa.Schema, storage_options: StorageOptions) -> None:
     sink = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(records), sink, compression="zstd")
+    pq.write_table(pa.Table.from_pylist(records, schema=schema), sink, compression="zstd")
     replace_bytes(sink.getvalue(), uri, storage_options)
 
 

@@ -138,7 +138,7 @@ class Labels:
                 missing.append(index)
         if missing:
             shown = ", ".join(map(str, missing[:10])) + (", ..." if len(missing) > 10 else "")
-            raise StoreError(f"{public_uri(self.uri)}: no labels of {len(missing)} frames of {video}: {shown}")
+            raise StoreError(f"{public_uri(self.uri)}: {video} has no labels of frame {shown}")
         return places
 
     def _read_footer(self, path: str) -> _File:

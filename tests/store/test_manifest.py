@@ -68,3 +68,9 @@ def test_an_output_without_labels_has_an_empty_manifest():
     assert write_derived(out, complete=True) == []
     assert read_manifest(out) == []
     assert list_committed(out) == set()
+
+
+def test_an_output_without_labels_has_tables_with_columns(tmp_path):
+    write_derived(str(tmp_path), complete=False)
+    assert pq.read_table(tmp_path / "_manifest.parquet").column_names[:2] == ["path", "bytes"]
+    assert pq.read_table(tmp_path / "_videos.parquet").column_names[:2] == ["video", "uri"]
