@@ -282,8 +282,8 @@ def test_closing_the_run_early_leaves_no_actor(run):
 
 
 def test_driving_costs_a_few_milliseconds_per_shard(run):
-    times = [time.monotonic()]
-    run(400, on_event=lambda e: times.append(time.monotonic()) if isinstance(e, ShardResult) else None)
+    times = [time.process_time()]  # the driver's own work: what others do on the machine does not count
+    run(400, on_event=lambda e: times.append(time.process_time()) if isinstance(e, ShardResult) else None)
     assert (times[-1] - times[1]) / 399 < 0.010  # 0.001 on an idle machine
 
 
