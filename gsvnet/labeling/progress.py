@@ -124,7 +124,7 @@ class JobProgress:
             self._last_line = now
             shards = f"{len(self.results) + len(self.failures)}/{self.total_shards} shards"
             frames = f"{self.frames + self.frames_running}/{self.total_frames} frames"
-            self.console.print(f"{shards} · {frames} · {self.rate()}", highlight=False)
+            self.console.print(f"{shards} · {frames} · {self.rate()}", highlight=False, soft_wrap=True)
 
 
 def _clock(seconds: float) -> str:
