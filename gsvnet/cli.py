@@ -14,6 +14,7 @@ from rich.console import Console
 
 from gsvnet.errors import ConfigError, GsvnetError, MissingExtra
 from gsvnet.labeling.config import LabelConfig
+from gsvnet.threads import yield_idle_cores
 from gsvnet.training.config import TrainKeyframeConfig, TrainPropagationConfig
 
 _EXTRA_OF = {"torch": "label", "av": "label", "ray": "label", "safetensors": "label", "PIL": "view"}
@@ -162,6 +163,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code: 0 complete, 3 complete with failures, 2 bad arguments, 1 anything else."""
+    yield_idle_cores()
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))  # so that --model package.module:factory finds the user's own code
     try:

@@ -12,12 +12,14 @@ from gsvnet.errors import WorkerError
 from gsvnet.labeling.ray.events import ActorReport
 from gsvnet.labeling.ray.options import DeviceChoice
 from gsvnet.labeling.tasks import Device, Raised, ShardResult, ShardTask, Worker, WorkerSpec, describe_error
+from gsvnet.threads import yield_idle_cores
 
 
 class ShardActor:
     """Holds one worker. Exceptions come back as data (`Raised`); only a dead process raises at the driver."""
 
     def __init__(self) -> None:
+        yield_idle_cores()
         self._worker: Worker | None = None
 
     def start(self, spec: WorkerSpec, weights: Any, *, choice: DeviceChoice, num_threads: int) -> ActorReport | Raised:
