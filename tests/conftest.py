@@ -7,6 +7,10 @@ from types import ModuleType
 
 import pytest
 
+from gsvnet.threads import yield_idle_cores
+
+yield_idle_cores()  # before any test imports torch
+
 _SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
