@@ -16,7 +16,7 @@ from gsvnet.labeling.inputs import expand_inputs
 from gsvnet.labeling.plan import PlanRule, VideoPlan, plan_from_dict, stored_or_new_plan
 from gsvnet.labeling.progress import JobProgress, count_planned
 from gsvnet.labeling.report import JobReport, count, measure, show
-from gsvnet.labeling.run import ray_options, run_tasks, worker_spec
+from gsvnet.labeling.run import Work, ray_options, run_tasks, worker_spec
 from gsvnet.labeling.tasks import ShardFailure, ShardTask
 from gsvnet.models.checkpoints import content_hash, load_model
 from gsvnet.models.segmenter import VideoSegmenter
@@ -80,7 +80,8 @@ def label(config: LabelConfig, *, console: Console | None = None) -> JobReport:
             for problem in plan.problems:
                 progress.note(f"{plan.video.uri}: {problem}")
         spec = worker_spec(config, job)
-        used = run_tasks(tasks, config=config, spec=spec, model=model, progress=progress, on_failure=give_up)
+        work = Work(tasks=tasks, config=config, spec=spec, model=model, progress=progress, on_failure=give_up)
+        used = run_tasks(work)
     committed = list_committed(config.out, config.storage_options)
     report = JobReport(
         out=public_uri(config.out),

@@ -64,41 +64,37 @@ def ray_options(config: LabelConfig) -> RayOptions:
     )
 
 
-def run_tasks(
-    tasks: Sequence[ShardTask],
-    *,
-    config: LabelConfig,
-    spec: LabelWorkerSpec,
-    model: VideoSegmenter,
-    progress: JobProgress,
-    on_failure: Callable[[ShardFailure], None],
-) -> Used:
-    """Label the shards; every result goes to `progress`, every shard that was given up to `on_failure`."""
-    if not tasks:
-        return Used(device="none", precision=config.precision, num_actors=0)
-    run = _run_here if config.no_ray else _run_on_ray
-    return run(tasks, config=config, spec=spec, model=model, progress=progress, on_failure=on_failure)
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """Shards to label. Every result goes to `progress`, every shard that was given up to `on_failure`."""
+
+    tasks: Sequence[ShardTask]
+    config: LabelConfig
+    spec: LabelWorkerSpec
+    model: VideoSegmenter
+    progress: JobProgress
+    on_failure: Callable[[ShardFailure], None]
 
 
-def _run_here(
-    tasks: Sequence[ShardTask],
-    *,
-    config: LabelConfig,
-    spec: LabelWorkerSpec,
-    model: VideoSegmenter,
-    progress: JobProgress,
-    on_failure: Callable[[ShardFailure], None],
-) -> Used:
+def run_tasks(work: Work) -> Used:
+    """Label the shards on Ray, or in this process with --no-ray."""
+    if not work.tasks:
+        return Used(device="none", precision=work.config.precision, num_actors=0)
+    return _run_here(work) if work.config.no_ray else _run_on_ray(work)
+
+
+def _run_here(work: Work) -> Used:
+    config, progress = work.config, work.progress
     device = _local_device(config)
     run_local(
-        tasks,
-        spec=spec,
-        model=model,
+        work.tasks,
+        spec=work.spec,
+        model=work.model,
         device=device,
         num_threads=config.cpus_per_actor,
         max_attempts=config.max_attempts,
         on_result=progress.add,
-        on_failure=on_failure,
+        on_failure=work.on_failure,
         on_tick=lambda frames_done: progress.tick(num_actors=1, frames_running=frames_done),
     )
     return Used(device=device, precision=resolve_precision(config.precision, device), num_actors=1)
@@ -112,34 +108,29 @@ def _local_device(config: LabelConfig) -> Device:
     return config.device
 
 
-def _run_on_ray(
-    tasks: Sequence[ShardTask],
-    *,
-    config: LabelConfig,
-    spec: LabelWorkerSpec,
-    model: VideoSegmenter,
-    progress: JobProgress,
-    on_failure: Callable[[ShardFailure], None],
-) -> Used:
+def _run_on_ray(work: Work) -> Used:
     try:
         from gsvnet.labeling.ray.cluster import connect
         from gsvnet.labeling.ray.events import ActorLost, ActorUp, Drained, FleetStatus, ShardRetried
         from gsvnet.labeling.ray.loop import run_shards
     except ImportError as error:
         raise MissingExtra("ray", "label") from error
+    config, progress = work.config, work.progress
     options = ray_options(config)
     device, stopped, num_up = "none", False, 0
-    model_hash = content_hash(model)  # type: ignore[arg-type]
+    model_hash = content_hash(work.model)  # type: ignore[arg-type]
     with connect(min_cpus=config.cpus_per_actor) as cluster, _stop_on_sigterm() as stop:
         options, _ = cluster.fit(options)
-        events = run_shards(tasks, spec=spec, weights=model, options=options, model_hash=model_hash, stop=stop)
+        events = run_shards(
+            work.tasks, spec=work.spec, weights=work.model, options=options, model_hash=model_hash, stop=stop
+        )
         with closing(events):
             for event in events:
                 match event:
                     case ShardResult():
                         progress.add(event)
                     case ShardFailure():
-                        on_failure(event)
+                        work.on_failure(event)
                     case ActorUp():
                         device, num_up = event.report.device, num_up + 1
                         progress.tick(num_actors=num_up)
