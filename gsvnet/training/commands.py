@@ -64,6 +64,7 @@ def _train_keyframe(config: TrainKeyframeConfig, report: Report) -> None:
         scales=config.scales,
         learning_rate=config.learning_rate,
         weight_decay=config.weight_decay,
+        weight_temper=config.weight_temper,
         warmup_steps=config.warmup_steps,
         precision=config.precision,
         seed=config.seed,
@@ -147,7 +148,9 @@ def _train_propagation(config: TrainPropagationConfig, report: Report) -> None:
         model.propagation,
         mix_by_grid(sources),
         normalise=model.frame_normalise,
-        class_weights=class_weights(torch.cat([t.flatten() for t in targets]), len(model.classes)),
+        class_weights=class_weights(
+            torch.cat([t.flatten() for t in targets]), len(model.classes), temper=config.weight_temper
+        ),
         config=training,
         folder=folder,
         device=device,

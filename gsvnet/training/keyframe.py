@@ -26,7 +26,8 @@ class KeyframeTraining:
     """One training run. crop: (height, width) in pixels. scales: zoom range of the views.
 
     learning_rate: AdamW's peak; linear warm-up over `warmup_steps`, then cosine to zero. ema_decay: of the weight
-    average that is kept as the result. precision: "bf16" (autocast) or "fp32".
+    average that is kept as the result. weight_temper: of `class_weights`; larger counts classes more equally per pixel.
+    precision: "bf16" (autocast) or "fp32".
     """
 
     epochs: int = 100
@@ -37,6 +38,7 @@ class KeyframeTraining:
     weight_decay: float = 1e-2
     warmup_steps: int = 200
     ema_decay: float = 0.998
+    weight_temper: float = 1.1
     precision: str = "bf16"
     seed: int = 0
     threads: int = 0
@@ -76,7 +78,7 @@ def train_keyframe(
     normalise.to(device)
     average = deepcopy(net).eval()
     optimiser = torch.optim.AdamW(_parameter_groups(net, config.weight_decay), lr=config.learning_rate)
-    weights = class_weights(stills.labels, num_classes).to(device)
+    weights = class_weights(stills.labels, num_classes, temper=config.weight_temper).to(device)
     first_epoch = _resume(folder, config, net, average, optimiser)
     for epoch in range(first_epoch, config.epochs):
         started, losses = time.monotonic(), []
