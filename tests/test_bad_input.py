@@ -98,7 +98,7 @@ def test_a_bad_video_is_one_line_and_the_others_go_on(gsvnet_label, good, media,
     assert "frames   60" in printed
     assert "failed   1, listed in out/_failed" in printed
     [record] = failures()
-    assert (record["uri"], record["shard"]) == (name, None)
+    assert (record["uri"], record["shard"]) == (str(tmp_path / name), None)
     assert record["message"] in line
     assert not Path("out/_SUCCESS").exists()
 

@@ -34,7 +34,7 @@ from gsvnet.store.job import (
 from gsvnet.store.layout import derived_uri, list_committed
 from gsvnet.store.manifest import write_derived
 from gsvnet.store.publish import replace_bytes
-from gsvnet.video.source import redact_uri, video_id
+from gsvnet.video.source import absolute_uri, redact_uri, video_id
 
 PLANNING_THREADS = 4
 
@@ -76,9 +76,9 @@ def label(config: LabelConfig, *, console: Console | None = None) -> JobReport:
     with progress:
         for failure in unusable:
             give_up(failure)
-        for plan in {task.video.id: plans[task.uri] for task in tasks}.values():
-            for problem in plan.problems:
-                progress.note(f"{plan.video.uri}: {problem}")
+        for uri in dict.fromkeys(task.uri for task in tasks):
+            for problem in plans[uri].problems:
+                progress.note(f"{redact_uri(uri)}: {problem}")
         spec = worker_spec(config, job)
         work = Work(tasks=tasks, config=config, spec=spec, model=model, progress=progress, on_failure=give_up)
         used = run_tasks(work)
@@ -190,7 +190,7 @@ def failure_record(failure: ShardFailure, uri: str) -> FailureRecord:
     """The failure as `_failed/` keeps it. uri: of its video; credentials are left out."""
     return FailureRecord(
         video=failure.video_id,
-        uri=redact_uri(uri),
+        uri=absolute_uri(uri),
         shard=None if failure.shard_index is None else shard_name(failure.shard_index),
         error=failure.error,
         message=failure.message,

@@ -16,7 +16,7 @@ from gsvnet.errors import SourceChanged, StoreError
 from gsvnet.store.job import read_plan, write_plan
 from gsvnet.video.index import index_video
 from gsvnet.video.probe import probe_video, video_identity
-from gsvnet.video.source import video_id
+from gsvnet.video.source import absolute_uri, video_id
 
 PLAN_VERSION = 1
 
@@ -46,7 +46,7 @@ def plan_video(uri: str, *, rule: PlanRule, storage_options: dict | None = None)
     index = index_video(uri, storage_options)
     video = Video(
         id=video_id(uri),
-        uri=info.uri,
+        uri=absolute_uri(uri),
         identity=info.identity,
         height=info.height,
         width=info.width,

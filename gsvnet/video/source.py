@@ -41,6 +41,12 @@ def redact_uri(uri: str) -> str:
     return "::".join(_redact_link(link) for link in uri.split("::"))
 
 
+def absolute_uri(uri: str) -> str:
+    """The URI as it may be stored: without credentials and query; local paths absolute, so they work from anywhere."""
+    path = _local_path(uri)
+    return redact_uri(uri) if path is None else str(path.absolute())
+
+
 def video_id(uri: str) -> str:
     """A video's id: readable file stem and 12 hex digits of sha256 over the normalised URI.
 

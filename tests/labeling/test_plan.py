@@ -88,3 +88,9 @@ def test_odd_files_are_planned_with_their_problems(clip, media, tmp_path):
     plan = plan_video(str(fast), rule=RULE)
     assert 0 < plan.video.num_frames < 60
     assert "the header declares 60 frames" in plan.problems[0]
+
+
+def test_the_stored_uri_of_a_local_video_is_absolute(drive, monkeypatch):
+    monkeypatch.chdir(drive.parent)
+    plan = plan_video(drive.name, rule=RULE)
+    assert plan.video.uri == str(drive)
