@@ -310,6 +310,7 @@ def test_ctrl_c_ends_a_job_in_this_process_at_once(drive, tiny_model, tmp_path):
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
     )
     wait_until(lambda: list(spool.glob(".gsvnet-*")) or job.poll() is not None)
     pressed_s = time.monotonic()
