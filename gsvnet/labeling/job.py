@@ -80,7 +80,15 @@ def label(config: LabelConfig, *, console: Console | None = None) -> JobReport:
             for problem in plans[uri].problems:
                 progress.note(f"{redact_uri(uri)}: {problem}")
         spec = worker_spec(config, job)
-        work = Work(tasks=tasks, config=config, spec=spec, model=model, progress=progress, on_failure=give_up)
+        work = Work(
+            tasks=tasks,
+            config=config,
+            spec=spec,
+            model=model,
+            model_hash=model_hash,
+            progress=progress,
+            on_failure=give_up,
+        )
         used = run_tasks(work)
     committed = list_committed(config.out, config.storage_options)
     report = JobReport(

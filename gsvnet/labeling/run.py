@@ -18,7 +18,6 @@ from gsvnet.labeling.progress import JobProgress
 from gsvnet.labeling.ray.options import RayOptions
 from gsvnet.labeling.tasks import Device, ShardFailure, ShardResult, ShardTask
 from gsvnet.labeling.worker import LabelWorkerSpec, resolve_precision
-from gsvnet.models.checkpoints import content_hash
 from gsvnet.models.segmenter import VideoSegmenter
 from gsvnet.store.job import JobRecord
 
@@ -66,12 +65,16 @@ def ray_options(config: LabelConfig) -> RayOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """Shards to label. Every result goes to `progress`, every shard that was given up to `on_failure`."""
+    """Shards to label. Every result goes to `progress`, every shard that was given up to `on_failure`.
+
+    model_hash: content hash of `model`, which every worker must build.
+    """
 
     tasks: Sequence[ShardTask]
     config: LabelConfig
     spec: LabelWorkerSpec
     model: VideoSegmenter
+    model_hash: str
     progress: JobProgress
     on_failure: Callable[[ShardFailure], None]
 
@@ -118,11 +121,10 @@ def _run_on_ray(work: Work) -> Used:
     config, progress = work.config, work.progress
     options = ray_options(config)
     device, stopped, num_up = "none", False, 0
-    model_hash = content_hash(work.model)  # type: ignore[arg-type]
     with connect(min_cpus=config.cpus_per_actor) as cluster, _stop_on_sigterm() as stop:
         options, _ = cluster.fit(options)
         events = run_shards(
-            work.tasks, spec=work.spec, weights=work.model, options=options, model_hash=model_hash, stop=stop
+            work.tasks, spec=work.spec, weights=work.model, options=options, model_hash=work.model_hash, stop=stop
         )
         with closing(events):
             for event in events:
