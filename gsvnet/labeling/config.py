@@ -116,7 +116,14 @@ class LabelConfig:
         """(height, width) of stored masks; None: the video's own."""
         if self.mask_size == "full":
             return None
-        match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", self.mask_size)
-        if not match or "0" in (match[1].lstrip("0") or "0", match[2].lstrip("0") or "0"):
+        size = parse_size(self.mask_size)
+        if size is None:
             raise ConfigError(f"--mask-size {self.mask_size}: must be full or HEIGHTxWIDTH, such as 360x480")
-        return int(match[1]), int(match[2])
+        return size
+
+
+def parse_size(text: str) -> tuple[int, int] | None:
+    """(height, width) in pixels of "HEIGHTxWIDTH", both at least 1; None for any other text."""
+    match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
+    size = (int(match[1]), int(match[2])) if match else (0, 0)
+    return size if min(size) >= 1 else None

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from gsvnet.errors import ConfigError
+from gsvnet.labeling.config import parse_size
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["bf16", "fp32"]
@@ -74,8 +74,7 @@ class TrainKeyframeConfig:
             raise ConfigError("nothing to train on; give --camvid FOLDER, --synthetic-scenes N, or both")
         _check_least(self, {"synthetic_scenes": 0, "epochs": 1, "batch_size": 2, "warmup_steps": 0, "threads": 0})
         _check_least(self, {"seed": 0})
-        if not self.weight_temper > 1:
-            raise ConfigError(f"--weight-temper {self.weight_temper}: must be above 1")
+        _check_temper(self)
         if not 0 < self.scales[0] <= self.scales[1]:
             raise ConfigError(f"--scales {self.scales[0]} {self.scales[1]}: must be positive and ascending")
         _ = self.crop_size
@@ -83,10 +82,10 @@ class TrainKeyframeConfig:
     @property
     def crop_size(self) -> tuple[int, int]:
         """(height, width) of the views in pixels."""
-        match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", self.crop)
-        if not match or min(int(match[1]), int(match[2])) < 32:
+        size = parse_size(self.crop)
+        if size is None or min(size) < 32:
             raise ConfigError(f"--crop {self.crop}: must be HEIGHTxWIDTH of at least 32x32, such as 320x416")
-        return int(match[1]), int(match[2])
+        return size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,8 +165,7 @@ class TrainPropagationConfig:
             raise ConfigError("nothing to train on; give --camvid FOLDER, --video PATH, or --synthetic-clips N")
         _check_least(self, {"synthetic_clips": 0, "steps": 1, "batch_size": 1, "frames": 2, "warmup_steps": 0})
         _check_least(self, {"threads": 0, "seed": 0, "video_frames": self.frames, "synthetic_frames": self.frames})
-        if not self.weight_temper > 1:
-            raise ConfigError(f"--weight-temper {self.weight_temper}: must be above 1")
+        _check_temper(self)
         for flag, share in (
             ("--still-share", self.still_share),
             ("--synthetic-share", self.synthetic_share),
@@ -183,6 +181,11 @@ TrainConfig = TrainKeyframeConfig | TrainPropagationConfig
 def _check_out(out: Path) -> None:
     if out.suffix != ".safetensors":
         raise ConfigError(f"--out {out}: must end in .safetensors")
+
+
+def _check_temper(config: TrainConfig) -> None:
+    if not config.weight_temper > 1:
+        raise ConfigError(f"--weight-temper {config.weight_temper}: must be above 1")
 
 
 def _check_least(config: TrainConfig, least: dict[str, int]) -> None:
