@@ -141,7 +141,12 @@ def test_a_video_with_zero_frames_is_refused(media, tmp_path, suffix):
 def test_a_truncated_file_keeps_the_frames_that_are_there(zoo, tmp_path, name):
     whole = zoo(name)
     cut = tmp_path / f"cut{whole.suffix}"
-    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 6 // 10])
+    content = whole.read_bytes()
+    end = len(content) * 6 // 10
+    if name == "fragmented_mp4":  # in a fragment's media: cut inside its header, FFmpeg refuses the whole file
+        media_start = content.rindex(b"mdat", 0, end)
+        end = (media_start + content.index(b"moof", media_start)) // 2
+    cut.write_bytes(content[:end])
     index = index_video(str(cut))
     assert index.pts.tolist() == _scanned_pts(cut)
     assert 30 < len(index.pts) < 100
