@@ -17,7 +17,7 @@ from gsvnet.labeling.config import LabelConfig
 from gsvnet.threads import yield_idle_cores
 from gsvnet.training.config import TrainKeyframeConfig, TrainPropagationConfig
 
-_EXTRA_OF = {"torch": "label", "av": "label", "ray": "label", "safetensors": "label", "PIL": "view"}
+_EXTRA_OF = {"torch": "label", "av": "label", "ray": "label", "safetensors": "label", "PIL": "view", "matplotlib": "evaluate", "cv2": "evaluate"}
 
 
 def label(config: LabelConfig) -> int:
