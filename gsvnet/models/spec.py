@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import inspect
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 
 from torch import Tensor, nn
 
 from gsvnet.classes import ClassSet
 from gsvnet.errors import ConfigError, ModelError
 from gsvnet.models.bisenet import BiSeNet
+from gsvnet.models.espnetv2 import ESPNetv2
 from gsvnet.models.gsvnet import GSVNet, Propagation
 from gsvnet.models.segmenter import Normalise, PerFrame, Resize, SizeRule
 from gsvnet.models.swiftnet import SwiftNet
 
-KEYFRAME_NETWORKS: dict[str, type[SwiftNet] | type[BiSeNet]] = {"swiftnet": SwiftNet, "bisenet": BiSeNet}
+KEYFRAME_NETWORKS: dict[str, Callable[..., nn.Module]] = {
+    "swiftnet": SwiftNet,
+    "bisenet": BiSeNet,
+    "espnetv2": ESPNetv2,
+}
 FAMILIES = (*KEYFRAME_NETWORKS, *(f"gsvnet-{name}" for name in KEYFRAME_NETWORKS))
 
 
@@ -33,6 +40,8 @@ class ModelSpec:
 
     family: one of FAMILIES. normalise: of the keyframe network, or of every frame where there is no propagation.
     frame_normalise: of the propagation. size_rule, keyframe_size_rule, resize, align_corners: as in GSVNet.
+    network, propagation: JSON-ready constructor options of the keyframe network and of Propagation, besides the number
+    of classes; a built module that has any tells them by its attribute `options`.
     """
 
     family: str
@@ -43,16 +52,29 @@ class ModelSpec:
     keyframe_size_rule: SizeRule | None = None
     resize: Resize = "area"
     align_corners: bool = True
+    network: dict[str, bool | int | float | str] = field(default_factory=dict, hash=False)
+    propagation: dict[str, bool | int | float | str] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         if self.family not in FAMILIES:
             raise ModelError(f"unknown model family {self.family!r}; known: {', '.join(FAMILIES)}")
         if self.family.startswith("gsvnet-") and self.frame_normalise is None:
             raise ModelError(f"family {self.family!r} needs frame_normalise, the propagation's normalisation")
+        _check_options("network", self.network, KEYFRAME_NETWORKS[self.keyframe_family])
+        _check_options("propagation", self.propagation, Propagation)
+
+    @property
+    def keyframe_family(self) -> str:
+        """The image network's name in KEYFRAME_NETWORKS."""
+        return self.family.removeprefix("gsvnet-")
 
     def to_dict(self) -> dict:
-        """Plain JSON-ready form; `from_dict` reads it back."""
-        return asdict(self)
+        """Plain JSON-ready form; `from_dict` reads it back. Empty options are left out, as in older checkpoints."""
+        data = asdict(self)
+        for key in ("network", "propagation"):
+            if not data[key]:
+                del data[key]
+        return data
 
     @classmethod
     def from_dict(cls, data: dict) -> ModelSpec:
@@ -74,10 +96,9 @@ class ModelSpec:
 
 def build_model(spec: ModelSpec) -> GSVNet | PerFrame:
     """The network of a spec with random weights, in training mode: what training starts from."""
-    keyframe_name = spec.family.removeprefix("gsvnet-")
-    network = KEYFRAME_NETWORKS[keyframe_name](num_classes=len(spec.classes))
+    network = KEYFRAME_NETWORKS[spec.keyframe_family](num_classes=len(spec.classes), **spec.network)
     normalise = Normalise(**asdict(spec.normalise))
-    if spec.frame_normalise is None or spec.family == keyframe_name:
+    if spec.frame_normalise is None or spec.family == spec.keyframe_family:
         return PerFrame(
             network,
             classes=spec.classes,
@@ -88,7 +109,7 @@ def build_model(spec: ModelSpec) -> GSVNet | PerFrame:
         )
     return GSVNet(
         network,
-        Propagation(num_classes=len(spec.classes)),
+        Propagation(num_classes=len(spec.classes), **spec.propagation),
         classes=spec.classes,
         keyframe_normalise=normalise,
         frame_normalise=Normalise(**asdict(spec.frame_normalise)),
@@ -106,7 +127,7 @@ def describe_model(model: nn.Module) -> ModelSpec:
     network = model.keyframe_network if isinstance(model, GSVNet) else model.net
     names = [name for name, kind in KEYFRAME_NETWORKS.items() if type(network) is kind]
     if not names:
-        known = ", ".join(kind.__name__ for kind in KEYFRAME_NETWORKS.values())
+        known = ", ".join(KEYFRAME_NETWORKS)
         raise ModelError(f"no checkpoint format for a keyframe network {type(network).__name__}; known: {known}")
     if isinstance(model, PerFrame):
         return ModelSpec(
@@ -116,6 +137,7 @@ def describe_model(model: nn.Module) -> ModelSpec:
             size_rule=model.size_rule,
             resize=model.resize,
             align_corners=model.align_corners,
+            network=_options_of(network),
         )
     return ModelSpec(
         family=f"gsvnet-{names[0]}",
@@ -126,7 +148,25 @@ def describe_model(model: nn.Module) -> ModelSpec:
         keyframe_size_rule=model.keyframe_size_rule,
         resize=model.resize,
         align_corners=model.align_corners,
+        network=_options_of(network),
+        propagation=_options_of(model.propagation),
     )
+
+
+def _options_of(module: nn.Module) -> dict:
+    return dict(getattr(module, "options", {}))
+
+
+def _check_options(field_name: str, options: object, kind: Callable[..., nn.Module]) -> None:
+    if not isinstance(options, dict):
+        raise ModelError(f"model description: {field_name} is {options!r}, no mapping from option to value")
+    allowed = [name for name in inspect.signature(kind).parameters if name != "num_classes"]
+    for name, value in options.items():
+        if name not in allowed or not isinstance(value, bool | int | float | str):
+            known = ", ".join(allowed) or "none"
+            raise ModelError(
+                f"model description: {field_name} option {name!r} is {value!r}; options there are: {known}"
+            )
 
 
 def _describe_normalise(normalise: Normalise) -> NormaliseSpec:
