@@ -16,6 +16,9 @@ code, whose weights load here. Where it differs from the paper, the code is foll
   gain rides along as one more channel, and confidence divides it out;
 - the guide sees the warped logits only through their edges, and the intra network sees the current frame.
 
+Without intra features (`intra=False`, the ablation in the paper's Table 4) the intra network and its tap fall away, and
+the guide sees edges alone.
+
 Shapes: B chunks, L frames per chunk, C classes, h w the grid. A *state* is (B, C + 1, h, w) float32: logits, gain.
 """
 
@@ -78,24 +81,24 @@ class IntraNetwork(nn.Module):
 
 
 class GuidingNetwork(nn.Module):
-    """How much each pixel trusts each of the 11 taps: a small encoder-decoder with one skip."""
+    """How much each pixel trusts each of the 11 taps (10 without intra): a small encoder-decoder with one skip."""
 
-    def __init__(self, *, num_classes: int) -> None:
+    def __init__(self, *, num_classes: int, intra: bool = True) -> None:
         super().__init__()
-        self.entry = conv_norm(num_classes + 1, 32, activation=nn.ReLU())
+        self.entry = conv_norm(num_classes + 1 if intra else 1, 32, activation=nn.ReLU())
         self.to_half = conv_norm(32, 64, stride=2, activation=nn.ReLU())
         self.to_quarter = conv_norm(64, 128, stride=2, activation=nn.ReLU())
         self.from_quarter = conv_norm(128, 64, activation=nn.ReLU())
         self.from_half = conv_norm(64, 32, activation=nn.ReLU())
-        self.to_taps = conv_norm(32, NUM_TAPS, activation=nn.ReLU())
+        self.to_taps = conv_norm(32, NUM_TAPS if intra else INTRA_TAP, activation=nn.ReLU())  # intra's is the last
         self.apply(_initialise_xavier)
 
-    def forward(self, intra: Tensor, edges: Tensor) -> Tensor:
+    def forward(self, intra: Tensor | None, edges: Tensor) -> Tensor:
         """Crude logits (N, C, h, w) and edges (N, 1, h, w) -> taps (N, 11, h, w), not negative, not normalised.
 
         Enlarges to the skip's size and not by 2, so any grid works; on multiples of 4 the numbers are the same.
         """
-        full = self.entry(torch.cat([intra, edges.to(intra.dtype)], dim=1))
+        full = self.entry(edges if intra is None else torch.cat([intra, edges.to(intra.dtype)], dim=1))
         half = self.to_half(full)
         x = self.to_quarter(half)
         x = self.from_quarter(resize(x, half.shape[-2:]))
@@ -118,16 +121,16 @@ def find_edges(logits: Tensor) -> Tensor:
 class GuidedFilter(nn.Module):
     """Guided spatially-varying 1x1 convolution over shifted copies of the warped state and the crude logits."""
 
-    def __init__(self, *, num_classes: int) -> None:
+    def __init__(self, *, num_classes: int, intra: bool = True) -> None:
         super().__init__()
-        self.guide = GuidingNetwork(num_classes=num_classes)
+        self.guide = GuidingNetwork(num_classes=num_classes, intra=intra)
 
-    def weigh(self, intra: Tensor, edges: Tensor) -> Tensor:
+    def weigh(self, intra: Tensor | None, edges: Tensor) -> Tensor:
         """Tap weights (N, 11, h, w) float32; they sum to 1, or are all 0 where the guide turned every tap off."""
         taps = self.guide(intra, edges).float()  # 1e-9 is zero in half precision, and 0 / 0 is not a number
         return taps / (taps.sum(dim=1, keepdim=True) + 1e-9)
 
-    def filter(self, warped: Tensor, intra: Tensor, weights: Tensor) -> Tensor:
+    def filter(self, warped: Tensor, intra: Tensor | None, weights: Tensor) -> Tensor:
         """Weighted sum of the taps, (N, K, h, w) float32; one weight for all channels of a pixel.
 
         warped, intra: (N, K, h, w), any number of channels. The stack of 11 maps is never built: a shift is a slice of
@@ -139,12 +142,12 @@ class GuidedFilter(nn.Module):
             out = weights[:, SELF_TAP, None] * warped
             for tap, (dy, dx) in enumerate(NEIGHBOURS, start=1):
                 out.addcmul_(weights[:, tap, None], padded[..., 1 + dy : 1 + dy + h, 1 + dx : 1 + dx + w])
-            return out.addcmul_(weights[:, INTRA_TAP, None], intra)
+            return out if intra is None else out.addcmul_(weights[:, INTRA_TAP, None], intra)
 
-    def forward(self, warped: Tensor, intra: Tensor) -> Tensor:
+    def forward(self, warped: Tensor, intra: Tensor | None) -> Tensor:
         """Warped state (N, C + 1, h, w) float32 and crude logits (N, C, h, w) -> state (N, C + 1, h, w) float32."""
         weights = self.weigh(intra, find_edges(warped[:, :-1]))
-        return self.filter(warped, with_gain(intra), weights)
+        return self.filter(warped, None if intra is None else with_gain(intra), weights)
 
 
 def with_gain(logits: Tensor) -> Tensor:
@@ -155,28 +158,37 @@ def with_gain(logits: Tensor) -> Tensor:
 class Propagation(nn.Module):
     """One step of GSVNet, from the previous frame's state to the current frame's.
 
-    `estimate_flow` and `intra` see images only, so a caller who holds many frames runs them once over all of them;
-    only `step` depends on what came before.
+    `estimate_flow` and `glance` see images only, so a caller who holds many frames runs them once over all of them;
+    only `step` depends on what came before. intra: False leaves the intra network out.
     """
 
-    def __init__(self, *, num_classes: int) -> None:
+    def __init__(self, *, num_classes: int, intra: bool = True) -> None:
         super().__init__()
         self.num_classes = num_classes
         self.flow = LightFlow()
-        self.intra = IntraNetwork(num_classes=num_classes)
-        self.guided_filter = GuidedFilter(num_classes=num_classes)
+        self.intra = IntraNetwork(num_classes=num_classes) if intra else None
+        self.guided_filter = GuidedFilter(num_classes=num_classes, intra=intra)
+
+    @property
+    def options(self) -> dict[str, bool]:
+        """JSON-ready constructor arguments that differ from the defaults, num_classes aside."""
+        return {} if self.intra is not None else {"intra": False}
 
     def estimate_flow(self, current: Tensor, previous: Tensor) -> Tensor:
         """Flow current -> previous, (N, 2, h, w) float32, (dx, dy) in pixels of the frames' grid."""
         return resize(self.flow(current, previous).float(), current.shape[-2:]) * FLOW_UNIT_PX
 
-    def step(self, state: Tensor, flow: Tensor, intra: Tensor) -> Tensor:
-        """The current frame's state from the previous one's, its flow (N, 2, h, w) and crude logits (N, C, h, w)."""
+    def glance(self, current: Tensor) -> Tensor | None:
+        """Crude logits (N, C, h, w) float32 of normalised frames (N, 3, h, w); None without intra features."""
+        return None if self.intra is None else self.intra(current).float()
+
+    def step(self, state: Tensor, flow: Tensor, intra: Tensor | None) -> Tensor:
+        """The current frame's state from the previous one's, its flow (N, 2, h, w) and what `glance` gave."""
         return self.guided_filter(warp(state, flow), intra)
 
     def forward(self, state: Tensor, previous: Tensor, current: Tensor) -> Tensor:
         """One whole step: state (N, C + 1, h, w) and normalised frames (N, 3, h, w) -> state."""
-        return self.step(state, self.estimate_flow(current, previous), self.intra(current))
+        return self.step(state, self.estimate_flow(current, previous), self.glance(current))
 
 
 class GSVNet(nn.Module):
@@ -251,18 +263,20 @@ class GSVNet(nn.Module):
         previous = frames[every_chunk[:, None], last_valid[:, :-1]]
         flows, intras = self._see_frames(frames[:, 1:], previous)
         for position in range(1, length):
-            advanced = self.propagation.step(state, flows[:, position - 1], intras[:, position - 1])
+            intra = None if intras is None else intras[:, position - 1]
+            advanced = self.propagation.step(state, flows[:, position - 1], intra)
             state = torch.where(valid[:, position, None, None, None].to(state.device), advanced, state)
             yield from self._yield_valid(valid, every_chunk, position, advanced[:, :-1], advanced[:, -1:])
 
-    def _see_frames(self, current: Tensor, previous: Tensor) -> tuple[Tensor, Tensor]:
-        """What needs no prediction, for all frames (B, L - 1, 3, h, w) at once: flows and crude logits, float32."""
+    def _see_frames(self, current: Tensor, previous: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What needs no prediction, for all frames (B, L - 1, 3, h, w) at once: flows and crude logits (or None)."""
         flows, intras = [], []
         shape, current, previous = current.shape[:2], current.flatten(0, 1), previous.flatten(0, 1)
         for rows, new in equal_batches(len(current), self.frame_batch):
             flows.append(self.propagation.estimate_flow(current[rows], previous[rows])[new])
-            intras.append(self.propagation.intra(current[rows]).float()[new])
-        return torch.cat(flows).unflatten(0, shape), torch.cat(intras).unflatten(0, shape)
+            intra = self.propagation.glance(current[rows])
+            intras += [] if intra is None else [intra[new]]
+        return torch.cat(flows).unflatten(0, shape), torch.cat(intras).unflatten(0, shape) if intras else None
 
     def _yield_valid(
         self, valid: Tensor, chunk: Tensor, position: int, logits: Tensor, gain: Tensor | None = None

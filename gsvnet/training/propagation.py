@@ -147,9 +147,10 @@ def clip_loss(
     states = []
     with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         flows = propagation.estimate_flow(current, previous).unflatten(0, (-1, num_frames - 1))
-        intras = propagation.intra(current).float().unflatten(0, (-1, num_frames - 1))
+        glances = propagation.glance(current)
+        intras = None if glances is None else glances.unflatten(0, (-1, num_frames - 1))
         for t in range(1, num_frames):
-            state = propagation.step(state, flows[:, t - 1], intras[:, t - 1])
+            state = propagation.step(state, flows[:, t - 1], None if intras is None else intras[:, t - 1])
             states.append(state)
     losses = [still_loss(state[:, :-1], targets[:, t], class_weights) for t, state in enumerate(states, start=1)]
     return torch.stack(losses).mean()

@@ -255,3 +255,42 @@ def test_training_reaches_every_part_through_two_steps():
     assert silent == []
     assert propagation.flow.conv1[0].weight.grad.abs().sum() > 0
     assert propagation.flow.conv1[1].num_batches_tracked == 2
+
+
+def test_without_intra_the_guide_sees_one_channel_and_ten_taps():
+    propagation = Propagation(num_classes=3, intra=False)
+    guide = propagation.guided_filter.guide
+    assert (guide.entry[0].in_channels, guide.to_taps[0].out_channels) == (1, NUM_TAPS - 1)
+    assert [name for name in propagation.state_dict() if name.startswith("intra")] == []
+    assert (propagation.options, Propagation(num_classes=3).options) == ({"intra": False}, {})
+
+
+def test_without_intra_a_frame_changes_the_state_through_its_flow_alone():
+    propagation = Propagation(num_classes=3, intra=False).eval()
+    nn.init.zeros_(propagation.flow.to_flow.weight)
+    nn.init.zeros_(propagation.flow.to_flow.bias)
+    state, previous = with_gain(torch.randn(1, 3, 12, 20)), torch.randn(1, 3, 12, 20)
+    a, b = (propagation(state, previous, torch.randn(1, 3, 12, 20)) for _ in range(2))
+    assert torch.equal(a, b)
+
+
+def test_without_intra_segment_equals_one_step_after_another():
+    model = tiny_gsvnet()
+    model.propagation = Propagation(num_classes=3, intra=False).eval()
+    chunk = chunk_of(model, torch.ones(1, 3, dtype=torch.bool))
+    with torch.no_grad():
+        keyframe, *others = model.segment(chunk)
+        frames = model.frame_normalise(chunk.frames)
+        state = with_gain(F.interpolate(keyframe.logits, (6, 8), mode="bilinear", align_corners=True))
+        for position, batch in enumerate(others, start=1):
+            state = model.propagation(state, frames[:, position - 1], frames[:, position])
+            assert torch.allclose(batch.logits, state[:, :-1], atol=1e-5)
+
+
+def test_without_intra_training_reaches_every_part():
+    propagation = Propagation(num_classes=3, intra=False).train()
+    state = with_gain(torch.randn(2, 3, 16, 16))
+    for previous, current in pairwise(torch.randn(3, 2, 3, 16, 16).unbind()):
+        state = propagation(state, previous, current)
+    F.cross_entropy(state[:, :-1], torch.randint(0, 3, (2, 16, 16))).backward()
+    assert [name for name, p in propagation.named_parameters() if p.grad is None] == []
