@@ -60,13 +60,14 @@ def train_keyframe(
     folder: Path,
     device: str = "cpu",
     on_epoch: Callable[[dict], None] = lambda record: None,
+    on_save: Callable[[nn.Module], None] = lambda average: None,
 ) -> nn.Module:
     """The exponential average of `net` after training; also kept in `folder`/state.pt after every epoch.
 
     Logits are resized to the view (half-pixel convention) and meet class-weighted cross-entropy, 255 ignored.
     A rerun with the same folder goes on after the last finished epoch. One JSON line per epoch goes to
-    `folder`/log.jsonl. Raises ConfigError when the folder holds a run with another configuration, and for less
-    stills than one batch.
+    `folder`/log.jsonl; it goes to `on_epoch` too, and the average, which is only to be looked at, to `on_save`. Raises
+    ConfigError when the folder holds a run with another configuration, and for less stills than one batch.
     """
     steps_per_epoch = len(stills) // config.batch_size
     if not steps_per_epoch:
@@ -101,6 +102,8 @@ def train_keyframe(
             _move_average(average, net, min(config.ema_decay, (1 + step) / (10 + step)))
             losses.append(loss.item())
         record = {"epoch": epoch + 1, "loss": float(np.mean(losses)), "seconds": time.monotonic() - started}
+        record["learning_rate"] = config.learning_rate * factor
+        append_log(folder, record)  # before the state: a line too many is cut on resuming, a missing one stays missing
         save_state(
             folder,
             config,
@@ -111,8 +114,8 @@ def train_keyframe(
                 "optimiser": optimiser.state_dict(),
             },
         )
-        append_log(folder, record)
         on_epoch(record)
+        on_save(average)
     return average
 
 
