@@ -86,12 +86,12 @@ def models() -> int:
 class ConvertConfig:
     """Turn published weights into one checkpoint."""
 
-    family: Literal["gsvnet-swiftnet", "gsvnet-bisenet"]
+    family: Literal["gsvnet-swiftnet", "gsvnet-bisenet", "swiftnet", "bisenet", "espnetv2"]
     """Which networks the files hold."""
     keyframe: Path
-    """The keyframe network's published file."""
-    propagation: Path
-    """GSVNet's published file."""
+    """The image network's published file."""
+    propagation: Path | None = None
+    """GSVNet's published file; only for gsvnet-swiftnet and gsvnet-bisenet."""
     out: Path
     """The .safetensors file to write."""
 

@@ -93,6 +93,11 @@ class BiSeNet(nn.Module):
             self.heads["0"] = Head(128, 256, num_classes=num_classes)
             self.heads["1"] = Head(128, 256, num_classes=num_classes)
 
+    @property
+    def classifiers(self) -> tuple[str, ...]:
+        """Names of the last layers, auxiliary heads included where there are any."""
+        return tuple(f"heads.{name}.conv_1x1" for name in self.heads)
+
     def forward(self, image: Tensor) -> Tensor:
         """Logits at 1/8 of the input, not upsampled, no softmax."""
         features, _, _ = self._extract(image)

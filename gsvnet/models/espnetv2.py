@@ -188,6 +188,8 @@ class ESPNetv2(nn.Module):
     weights. Raises ModelError for another width.
     """
 
+    classifiers = ("decode.3.merge",)
+
     def __init__(self, *, num_classes: int, width: float = 2.0, projection: int = 10) -> None:
         super().__init__()
         if width not in CHANNELS or projection < 1:

@@ -1,49 +1,63 @@
-"""The authors' own files: SwiftNet-R18 and BiSeNet-R18 for Cityscapes, and GSVNet's propagation for each.
+"""The authors' own files for Cityscapes: SwiftNet-R18, BiSeNet-R18, GSVNet's propagation for each, and ESPNetv2.
 
-Only tensors and plain containers are unpickled (`weights_only`, with argparse.Namespace allowed because GSVNet files
-hold their command line); a file with anything else is refused. Every name and shape has to fit: the authors'
-non-strict loading lets a wrong file through with a printed warning.
+Every name and shape has to fit: GSVNet's authors load non-strictly, which lets a wrong file through with a printed
+warning. `unpickle.py` reads the files, `published_espnetv2.py` knows ESPNetv2's names.
 """
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Mapping
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gsvnet.classes import CITYSCAPES, ClassSet
 from gsvnet.errors import ModelError
 from gsvnet.models.bisenet import BiSeNet
 from gsvnet.models.checkpoints import load_strictly, save_checkpoint
 from gsvnet.models.gsvnet import NEIGHBOURS, GSVNet, Propagation
-from gsvnet.models.segmenter import SizeRule
-from gsvnet.models.spec import ModelSpec, NormaliseSpec, build_model
+from gsvnet.models.published_espnetv2 import load_published_espnetv2
+from gsvnet.models.segmenter import PerFrame, SizeRule
+from gsvnet.models.spec import ModelSpec, NormaliseSpec, build_model, options_of
 from gsvnet.models.swiftnet import SwiftNet
+from gsvnet.models.unpickle import as_weights, find_weights, unpickle
 
 _SWIFTNET_MEAN, _SWIFTNET_STD = (73.15, 82.90, 72.3), (47.67, 48.49, 47.73)
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _PUBLISHED_SIZES = SizeRule(rows=None, keyframe_scale=0.75, strides=(8,))
 
+_SWIFTNET = ModelSpec(
+    family="swiftnet",
+    classes=CITYSCAPES,
+    normalise=NormaliseSpec(mean=_SWIFTNET_MEAN, std=_SWIFTNET_STD, scale=1.0),
+    size_rule=_PUBLISHED_SIZES,
+    resize="exact",
+)
+_BISENET = ModelSpec(
+    family="bisenet",
+    classes=CITYSCAPES,
+    normalise=NormaliseSpec(mean=_IMAGENET_MEAN, std=_IMAGENET_STD),
+    size_rule=_PUBLISHED_SIZES,
+    resize="exact",
+)
+_ESPNETV2 = ModelSpec(
+    family="espnetv2",
+    classes=CITYSCAPES,
+    normalise=NormaliseSpec(mean=_IMAGENET_MEAN, std=_IMAGENET_STD),
+    size_rule=SizeRule(rows=512, strides=(4,)),  # a propagation on top gets the published grid, 128 rows
+)
 PUBLISHED: dict[str, ModelSpec] = {
-    "gsvnet-swiftnet": ModelSpec(
-        family="gsvnet-swiftnet",
-        classes=CITYSCAPES,
-        normalise=NormaliseSpec(mean=_SWIFTNET_MEAN, std=_SWIFTNET_STD, scale=1.0),
-        frame_normalise=NormaliseSpec(mean=_SWIFTNET_MEAN, std=_SWIFTNET_STD, scale=1.0, channels="bgr"),
-        size_rule=_PUBLISHED_SIZES,
-        resize="exact",
+    "gsvnet-swiftnet": replace(
+        _SWIFTNET, family="gsvnet-swiftnet", frame_normalise=replace(_SWIFTNET.normalise, channels="bgr")
     ),
-    "gsvnet-bisenet": ModelSpec(
-        family="gsvnet-bisenet",
-        classes=CITYSCAPES,
-        normalise=NormaliseSpec(mean=_IMAGENET_MEAN, std=_IMAGENET_STD),
-        frame_normalise=NormaliseSpec(mean=_IMAGENET_MEAN, std=_IMAGENET_STD, channels="bgr"),
-        size_rule=_PUBLISHED_SIZES,
-        resize="exact",
+    "gsvnet-bisenet": replace(
+        _BISENET, family="gsvnet-bisenet", frame_normalise=replace(_BISENET.normalise, channels="bgr")
     ),
+    "swiftnet": _SWIFTNET,
+    "bisenet": _BISENET,
+    "espnetv2": _ESPNETV2,
 }
 """The settings that the published weights were trained for, by family."""
 
@@ -99,14 +113,14 @@ def ideal_kernels() -> Tensor:
 def load_published_swiftnet(path: str | Path, *, num_classes: int = 19) -> SwiftNet:
     """SwiftNet-R18 from a published file: a bare state dict."""
     network = SwiftNet(num_classes=num_classes)
-    load_strictly(network, _find_weights(_unpickle(path), path), source=str(path))
+    load_strictly(network, find_weights(unpickle(path), path), source=str(path))
     return network.eval()
 
 
 def load_published_bisenet(path: str | Path, *, num_classes: int = 19, auxiliary_heads: bool = False) -> BiSeNet:
     """BiSeNet-R18 from a published file: weights under `state_dict` or `model`, auxiliary heads included."""
     network = BiSeNet(num_classes=num_classes, auxiliary_heads=True)
-    load_strictly(network, _find_weights(_unpickle(path), path), source=str(path))
+    load_strictly(network, find_weights(unpickle(path), path), source=str(path))
     if not auxiliary_heads:
         network.drop_auxiliary_heads()
     return network.eval()
@@ -118,10 +132,10 @@ def load_published_propagation(path: str | Path, *, num_classes: int = 19) -> Pr
     Raises ModelError if the flow weights are absent (the authors' loader leaves the flow random then), or if the
     file's shift kernels are not the ideal ones: they would have been trained, and here a shift is a slice.
     """
-    contents = _unpickle(path)
+    contents = unpickle(path)
     if not isinstance(contents, dict) or not {"state_dict", "state_dict_of"} <= contents.keys():
         raise ModelError(f"{path} is no GSVNet checkpoint: it needs the entries state_dict and state_dict_of")
-    gsv, flow = (_as_weights(contents[key], f"{path}, {key}") for key in ("state_dict", "state_dict_of"))
+    gsv, flow = (as_weights(contents[key], f"{path}, {key}") for key in ("state_dict", "state_dict_of"))
     _check_kernels(gsv.pop(KERNELS_NAME, None), path)
     overlap = gsv.keys() & flow.keys()
     if overlap:
@@ -134,59 +148,46 @@ def load_published_propagation(path: str | Path, *, num_classes: int = 19) -> Pr
 def convert_published(
     family: str,
     keyframe: str | Path,
-    propagation: str | Path,
+    propagation: str | Path | None,
     out: str | Path,
     *,
     classes: ClassSet = CITYSCAPES,
     half: bool = False,
-) -> GSVNet:
-    """Write one checkpoint of our own from two published files, with the settings they were trained for.
+) -> GSVNet | PerFrame:
+    """Write one checkpoint of our own from published files, with the settings they were trained for.
 
-    family: "gsvnet-swiftnet" or "gsvnet-bisenet"; the propagation weights belong to their keyframe network. half: see
-    `save_checkpoint`; False keeps every bit. Returns the model that was saved.
+    family: one of PUBLISHED. propagation: GSVNet's file where the family has one, trained for that keyframe network,
+    else None. half: see `save_checkpoint`; False keeps every bit. Returns the model that was saved.
     """
     if family not in PUBLISHED:
         raise ModelError(f"no published files of family {family!r}; known: {', '.join(PUBLISHED)}")
-    spec = ModelSpec(**{**vars(PUBLISHED[family]), "classes": classes})
-    model = build_model(spec)
-    assert isinstance(model, GSVNet)
-    load_keyframe = load_published_swiftnet if family == "gsvnet-swiftnet" else load_published_bisenet
-    model.keyframe_network = load_keyframe(keyframe, num_classes=len(classes))
-    model.propagation = load_published_propagation(propagation, num_classes=len(classes))
-    notes = {"converted_from": [Path(keyframe).name, Path(propagation).name]}
+    spec = PUBLISHED[family]
+    _check_propagation(family, propagation)
+    network = _LOAD_KEYFRAME[spec.keyframe_family](keyframe, num_classes=len(classes))
+    model = build_model(replace(spec, classes=classes, network=options_of(network)))
+    if isinstance(model, PerFrame):
+        model.net = network
+    else:
+        assert propagation is not None
+        model.keyframe_network = network
+        model.propagation = load_published_propagation(propagation, num_classes=len(classes))
+    notes = {"converted_from": [Path(file).name for file in (keyframe, propagation) if file is not None]}
     save_checkpoint(out, model, notes=notes, half=half)
     return model.eval()
 
 
-def _unpickle(path: str | Path) -> object:
-    try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise ModelError(f"cannot read {path}: {error}") from error
-    except Exception as error:  # whatever a damaged or hostile file makes the restricted unpickler raise
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise ModelError(f"{path} is refused: not a PyTorch file of tensors and plain containers ({reason})") from error
+_LOAD_KEYFRAME: dict[str, Callable[..., nn.Module]] = {
+    "swiftnet": load_published_swiftnet,
+    "bisenet": load_published_bisenet,
+    "espnetv2": load_published_espnetv2,
+}
 
 
-def _find_weights(contents: object, path: str | Path) -> dict[str, Tensor]:
-    """The state dict in a keyframe network's file: bare, or under `state_dict` or `model`."""
-    if isinstance(contents, dict):
-        for key in ("state_dict", "model"):
-            if isinstance(contents.get(key), Mapping):
-                return _as_weights(contents[key], f"{path}, {key}")
-    return _as_weights(contents, str(path))
-
-
-def _as_weights(contents: object, where: str) -> dict[str, Tensor]:
-    """A flat dict of tensors, without the `module.` that data-parallel training puts before every name."""
-    if not isinstance(contents, Mapping) or not contents:
-        raise ModelError(f"{where}: expected a state dict (name -> tensor), got {type(contents).__name__}")
-    odd = [name for name, value in contents.items() if not (isinstance(name, str) and isinstance(value, Tensor))]
-    if odd:
-        raise ModelError(f"{where}: entry {odd[0]!r} is no tensor, so this is no state dict")
-    prefix = "module." if all(name.startswith("module.") for name in contents) else ""
-    return {name.removeprefix(prefix): tensor for name, tensor in contents.items()}
+def _check_propagation(family: str, propagation: str | Path | None) -> None:
+    if family.startswith("gsvnet-") and propagation is None:
+        raise ModelError(f"family {family!r} needs --propagation, the published file of its propagation")
+    if not family.startswith("gsvnet-") and propagation is not None:
+        raise ModelError(f"family {family!r} has no propagation; leave out --propagation {propagation}")
 
 
 def _check_kernels(kernels: Tensor | None, path: str | Path) -> None:

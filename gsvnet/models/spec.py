@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -52,8 +53,8 @@ class ModelSpec:
     keyframe_size_rule: SizeRule | None = None
     resize: Resize = "area"
     align_corners: bool = True
-    network: dict[str, bool | int | float | str] = field(default_factory=dict, hash=False)
-    propagation: dict[str, bool | int | float | str] = field(default_factory=dict, hash=False)
+    network: dict[str, Any] = field(default_factory=dict, hash=False)
+    propagation: dict[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         if self.family not in FAMILIES:
@@ -137,7 +138,7 @@ def describe_model(model: nn.Module) -> ModelSpec:
             size_rule=model.size_rule,
             resize=model.resize,
             align_corners=model.align_corners,
-            network=_options_of(network),
+            network=options_of(network),
         )
     return ModelSpec(
         family=f"gsvnet-{names[0]}",
@@ -148,12 +149,13 @@ def describe_model(model: nn.Module) -> ModelSpec:
         keyframe_size_rule=model.keyframe_size_rule,
         resize=model.resize,
         align_corners=model.align_corners,
-        network=_options_of(network),
-        propagation=_options_of(model.propagation),
+        network=options_of(network),
+        propagation=options_of(model.propagation),
     )
 
 
-def _options_of(module: nn.Module) -> dict:
+def options_of(module: nn.Module) -> dict:
+    """The JSON-ready constructor options, besides the number of classes, that rebuild `module`."""
     return dict(getattr(module, "options", {}))
 
 

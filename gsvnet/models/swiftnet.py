@@ -91,6 +91,8 @@ class SwiftNetBackbone(ResNet18Backbone):
 class SwiftNet(nn.Module):
     """SwiftNet-R18: normalised RGB (B, 3, H, W) -> raw logits (B, num_classes, ceil(H/4), ceil(W/4))."""
 
+    classifiers = ("logits.conv",)
+
     def __init__(self, *, num_classes: int, features: int = 128) -> None:
         super().__init__()
         self.backbone = SwiftNetBackbone(features=features)
