@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from gsvnet.classes import CAMVID, CITYSCAPES
+from gsvnet.errors import ConfigError, ModelError
+from gsvnet.evaluation.cost import Cost, measure_cost
+from gsvnet.models.published import PUBLISHED
+from gsvnet.models.segmenter import FrameNeeds, Normalise, PerFrame
+from gsvnet.models.spec import build_model
+
+H, W = 16, 24
+
+
+def per_frame(net: nn.Module) -> PerFrame:
+    return PerFrame(net, classes=CAMVID, normalise=Normalise(mean=(0.5,) * 3, std=(0.2,) * 3))
+
+
+def macs_of(net: nn.Module) -> int:
+    return measure_cost(per_frame(net), height=H, width=W, keyframe_interval=1).keyframe_macs
+
+
+@pytest.fixture(scope="module")
+def published() -> Cost:
+    return measure_cost(build_model(PUBLISHED["gsvnet-swiftnet"]), height=1024, width=2048, keyframe_interval=4)
+
+
+def test_bytes_of_the_published_networks_are_the_papers(published):
+    assert published.keyframe_parameters_bytes == 4 * 11_797_071
+    assert published.keyframe_parameters_bytes / 1e6 == pytest.approx(47.19, rel=0.01)
+    assert published.propagation_parameters_bytes / 1e6 == pytest.approx(1.59, rel=0.01)
+
+
+def test_macs_of_the_published_networks_are_the_papers(published):
+    assert (published.keyframe_size, published.grid) == ((768, 1536), (128, 256))
+    assert published.keyframe_macs / 1e9 == pytest.approx(58.26, rel=0.01)
+    assert published.frame_macs / 1e9 == pytest.approx(2.70, rel=0.01)
+    assert published.published_frame_macs / 1e9 == pytest.approx(2.75, rel=0.01)
+    assert published.average_macs / 1e9 == pytest.approx(16.6, rel=0.01)
+    assert published.published_average_macs / 1e9 == pytest.approx(16.6, rel=0.01)
+
+
+def test_the_shift_convolution_counts_as_torch_counts_it(published):
+    from torch.utils.flop_counter import FlopCounterMode
+
+    shift = nn.Conv3d(1, 9, 3, padding=1, bias=False)
+    shift.weight = nn.Parameter(shift.weight[:, :, :1])
+    with FlopCounterMode(display=False) as counter:
+        torch.nn.functional.conv3d(torch.empty(1, 1, 19, 128, 256), shift.weight, padding=(0, 1, 1))
+    assert published.shift_macs == counter.get_total_flops() // 2
+
+
+@pytest.mark.parametrize(
+    ("net", "macs"),
+    [
+        (nn.Conv2d(3, 12, 3, padding=1), 3 * 12 * 9 * H * W),
+        (nn.Conv2d(3, 12, 3, padding=1, groups=3), 12 * 9 * H * W),
+        (nn.Conv2d(3, 12, 3, padding=2, dilation=2), 3 * 12 * 9 * H * W),
+        (nn.Conv2d(3, 12, 3, padding=1, stride=2), 3 * 12 * 9 * H * W // 4),
+        (nn.ConvTranspose2d(3, 12, 2, stride=2), 3 * 12 * 4 * H * W),
+        (nn.ConvTranspose2d(3, 12, 2, stride=2, groups=3), 12 * 4 * H * W),
+        (nn.Linear(W, 7), 3 * W * 7 * H),
+    ],
+    ids=["plain", "grouped", "dilated", "strided", "transposed", "transposed and grouped", "linear"],
+)
+def test_every_kind_of_layer_counts_what_it_multiplies(net, macs):
+    assert macs_of(net) == macs
+
+
+class Attention(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.scaled_dot_product_attention(x, x, x)
+
+
+def test_attention_counts_both_of_its_products():
+    assert macs_of(Attention()) == 2 * 3 * H * H * W
+
+
+def test_without_propagation_every_frame_costs_a_keyframe():
+    cost = measure_cost(per_frame(nn.Conv2d(3, 11, 1)), height=H, width=W, keyframe_interval=3)
+    assert cost.frame_macs == cost.average_macs == cost.published_frame_macs == cost.keyframe_macs == 33 * H * W
+    assert (cost.grid, cost.propagation_parameters_bytes) == (None, 0)
+
+
+@pytest.mark.parametrize("family", ["gsvnet-swiftnet", "gsvnet-bisenet"])
+def test_counting_leaves_the_model_as_it_was(family):
+    model = build_model(PUBLISHED[family]).train()  # batch norms would move, and refuse single values
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    measure_cost(model, height=64, width=96, keyframe_interval=2)
+    assert model.training
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_cost_is_readable_as_json(published):
+    read = json.loads(json.dumps(published.to_dict()))
+    assert read["parameters_bytes"] == {"keyframe_network": 47_188_284, "propagation": 1_585_624}
+    assert (read["size"], read["keyframe_size"]) == ([1024, 2048], [768, 1536])
+    assert read["average_macs"] == (read["keyframe_macs"] + 3 * read["frame_macs"]) / 4
+
+
+@pytest.mark.parametrize("wrong", ["height", "width", "keyframe_interval"])
+def test_sizes_and_intervals_below_one_are_refused(wrong):
+    arguments = {"height": H, "width": W, "keyframe_interval": 1, wrong: 0}
+    with pytest.raises(ConfigError, match=f"{wrong.replace('_', ' ')} 0"):
+        measure_cost(per_frame(nn.Conv2d(3, 11, 1)), **arguments)
+
+
+class NeedsFuture(nn.Module):
+    classes = CITYSCAPES
+
+    def needs(self, height: int, width: int) -> FrameNeeds:
+        return FrameNeeds(keyframe_size=(height, width), next_keyframe=True)
+
+    def segment(self, chunks):
+        raise AssertionError("not reached")
+
+
+def test_a_network_that_looks_beyond_its_chunk_is_refused():
+    with pytest.raises(ModelError, match=r"NeedsFuture needs .*next_keyframe=True"):
+        measure_cost(NeedsFuture(), height=H, width=W, keyframe_interval=2)
