@@ -60,7 +60,7 @@ def train_keyframe(
     folder: Path,
     device: str = "cpu",
     on_epoch: Callable[[dict], None] = lambda record: None,
-    on_save: Callable[[nn.Module], None] = lambda average: None,
+    on_save: Callable[[int, nn.Module], None] = lambda epoch, average: None,
 ) -> nn.Module:
     """The exponential average of `net` after training; also kept in `folder`/state.pt after every epoch.
 
@@ -115,7 +115,7 @@ def train_keyframe(
             },
         )
         on_epoch(record)
-        on_save(average)
+        on_save(epoch + 1, average)
     return average
 
 

@@ -76,7 +76,7 @@ def train_propagation(
     config: PropagationTraining,
     folder: Path,
     on_step: Callable[[dict], None] = lambda record: None,
-    on_save: Callable[[Propagation], None] = lambda propagation: None,
+    on_save: Callable[[int, Propagation], None] = lambda step, propagation: None,
     log_every: int = 20,
     save_every: int = 100,
     device: str = "cpu",
@@ -84,10 +84,10 @@ def train_propagation(
     """Train in place. sources: clips and how often each is drawn (shares need not sum to 1); one source per batch.
 
     Loss: class-weighted cross-entropy of every propagated frame at twice the grid. The keyframe's logits are given.
-    One JSON line per `log_every` steps goes to `folder`/log.jsonl and to `on_step`. Every `save_every` steps and at the
-    end the run is kept in `folder`/state.pt, and `on_save` may look at the propagation, in eval mode; a rerun with the
-    same folder goes on there and ends with the weights of an undisturbed run. Raises ConfigError when the folder
-    holds a run with another configuration.
+    One JSON line per `log_every` steps, and one at the end, goes to `folder`/log.jsonl and to `on_step`. Every
+    `save_every` steps and at the end the run is kept in `folder`/state.pt, and `on_save` may look at the propagation,
+    in eval mode; a rerun with the same folder goes on there and ends with the weights of an undisturbed run. Raises
+    ConfigError when the folder holds a run with another configuration.
     """
     folder.mkdir(parents=True, exist_ok=True)
     generator = np.random.default_rng(config.seed)
@@ -111,7 +111,7 @@ def train_propagation(
         optimiser.step()
         progress.losses.append(loss.item())
         progress.step, progress.seconds = step + 1, time.monotonic() - started
-        if progress.step % log_every == 0:
+        if progress.step % log_every == 0 or progress.step == config.steps:
             record = {"step": progress.step, "loss": float(np.mean(progress.losses)), "seconds": progress.seconds}
             record["learning_rate"] = config.learning_rate * factor
             progress.losses.clear()
@@ -119,7 +119,7 @@ def train_propagation(
             on_step(record)
         if progress.step % save_every == 0 or progress.step == config.steps:
             _save(folder, config, propagation, optimiser, generator, progress)
-            on_save(propagation.eval())
+            on_save(progress.step, propagation.eval())
             propagation.train()
     return propagation.eval()
 
