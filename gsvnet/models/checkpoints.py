@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from gsvnet.errors import ModelError
 from gsvnet.models.gsvnet import GSVNet
+from gsvnet.models.outside import OutsideNetwork
 from gsvnet.models.segmenter import Normalise, PerFrame, VideoSegmenter
 from gsvnet.models.spec import FAMILIES, ModelSpec, build_model, describe_model
 
@@ -119,11 +120,30 @@ def load_model(name: str, keyframe_model: str | None = None) -> VideoSegmenter:
     """A model by name ("default"), by path of a checkpoint, or from your own `package.module:factory`.
 
     A factory is called without arguments and returns a VideoSegmenter; only names typed by the user get here, never
-    names out of a file. keyframe_model: another model whose image network replaces the keyframe network. Raises
-    ModelError for anything that does not fit.
+    names out of a file. keyframe_model: another model whose image network replaces the keyframe network; a checkpoint
+    that holds a propagation alone needs the one that it was trained for. Raises ModelError for anything that does not
+    fit.
     """
     model = _find_model(name)
-    return model if keyframe_model is None else _replace_keyframe_network(model, _find_model(keyframe_model))
+    if keyframe_model is not None:
+        model = _replace_keyframe_network(model, _find_model(keyframe_model))
+    if isinstance(model, GSVNet) and isinstance(model.keyframe_network, OutsideNetwork):
+        raise ModelError(
+            f"{keyframe_model or name} holds a propagation alone; name the keyframe network that it was trained for "
+            f"(sha256 {model.keyframe_network.sha256[:12]}...) as keyframe model"
+        )
+    return model
+
+
+def keyframe_hash(model: GSVNet) -> str:
+    """sha256 (64 hex digits) of a model's keyframe network and its normalisation: what its logits follow from."""
+    return content_hash(nn.ModuleDict({"network": model.keyframe_network, "normalise": model.keyframe_normalise}))
+
+
+def without_keyframe_network(model: GSVNet) -> GSVNet:
+    """The same model with the hash of its keyframe network in place of the network; any GSVNet can be stored so."""
+    outside = OutsideNetwork(num_classes=len(model.classes), sha256=keyframe_hash(model))
+    return _with_keyframe_network(model, outside, model)
 
 
 def _find_model(name: str) -> VideoSegmenter:
@@ -160,18 +180,26 @@ def _replace_keyframe_network(model: VideoSegmenter, keyframe_model: VideoSegmen
     """`model`'s propagation on top of `keyframe_model`'s image network, with that network's sizes and normalisation."""
     if not isinstance(model, GSVNet):
         raise ModelError(f"a keyframe model needs a GSVNet to propagate it, not {type(model).__name__}")
-    if isinstance(keyframe_model, GSVNet):
-        network, normalise = keyframe_model.keyframe_network, keyframe_model.keyframe_normalise
-        size_rule = keyframe_model.keyframe_size_rule or keyframe_model.size_rule
-    elif isinstance(keyframe_model, PerFrame):
-        network, normalise, size_rule = keyframe_model.net, keyframe_model.normalise, keyframe_model.size_rule
-    else:
+    if not isinstance(keyframe_model, GSVNet | PerFrame):
         raise ModelError(f"a keyframe model is a PerFrame or a GSVNet, not {type(keyframe_model).__name__}")
     if keyframe_model.classes.names != model.classes.names:
         raise ModelError(
             f"keyframe model's classes ({keyframe_model.classes.name}: {', '.join(keyframe_model.classes.names)}) "
             f"are not the model's ({model.classes.name}: {', '.join(model.classes.names)})"
         )
+    network = keyframe_model.keyframe_network if isinstance(keyframe_model, GSVNet) else keyframe_model.net
+    replaced = _with_keyframe_network(model, network, keyframe_model)
+    if isinstance(model.keyframe_network, OutsideNetwork):
+        _check_pair(model, replaced, wanted=model.keyframe_network.sha256)
+    return replaced
+
+
+def _with_keyframe_network(model: GSVNet, network: nn.Module, source: GSVNet | PerFrame) -> GSVNet:
+    """`model` with another keyframe network, whose sizes, normalisation and corner convention are `source`'s."""
+    if isinstance(source, GSVNet):
+        normalise, size_rule = source.keyframe_normalise, source.keyframe_size_rule or source.size_rule
+    else:
+        normalise, size_rule = source.normalise, source.size_rule
     return GSVNet(
         network,
         model.propagation,
@@ -181,8 +209,24 @@ def _replace_keyframe_network(model: VideoSegmenter, keyframe_model: VideoSegmen
         size_rule=model.size_rule,
         keyframe_size_rule=size_rule,
         resize=model.resize,
-        align_corners=keyframe_model.align_corners,
+        align_corners=source.align_corners,
     ).eval()
+
+
+def _check_pair(model: GSVNet, paired: GSVNet, *, wanted: str) -> None:
+    """Refuse a keyframe network other than the one that the propagation was trained for."""
+    found = keyframe_hash(paired)
+    if found != wanted:
+        raise ModelError(
+            f"the keyframe model has sha256 {found[:12]}...; this propagation was trained for {wanted[:12]}...; "
+            "use that network, or run `gsvnet adapt` for this one"
+        )
+    for name in ("keyframe_size_rule", "align_corners"):
+        if getattr(paired, name) != getattr(model, name):
+            raise ModelError(
+                f"the keyframe model's {name} is {getattr(paired, name)}; this propagation was trained with "
+                f"{getattr(model, name)}"
+            )
 
 
 def _to_disk(tensor: Tensor, *, half: bool) -> Tensor:

@@ -14,6 +14,7 @@ from gsvnet.errors import ConfigError, ModelError
 from gsvnet.models.bisenet import BiSeNet
 from gsvnet.models.espnetv2 import ESPNetv2
 from gsvnet.models.gsvnet import GSVNet, Propagation
+from gsvnet.models.outside import OutsideNetwork
 from gsvnet.models.segmenter import Normalise, PerFrame, Resize, SizeRule
 from gsvnet.models.swiftnet import SwiftNet
 
@@ -23,6 +24,8 @@ KEYFRAME_NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "espnetv2": ESPNetv2,
 }
 FAMILIES = (*KEYFRAME_NETWORKS, *(f"gsvnet-{name}" for name in KEYFRAME_NETWORKS))
+OUTSIDE_FAMILY = "gsvnet-outside"  # a propagation alone, made by `gsvnet adapt` for a network that is not ours to store
+_KINDS = KEYFRAME_NETWORKS | {"outside": OutsideNetwork}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +42,9 @@ class NormaliseSpec:
 class ModelSpec:
     """All that a network is, apart from its tensors.
 
-    family: one of FAMILIES. normalise: of the keyframe network, or of every frame where there is no propagation.
-    frame_normalise: of the propagation. size_rule, keyframe_size_rule, resize, align_corners: as in GSVNet.
+    family: one of FAMILIES, or OUTSIDE_FAMILY. normalise: of the keyframe network, or of every frame where there is no
+    propagation. frame_normalise: of the propagation. size_rule, keyframe_size_rule, resize, align_corners: as in
+    GSVNet.
     network, propagation: JSON-ready constructor options of the keyframe network and of Propagation, besides the number
     of classes; a built module that has any tells them by its attribute `options`.
     """
@@ -57,11 +61,11 @@ class ModelSpec:
     propagation: dict[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
-        if self.family not in FAMILIES:
+        if self.family not in (*FAMILIES, OUTSIDE_FAMILY):
             raise ModelError(f"unknown model family {self.family!r}; known: {', '.join(FAMILIES)}")
         if self.family.startswith("gsvnet-") and self.frame_normalise is None:
             raise ModelError(f"family {self.family!r} needs frame_normalise, the propagation's normalisation")
-        _check_options("network", self.network, KEYFRAME_NETWORKS[self.keyframe_family])
+        _check_options("network", self.network, _KINDS[self.keyframe_family])
         _check_options("propagation", self.propagation, Propagation)
 
     @property
@@ -97,7 +101,7 @@ class ModelSpec:
 
 def build_model(spec: ModelSpec) -> GSVNet | PerFrame:
     """The network of a spec with random weights, in training mode: what training starts from."""
-    network = KEYFRAME_NETWORKS[spec.keyframe_family](num_classes=len(spec.classes), **spec.network)
+    network = _KINDS[spec.keyframe_family](num_classes=len(spec.classes), **spec.network)
     normalise = Normalise(**asdict(spec.normalise))
     if spec.frame_normalise is None or spec.family == spec.keyframe_family:
         return PerFrame(
@@ -126,7 +130,7 @@ def describe_model(model: nn.Module) -> ModelSpec:
     if not isinstance(model, GSVNet | PerFrame):
         raise ModelError(f"a checkpoint holds a GSVNet or a PerFrame network, not {type(model).__name__}")
     network = model.keyframe_network if isinstance(model, GSVNet) else model.net
-    names = [name for name, kind in KEYFRAME_NETWORKS.items() if type(network) is kind]
+    names = [name for name, kind in _KINDS.items() if type(network) is kind]
     if not names:
         known = ", ".join(KEYFRAME_NETWORKS)
         raise ModelError(f"no checkpoint format for a keyframe network {type(network).__name__}; known: {known}")
