@@ -23,11 +23,15 @@ from gsvnet.training.stills import Stills, jitter_colours
 @dataclass(frozen=True, kw_only=True)
 class Clip:
     """keyframe_logits (C, h, w) float, frames (T, 3, h, w) float RGB in 0..255 on the same grid (the keyframe first),
-    targets (T, H, W) uint8 labels with 255 = ignore."""
+    targets (T, H, W) uint8 labels with 255 = ignore.
+
+    teacher: (T, C, h, w) float16, the logits that each frame should come near; NaN where they are not known.
+    """
 
     keyframe_logits: Tensor
     frames: Tensor
     targets: Tensor
+    teacher: Tensor | None = None
 
 
 @torch.no_grad()
@@ -46,7 +50,9 @@ class StillClips:
     """Clips made from labelled stills: the still is the keyframe, later frames are the still seen from a moving camera.
 
     The motion is a zoom about a point near the horizon, a shift and a roll, each steady over the clip, plus a smooth
-    field that bends it, so that near and far move differently. Targets are the still's own labels, moved along.
+    field that bends it, so that near and far move differently. Targets are the still's own labels, moved along; the
+    teacher is the keyframe's logits, moved along. That is what perfect propagation would give, and costs nothing; to
+    run the keyframe network on every moved frame would take most of the training's time.
     """
 
     def __init__(self, stills: Stills, logits: Tensor, *, grid: tuple[int, int]) -> None:
@@ -63,8 +69,12 @@ class StillClips:
         labels = (self.stills.labels[i].float() + 1).expand(num_frames, 1, -1, -1)
         targets = F.grid_sample(labels, positions, mode="nearest", padding_mode="zeros", align_corners=False)[:, 0]
         targets = torch.where(targets < 0.5, float(IGNORE), targets - 1).to(torch.uint8)
-        frames = jitter_colours(to_grid(moved, self.grid), generator)
-        clip = Clip(keyframe_logits=self.logits[i].float(), frames=frames, targets=targets)
+        clip = Clip(
+            keyframe_logits=self.logits[i].float(),
+            frames=jitter_colours(to_grid(moved, self.grid), generator),
+            targets=targets,
+            teacher=_move_logits(self.logits[i], positions),
+        )
         return mirror(clip) if generator.random() < 0.5 else clip
 
 
@@ -95,6 +105,7 @@ class VideoClips:
             keyframe_logits=self.logits[order[0]].float(),
             frames=jitter_colours(self.frames[order].float(), generator),
             targets=self.targets[order],
+            teacher=self.logits[order],
         )
         return mirror(clip) if generator.random() < 0.5 else clip
 
@@ -102,8 +113,24 @@ class VideoClips:
 def mirror(clip: Clip) -> Clip:
     """The clip seen in a mirror; the logits are mirrored too, as if the network did not mind."""
     return Clip(
-        keyframe_logits=clip.keyframe_logits.flip(-1), frames=clip.frames.flip(-1), targets=clip.targets.flip(-1)
+        keyframe_logits=clip.keyframe_logits.flip(-1),
+        frames=clip.frames.flip(-1),
+        targets=clip.targets.flip(-1),
+        teacher=None if clip.teacher is None else clip.teacher.flip(-1),
     )
+
+
+def _move_logits(logits: Tensor, positions: Tensor) -> Tensor:
+    """(T, C, h, w) float16: logits (C, h, w) where each frame sees them; NaN where it looks beyond the still.
+
+    positions: (T, H, W, 2) of the frames at full size.
+    """
+    grid = F.interpolate(positions.movedim(-1, 1), logits.shape[-2:], mode="bilinear", align_corners=False)
+    grid = grid.movedim(1, -1)  # positions vary slowly: those of the grid's centres, exactly so where they are linear
+    moved = F.grid_sample(
+        logits.float().expand(len(grid), -1, -1, -1), grid, mode="bilinear", padding_mode="border", align_corners=False
+    )
+    return torch.where((grid.abs() <= 1).all(dim=-1)[:, None], moved, float("nan")).half()
 
 
 def _moving_positions(num_frames: int, size: tuple[int, int], generator: np.random.Generator) -> Tensor:

@@ -28,6 +28,8 @@ from gsvnet.training.sources import (
     mix_by_grid,
 )
 from gsvnet.training.stills import Stills, class_weights, load_camvid_stills
+from gsvnet.training.teacher import load_teacher
+from gsvnet.training.unlabelled import read_unlabelled
 from gsvnet.video.source import redact_uri
 
 Report = Callable[[str], None]
@@ -56,7 +58,10 @@ def train(config: TrainConfig, *, report: Report = lambda line: None) -> None:
 def _train_keyframe(config: TrainKeyframeConfig, report: Report) -> None:
     device, model = _choose_device(config.device), _start_keyframe_network(config)
     folder = find_folder(config)
-    stills, data = _gather_stills(config, report)
+    stills, unlabelled, data = _gather_stills(config, model.size_rule, report)
+    teacher = None
+    if config.teacher is not None:
+        teacher = load_teacher(config.teacher, model.classes, (stills.labels.shape[-2], stills.labels.shape[-1]))
     training = KeyframeTraining(
         epochs=config.epochs,
         batch_size=config.batch_size,
@@ -65,6 +70,7 @@ def _train_keyframe(config: TrainKeyframeConfig, report: Report) -> None:
         learning_rate=config.learning_rate,
         weight_decay=config.weight_decay,
         weight_temper=config.weight_temper,
+        distillation=config.distillation,
         warmup_steps=config.warmup_steps,
         precision=config.precision,
         seed=config.seed,
@@ -79,12 +85,15 @@ def _train_keyframe(config: TrainKeyframeConfig, report: Report) -> None:
         config=training,
         folder=folder,
         device=device,
+        teacher=teacher,
+        unlabelled=unlabelled,
         on_epoch=lambda r: report(f"epoch {r['epoch']}/{config.epochs}: loss {r['loss']:.4f}, {r['seconds']:.1f} s"),
     )
     model.net = network
-    save_checkpoint(
-        config.out, model, notes=describe_training(config, f"{config.family} trained on {', '.join(data)}", data)
-    )
+    notes = describe_training(config, f"{config.family} trained on {', '.join(data)}", data)
+    if config.teacher is not None:
+        notes["teacher"] = read_notes(config.teacher)[1]
+    save_checkpoint(config.out, model, notes=notes)
 
 
 def _start_keyframe_network(config: TrainKeyframeConfig) -> PerFrame:
@@ -111,8 +120,13 @@ def _start_keyframe_network(config: TrainKeyframeConfig) -> PerFrame:
     return model
 
 
-def _gather_stills(config: TrainKeyframeConfig, report: Report) -> tuple[Stills, list[str]]:
-    """All stills, and what they are in words."""
+def _gather_stills(
+    config: TrainKeyframeConfig, rule: SizeRule, report: Report
+) -> tuple[Stills, list[Stills], list[str]]:
+    """Labelled stills, those for the teacher alone, and what they are in words.
+
+    Where nothing is labelled, the first of the others stands in.
+    """
     parts, data = [], []
     if config.camvid is not None:
         parts.append(load_camvid_stills(config.camvid))
@@ -122,8 +136,14 @@ def _gather_stills(config: TrainKeyframeConfig, report: Report) -> tuple[Stills,
         height, width = parts[0].labels.shape[-2:] if parts else CAMVID_SIZE
         parts.append(draw_street_stills(config.synthetic_scenes, (height, width), seed=config.seed))
         data.append(f"drawn streets ({len(parts[-1])} images)")
+    labelled = [parts[0].joined(parts[1]) if len(parts) == 2 else parts[0]] if parts else []
+    unlabelled = []
+    for path, stills in read_unlabelled(config.unlabelled, rule, step=config.unlabelled_step):
+        unlabelled.append(stills)
+        data.append(f"{redact_uri(path).rstrip('/').rpartition('/')[2]} ({len(stills)} images, without labels)")
     report(f"training on {', '.join(data)}")
-    return (parts[0].joined(parts[1]) if len(parts) == 2 else parts[0]), data
+    stills, *others = labelled + unlabelled
+    return stills, others, data
 
 
 def _train_propagation(config: TrainPropagationConfig, report: Report) -> None:
@@ -140,6 +160,8 @@ def _train_propagation(config: TrainPropagationConfig, report: Report) -> None:
         learning_rate=config.learning_rate,
         flow_learning_rate=config.flow_learning_rate,
         warmup_steps=config.warmup_steps,
+        distillation=config.distillation,
+        last_steps=config.last_steps,
         precision=config.precision,
         seed=config.seed,
     )

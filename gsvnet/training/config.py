@@ -26,6 +26,18 @@ class TrainKeyframeConfig:
     synthetic_scenes: int = 0
     """Drawn street scenes to add, one image of each, with exact labels."""
 
+    teacher: Path | None = None
+    """Checkpoint of a network with the same classes; its soft labels of every view are learned too."""
+
+    distillation: float = 1.0
+    """How much the divergence from the teacher counts beside cross-entropy, per pixel."""
+
+    unlabelled: tuple[str, ...] = ()
+    """Real videos, or folders of images, without labels (paths, globs, folders, URIs), for the teacher to label."""
+
+    unlabelled_step: int = 10
+    """Of unlabelled videos every so many frames are taken, and held in memory, 0.7 MB each."""
+
     family: Literal["swiftnet", "bisenet"] = "swiftnet"
     """Which network, with a ResNet-18 encoder."""
 
@@ -70,11 +82,14 @@ class TrainKeyframeConfig:
 
     def __post_init__(self) -> None:
         _check_out(self.out)
-        if self.camvid is None and self.synthetic_scenes == 0:
+        if self.camvid is None and self.synthetic_scenes == 0 and not self.unlabelled:
             raise ConfigError("nothing to train on; give --camvid FOLDER, --synthetic-scenes N, or both")
+        if self.unlabelled and self.teacher is None:
+            raise ConfigError("--unlabelled: who labels these? Give --teacher CHECKPOINT")
         _check_least(self, {"synthetic_scenes": 0, "epochs": 1, "batch_size": 2, "warmup_steps": 0, "threads": 0})
-        _check_least(self, {"seed": 0})
+        _check_least(self, {"seed": 0, "unlabelled_step": 1})
         _check_temper(self)
+        _check_distillation(self)
         if not 0 < self.scales[0] <= self.scales[1]:
             raise ConfigError(f"--scales {self.scales[0]} {self.scales[1]}: must be positive and ascending")
         _ = self.crop_size
@@ -126,6 +141,13 @@ class TrainPropagationConfig:
     init: Path | None = None
     """GSVNet checkpoint whose propagation to start from; default: random weights."""
 
+    distillation: float = 0.0
+    """How much the divergence from the keyframe network's own output on each frame counts beside cross-entropy, per
+    pixel; GSVNet's authors: 10 / number of classes."""
+
+    last_steps: int = 0
+    """Learn only from so many last steps of each clip; 0: from all. GSVNet's authors: 2."""
+
     steps: int = 900
     """Batches to learn from."""
 
@@ -164,8 +186,10 @@ class TrainPropagationConfig:
         if self.camvid is None and not self.video and self.synthetic_clips == 0:
             raise ConfigError("nothing to train on; give --camvid FOLDER, --video PATH, or --synthetic-clips N")
         _check_least(self, {"synthetic_clips": 0, "steps": 1, "batch_size": 1, "frames": 2, "warmup_steps": 0})
-        _check_least(self, {"threads": 0, "seed": 0, "video_frames": self.frames, "synthetic_frames": self.frames})
+        _check_least(self, {"threads": 0, "seed": 0, "last_steps": 0})
+        _check_least(self, {"video_frames": self.frames, "synthetic_frames": self.frames})
         _check_temper(self)
+        _check_distillation(self)
         for flag, share in (
             ("--still-share", self.still_share),
             ("--synthetic-share", self.synthetic_share),
@@ -186,6 +210,11 @@ def _check_out(out: Path) -> None:
 def _check_temper(config: TrainConfig) -> None:
     if not config.weight_temper > 1:
         raise ConfigError(f"--weight-temper {config.weight_temper}: must be above 1")
+
+
+def _check_distillation(config: TrainConfig) -> None:
+    if not config.distillation >= 0:
+        raise ConfigError(f"--distillation {config.distillation}: must not be negative")
 
 
 def _check_least(config: TrainConfig, least: dict[str, int]) -> None:

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gsvnet.classes import IGNORE
 from gsvnet.errors import ConfigError
 from gsvnet.models.segmenter import Normalise
+from gsvnet.training.losses import StillLoss
 from gsvnet.training.schedule import cosine_with_warmup
 from gsvnet.training.state import append_log, cut_log, load_state, save_state
 from gsvnet.training.stills import Stills, batches_of_views, class_weights
+from gsvnet.training.teacher import Teacher
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,8 @@ class KeyframeTraining:
 
     learning_rate: AdamW's peak; linear warm-up over `warmup_steps`, then cosine to zero. ema_decay: of the weight
     average that is kept as the result. weight_temper: of `class_weights`; larger counts classes more equally per pixel.
-    precision: "bf16" (autocast) or "fp32".
+    distillation: how much the divergence from a teacher counts beside cross-entropy, per pixel. precision: "bf16"
+    (autocast) or "fp32".
     """
 
     epochs: int = 100
@@ -39,6 +40,7 @@ class KeyframeTraining:
     warmup_steps: int = 200
     ema_decay: float = 0.998
     weight_temper: float = 1.1
+    distillation: float = 1.0
     precision: str = "bf16"
     seed: int = 0
     threads: int = 0
@@ -61,41 +63,40 @@ def train_keyframe(
     device: str = "cpu",
     on_epoch: Callable[[dict], None] = lambda record: None,
     on_save: Callable[[int, nn.Module], None] = lambda epoch, average: None,
+    teacher: Teacher | None = None,
+    unlabelled: Sequence[Stills] = (),
 ) -> nn.Module:
     """The exponential average of `net` after training; also kept in `folder`/state.pt after every epoch.
 
-    Logits are resized to the view (half-pixel convention) and meet class-weighted cross-entropy, 255 ignored.
+    Logits are resized to the view (half-pixel convention) and meet class-weighted cross-entropy, 255 ignored; with a
+    teacher also its soft labels of the same view. unlabelled: stills whose labels are all 255, for the teacher alone.
     A rerun with the same folder goes on after the last finished epoch. One JSON line per epoch goes to
     `folder`/log.jsonl; it goes to `on_epoch` too, and the average, which is only to be looked at, to `on_save`. Raises
-    ConfigError when the folder holds a run with another configuration, and for less stills than one batch.
+    ConfigError when the folder holds a run with another configuration, for less stills than one batch, and for
+    unlabelled stills without a teacher.
     """
-    steps_per_epoch = len(stills) // config.batch_size
-    if not steps_per_epoch:
-        raise ConfigError(f"{len(stills)} stills do not fill one batch of {config.batch_size}; use a smaller batch")
+    sets = [stills, *unlabelled]
+    steps_per_epoch = _count_steps(sets, config, teacher)
     if config.threads:
         torch.set_num_threads(config.threads)
     folder.mkdir(parents=True, exist_ok=True)
     net = net.to(device=device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-    normalise.to(device)
     average = deepcopy(net).eval()
+    for frozen in (normalise, teacher or normalise):
+        frozen.to(device)
     optimiser = torch.optim.AdamW(_parameter_groups(net, config.weight_decay), lr=config.learning_rate)
     weights = class_weights(stills.labels, num_classes, temper=config.weight_temper).to(device)
+    loss_of = StillLoss(net, weights, distillation=config.distillation, bf16=config.precision == "bf16")
     first_epoch = _resume(folder, config, net, average, optimiser)
     for epoch in range(first_epoch, config.epochs):
         started, losses = time.monotonic(), []
-        generator = np.random.default_rng([config.seed, epoch])
-        views = batches_of_views(
-            stills, batch_size=config.batch_size, crop=config.crop, scales=config.scales, generator=generator
-        )
-        for i, (images, targets) in enumerate(views):
+        for i, (images, targets) in enumerate(_draw_views(sets, config, epoch)):
             step = epoch * steps_per_epoch + i
             factor = cosine_with_warmup(step, config.epochs * steps_per_epoch, config.warmup_steps)
             for group in optimiser.param_groups:
                 group["lr"] = config.learning_rate * factor
-            pixels = normalise(images.to(device)).contiguous(memory_format=torch.channels_last)
-            with torch.autocast(pixels.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-                logits = net(pixels)
-            loss = still_loss(logits.float(), targets.to(device), weights)
+            images = images.to(device)
+            loss = loss_of(normalise(images), targets.to(device), teacher and teacher(images))
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()
@@ -104,29 +105,31 @@ def train_keyframe(
         record = {"epoch": epoch + 1, "loss": float(np.mean(losses)), "seconds": time.monotonic() - started}
         record["learning_rate"] = config.learning_rate * factor
         append_log(folder, record)  # before the state: a line too many is cut on resuming, a missing one stays missing
-        save_state(
-            folder,
-            config,
-            {
-                "epoch": epoch + 1,
-                "net": net.state_dict(),
-                "average": average.state_dict(),
-                "optimiser": optimiser.state_dict(),
-            },
-        )
+        _save(folder, config, epoch + 1, net, average, optimiser)
         on_epoch(record)
         on_save(epoch + 1, average)
     return average
 
 
-def still_loss(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """Class-weighted cross-entropy, (), of (B, C, h, w) logits resized to (B, H, W) targets; 255 is ignored.
+def _count_steps(sets: Sequence[Stills], config: KeyframeTraining, teacher: Teacher | None) -> int:
+    """Steps per epoch; complains where there can be none."""
+    if teacher is None and len(sets) > 1:
+        raise ConfigError("unlabelled stills teach nothing without a teacher")
+    count = sum(map(len, sets))
+    if count < config.batch_size:
+        raise ConfigError(f"{count} stills do not fill one batch of {config.batch_size}; use a smaller batch")
+    return count // config.batch_size
 
-    The weighted mean over labelled pixels; 0, and not NaN, where no pixel is.
-    """
-    full = F.interpolate(logits, targets.shape[-2:], mode="bilinear", align_corners=False)
-    total = F.cross_entropy(full, targets, weight=weights, ignore_index=IGNORE, reduction="sum")
-    return total / weights[targets[targets != IGNORE]].sum().clamp(min=1e-6)
+
+def _draw_views(sets: Sequence[Stills], config: KeyframeTraining, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches of one epoch."""
+    return batches_of_views(
+        sets,
+        batch_size=config.batch_size,
+        crop=config.crop,
+        scales=config.scales,
+        generator=np.random.default_rng([config.seed, epoch]),
+    )
 
 
 def _parameter_groups(net: nn.Module, weight_decay: float) -> list[dict]:
@@ -157,3 +160,20 @@ def _resume(
     epoch = int(state["epoch"]) if state else 0
     cut_log(folder, "epoch", epoch)
     return epoch
+
+
+def _save(
+    folder: Path,
+    config: KeyframeTraining,
+    epoch: int,
+    net: nn.Module,
+    average: nn.Module,
+    optimiser: torch.optim.Optimizer,
+) -> None:
+    state = {
+        "epoch": epoch,
+        "net": net.state_dict(),
+        "average": average.state_dict(),
+        "optimiser": optimiser.state_dict(),
+    }
+    save_state(folder, config, state)

@@ -10,14 +10,13 @@ from typing import Protocol
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from gsvnet.errors import ConfigError
-from gsvnet.models.gsvnet import Propagation, with_gain
+from gsvnet.models.gsvnet import Propagation
 from gsvnet.models.segmenter import Normalise
 from gsvnet.training.clips import Clip
-from gsvnet.training.keyframe import still_loss
+from gsvnet.training.losses import ClipLoss
 from gsvnet.training.schedule import cosine_with_warmup
 from gsvnet.training.state import append_log, cut_log, load_state, save_state
 
@@ -35,7 +34,8 @@ class PropagationTraining:
     """One run. num_frames: most frames per clip, the keyframe included; clips of 2..num_frames are drawn.
 
     Learning rates as in the authors' recipe differ by part: the flow network learns slowest. Both are AdamW's peaks:
-    linear warm-up over `warmup_steps`, then cosine to zero. precision: "bf16" (autocast) or "fp32".
+    linear warm-up over `warmup_steps`, then cosine to zero. distillation, last_steps: of `ClipLoss`; the authors'
+    recipe is 10 / number of classes and 2. precision: "bf16" (autocast) or "fp32".
     """
 
     steps: int = 900
@@ -45,6 +45,8 @@ class PropagationTraining:
     flow_learning_rate: float = 5e-4
     weight_decay: float = 5e-4
     warmup_steps: int = 50
+    distillation: float = 0.0
+    last_steps: int = 0
     precision: str = "bf16"
     seed: int = 0
 
@@ -54,6 +56,8 @@ class PropagationTraining:
                 f"steps {self.steps} and batch_size {self.batch_size} must be at least 1, "
                 f"num_frames {self.num_frames} at least 2"
             )
+        if self.distillation < 0 or self.last_steps < 0:
+            raise ConfigError(f"distillation {self.distillation} and last_steps {self.last_steps}: at least 0")
         if self.precision not in ("bf16", "fp32"):
             raise ConfigError(f"precision {self.precision!r}; allowed: bf16, fp32")
 
@@ -83,28 +87,32 @@ def train_propagation(
 ) -> Propagation:
     """Train in place. sources: clips and how often each is drawn (shares need not sum to 1); one source per batch.
 
-    Loss: class-weighted cross-entropy of every propagated frame at twice the grid. The keyframe's logits are given.
+    Loss: `ClipLoss`; the keyframe's logits are given. Clips that carry no teacher are learned from their targets alone.
     One JSON line per `log_every` steps, and one at the end, goes to `folder`/log.jsonl and to `on_step`. Every
     `save_every` steps and at the end the run is kept in `folder`/state.pt, and `on_save` may look at the propagation,
     in eval mode; a rerun with the same folder goes on there and ends with the weights of an undisturbed run. Raises
     ConfigError when the folder holds a run with another configuration.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    generator = np.random.default_rng(config.seed)
     propagation.to(device).train()
     normalise.to(device)
-    weights = class_weights.to(device)
+    loss_of = ClipLoss(
+        propagation,
+        normalise,
+        class_weights.to(device),
+        distillation=config.distillation,
+        last_steps=config.last_steps,
+        bf16=config.precision == "bf16",
+    )
     optimiser = torch.optim.AdamW(_parameter_groups(propagation, config), weight_decay=config.weight_decay)
     peaks = [group["lr"] for group in optimiser.param_groups]
-    progress = _resume(folder, config, propagation, optimiser, generator)
+    progress = _resume(folder, config, propagation, optimiser)
     started = time.monotonic() - progress.seconds
     for step in range(progress.step, config.steps):
         factor = cosine_with_warmup(step, config.steps, config.warmup_steps)
         for group, peak in zip(optimiser.param_groups, peaks):
             group["lr"] = peak * factor
-        clips = draw_batch(sources, config, generator)
-        bf16 = config.precision == "bf16"
-        loss = clip_loss(propagation, clips, normalise=normalise, class_weights=weights, bf16=bf16)
+        loss = loss_of(draw_batch(sources, config, np.random.default_rng([config.seed, step])))
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(propagation.parameters(), 5.0)
@@ -118,7 +126,7 @@ def train_propagation(
             append_log(folder, record)
             on_step(record)
         if progress.step % save_every == 0 or progress.step == config.steps:
-            _save(folder, config, propagation, optimiser, generator, progress)
+            _save(folder, config, propagation, optimiser, progress)
             on_save(progress.step, propagation.eval())
             propagation.train()
     return propagation.eval()
@@ -134,40 +142,6 @@ def draw_batch(
     return [source.draw(num_frames, generator) for _ in range(config.batch_size)]
 
 
-def clip_loss(
-    propagation: Propagation,
-    clips: Sequence[Clip],
-    *,
-    normalise: Normalise,
-    class_weights: Tensor,
-    bf16: bool = True,
-) -> Tensor:
-    """Mean over frames 1..T-1 of the weighted cross-entropy at twice the grid; () float32, where the weights are."""
-    device = class_weights.device
-    frames = normalise(torch.stack([clip.frames for clip in clips]).to(device))  # (B, T, 3, h, w)
-    num_frames, (h, w) = frames.shape[1], frames.shape[-2:]
-    targets = torch.stack([_resize_labels(clip.targets, (2 * h, 2 * w)) for clip in clips]).to(device).long()
-    current, previous = frames[:, 1:].flatten(0, 1), frames[:, :-1].flatten(0, 1)
-    state = with_gain(torch.stack([clip.keyframe_logits for clip in clips]).to(device))
-    states = []
-    with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-        flows = propagation.estimate_flow(current, previous).unflatten(0, (-1, num_frames - 1))
-        glances = propagation.glance(current)
-        intras = None if glances is None else glances.unflatten(0, (-1, num_frames - 1))
-        for t in range(1, num_frames):
-            state = propagation.step(state, flows[:, t - 1], None if intras is None else intras[:, t - 1])
-            states.append(state)
-    losses = [still_loss(state[:, :-1], targets[:, t], class_weights) for t, state in enumerate(states, start=1)]
-    return torch.stack(losses).mean()
-
-
-def _resize_labels(labels: Tensor, size: tuple[int, int]) -> Tensor:
-    """Labels (T, H, W) at another size, nearest."""
-    if tuple(labels.shape[-2:]) == size:
-        return labels
-    return F.interpolate(labels[:, None], size, mode="nearest-exact")[:, 0]
-
-
 def _parameter_groups(propagation: Propagation, config: PropagationTraining) -> list[dict]:
     flow = list(propagation.flow.parameters())
     known = {id(p) for p in flow}
@@ -180,7 +154,6 @@ def _save(
     config: PropagationTraining,
     propagation: Propagation,
     optimiser: torch.optim.Optimizer,
-    generator: np.random.Generator,
     progress: _Progress,
 ) -> None:
     state = {
@@ -189,7 +162,6 @@ def _save(
         "seconds": progress.seconds,
         "propagation": propagation.state_dict(),
         "optimiser": optimiser.state_dict(),
-        "generator": generator.bit_generator.state,
     }
     save_state(folder, config, state)
 
@@ -199,14 +171,12 @@ def _resume(
     config: PropagationTraining,
     propagation: Propagation,
     optimiser: torch.optim.Optimizer,
-    generator: np.random.Generator,
 ) -> _Progress:
     """How far the run is; loads its state when there is one."""
     state, progress = load_state(folder, config), _Progress()
     if state is not None:
         propagation.load_state_dict(state["propagation"])
         optimiser.load_state_dict(state["optimiser"])
-        generator.bit_generator.state = state["generator"]
         progress = _Progress(step=state["step"], losses=state["losses"], seconds=state["seconds"])
     cut_log(folder, "step", progress.step)
     return progress

@@ -99,7 +99,7 @@ def make_video_clips(uri: str, model: GSVNet, *, max_frames: int, threads: int =
     working_size = model.size_rule.working_size(info.height, info.width)
     views = (View(*keyframe_size, resize="area"), View(*grid, resize="area"))
     frames, logits, targets = [], [], []
-    decoded = _read_first_frames(uri, max_frames, views, info.rotation, threads)
+    decoded = islice(read_views(uri, lambda index: views, rotation=info.rotation, threads=threads), max_frames)
     while part := list(islice(decoded, _BATCH_FRAMES)):
         keyframes, small = (_stack([frame.images[view] for frame in part]) for view in range(2))
         fine = _segment(model, keyframes)
@@ -125,21 +125,13 @@ def _draw_street(seed: int, size: tuple[int, int], generator: np.random.Generato
     )
 
 
-def _read_first_frames(
-    uri: str, max_frames: int, views: Sequence[View], rotation: int, threads: int
-) -> Iterator[Frame]:
-    """The first decodable frames, at most `max_frames`."""
+def read_views(uri: str, views: Callable[[int], Sequence[View]], *, rotation: int, threads: int = 1) -> Iterator[Frame]:
+    """The decodable frames of a video from its start; views(index): the sizes to render of each."""
     frames = read_frames(
-        uri,
-        first_frame=0,
-        start_pts=_BEFORE_ANY_PTS,
-        end_pts=None,
-        views=lambda index: views,
-        rotation=rotation,
-        threads=threads,
+        uri, first_frame=0, start_pts=_BEFORE_ANY_PTS, end_pts=None, views=views, rotation=rotation, threads=threads
     )
     with closing(frames):
-        yield from islice((frame for frame in frames if frame.status == "ok"), max_frames)
+        yield from (frame for frame in frames if frame.status == "ok")
 
 
 def _sizes(model: GSVNet, size: Sequence[int]) -> tuple[tuple[int, int], tuple[int, int]]:

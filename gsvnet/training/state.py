@@ -32,7 +32,8 @@ def load_state(folder: Path, config: KeyframeTraining | PropagationTraining) -> 
     if not path.exists():
         return None
     state = torch.load(path, map_location="cpu", weights_only=True)
-    wanted, found = asdict(config), state["config"]
+    wanted = asdict(config)
+    found = asdict(type(config)()) | state["config"]  # options that the state is older than had their default's effect
     differ = [
         f"{name} {found.get(name)!r}, not {wanted.get(name)!r}"
         for name in sorted({*wanted, *found} - {"threads"})

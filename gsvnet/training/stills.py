@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,18 +96,23 @@ def jitter_colours(view: Tensor, generator: np.random.Generator) -> Tensor:
 
 
 def batches_of_views(
-    stills: Stills,
+    sets: Sequence[Stills],
     *,
     batch_size: int,
     crop: tuple[int, int],
     scales: tuple[float, float],
     generator: np.random.Generator,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """One epoch in random order: (B, 3, h, w) float in 0..255 and (B, h, w) int64; a smaller rest is dropped."""
-    order = generator.permutation(len(stills))
+    """One epoch in random order: (B, 3, h, w) float in 0..255 and (B, h, w) int64; a smaller rest is dropped.
+
+    sets: each of its own size; together they are drawn from as one.
+    """
+    places = [(stills, i) for stills in sets for i in range(len(stills))]
+    order = generator.permutation(len(places))
     for start in range(0, len(order) - batch_size + 1, batch_size):
+        chosen = [places[i] for i in order[start : start + batch_size]]
         views = [
             draw_view(stills.images[i], stills.labels[i], crop=crop, scales=scales, generator=generator)
-            for i in order[start : start + batch_size]
+            for stills, i in chosen
         ]
         yield torch.stack([v for v, _ in views]), torch.stack([t for _, t in views])

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -128,3 +130,32 @@ def test_logits_do_not_depend_on_how_images_are_batched_and_need_no_gradient(tin
     assert not logits.requires_grad
     torch.testing.assert_close(logits, compute_logits(network, normalise, images))
     (torch.nn.Parameter(torch.ones(())) * logits.float()).sum().backward()  # may take part in a graph
+
+
+def test_the_teacher_of_a_still_clip_is_the_keyframe_moved_like_its_frames(plain_colours):
+    y, x = torch.meshgrid(torch.linspace(0, 3, 48), torch.linspace(0, 4, 64), indexing="ij")
+    smooth = torch.stack([torch.sin(x + y), torch.cos(x - y), torch.sin(2 * x)]) * 100 + 120
+    images = smooth.round().to(torch.uint8)[None]
+    logits = torch.nn.functional.avg_pool2d(images.float(), 2).half()
+    labels = torch.zeros(1, 48, 64, dtype=torch.uint8)
+    clips = StillClips(Stills(images=images, labels=labels), logits, grid=(24, 32))
+    for generator in generators(4):
+        clip = clips.draw(4, generator)
+        known = clip.teacher.isfinite().all(dim=1, keepdim=True).expand_as(clip.teacher)
+        assert torch.equal(clip.teacher[0], clip.keyframe_logits.half())
+        assert (clip.teacher.float() - clip.frames)[known].abs().mean() < 1.5
+        outside = torch.nn.functional.max_pool2d((clip.targets == IGNORE).float(), 2) == 1
+        agree = known[:, 0] == ~outside
+        assert agree.float().mean() > 0.95  # all but a line along the border
+
+
+def test_the_teacher_of_a_video_clip_is_the_network_itself_on_each_frame(plain_colours, video):
+    clip = video.draw(4, np.random.default_rng(1))
+    assert clip.teacher.dtype == torch.float16
+    assert clip.teacher[:, 0, 0, 0].tolist() == clip.targets[:, 0, 0].tolist()
+
+
+def test_a_mirrored_clip_has_a_mirrored_teacher(video):
+    clip = video.draw(3, np.random.default_rng(1))
+    marked = replace(clip, teacher=torch.arange(6.0).half().expand_as(clip.teacher))
+    assert torch.equal(mirror(marked).teacher, marked.teacher.flip(-1))

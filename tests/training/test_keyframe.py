@@ -2,10 +2,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
 from gsvnet.classes import IGNORE
 from gsvnet.errors import ConfigError
-from gsvnet.training.keyframe import KeyframeTraining, still_loss, train_keyframe
+from gsvnet.training.keyframe import KeyframeTraining, train_keyframe
+from gsvnet.training.stills import Stills
+from gsvnet.training.teacher import Teacher
 
 CONFIG = KeyframeTraining(
     epochs=4, batch_size=2, crop=(16, 24), warmup_steps=2, learning_rate=0.02, precision="fp32", threads=1
@@ -82,21 +85,44 @@ def test_less_stills_than_a_batch_are_refused(train, tmp_path):
         train(replace(CONFIG, batch_size=8), tmp_path)
 
 
-def test_ignored_pixels_neither_count_nor_pull():
-    logits = torch.randn(1, 3, 4, 4, requires_grad=True)
-    weights = torch.tensor([1.0, 2.0, 3.0])
-    targets = torch.randint(0, 3, (1, 4, 4))
-    targets[:, :2] = IGNORE
-    still_loss(logits, targets, weights).backward()
-    expected = torch.nn.functional.cross_entropy(logits[:, :, 2:], targets[:, 2:], weight=weights)
-    assert still_loss(logits, targets, weights).item() == pytest.approx(expected.item(), rel=1e-5)
-    assert logits.grad[:, :, :2].abs().max() == 0
-    assert logits.grad[:, :, 2:].abs().min() > 0
+class Expert(nn.Module):
+    """Knows the classes of `tiny_stills` from their colours, normalised as in `normalise`."""
+
+    def forward(self, pixels):
+        return pixels * 10
 
 
-def test_a_batch_without_any_labelled_pixel_costs_nothing():
-    logits = torch.randn(1, 3, 4, 4, requires_grad=True)
-    loss = still_loss(logits, torch.full((1, 4, 4), IGNORE), torch.ones(3))
-    loss.backward()
-    assert loss == 0
-    assert logits.grad.abs().max() == 0
+def test_a_student_learns_from_its_teacher_what_nobody_labelled(tiny_network, tiny_stills, normalise, tmp_path):
+    config = replace(CONFIG, epochs=60, batch_size=4, crop=(24, 32), scales=(1.0, 1.0), ema_decay=0.9)
+    unlabelled = replace(tiny_stills, labels=torch.full_like(tiny_stills.labels, IGNORE))
+    net = train_keyframe(
+        tiny_network(3),
+        unlabelled,
+        num_classes=3,
+        normalise=normalise,
+        config=config,
+        folder=tmp_path,
+        teacher=Teacher(Expert(), normalise),
+    )
+    with torch.no_grad():
+        labels = net(normalise(tiny_stills.images)).argmax(1)
+    assert (labels == tiny_stills.images.argmax(1)[:, 1::2, 1::2]).float().mean() > 0.97
+
+
+def test_unlabelled_stills_of_another_size_join_the_epoch(tiny_network, tiny_stills, normalise, tmp_path):
+    other = Stills(images=torch.zeros(2, 3, 40, 48, dtype=torch.uint8), labels=torch.full((2, 40, 48), 255).byte())
+    options = dict(num_classes=3, normalise=normalise, config=replace(CONFIG, epochs=1, batch_size=6), folder=tmp_path)
+    with pytest.raises(ConfigError, match="without a teacher"):
+        train_keyframe(tiny_network(3), tiny_stills, unlabelled=[other], **options)
+    train_keyframe(tiny_network(3), tiny_stills, unlabelled=[other], teacher=Teacher(Expert(), normalise), **options)
+    assert (tmp_path / "state.pt").exists()
+
+
+def test_a_state_from_before_an_option_existed_is_still_read(train, tmp_path):
+    train(replace(CONFIG, epochs=1), tmp_path)
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    del state["config"]["distillation"]
+    torch.save(state, tmp_path / "state.pt")
+    epochs = []
+    train(replace(CONFIG, epochs=1), tmp_path, epochs.append)
+    assert epochs == []

@@ -4,13 +4,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 
-from gsvnet.classes import IGNORE
 from gsvnet.errors import ConfigError
-from gsvnet.models.gsvnet import Propagation, with_gain
-from gsvnet.training.clips import Clip, VideoClips
-from gsvnet.training.propagation import PropagationTraining, clip_loss, draw_batch, train_propagation
+from gsvnet.models.gsvnet import Propagation
+from gsvnet.training.clips import VideoClips
+from gsvnet.training.propagation import PropagationTraining, draw_batch, train_propagation
 
 CONFIG = PropagationTraining(steps=7, batch_size=2, num_frames=3, warmup_steps=2, precision="fp32")
 ONES = torch.ones(3)
@@ -84,51 +82,3 @@ def test_a_batch_has_one_source_which_is_drawn_by_its_share():
     assert all(len({clip.frames.shape for clip in batch}) == 1 for batch in batches)
     assert np.mean([batch[0].frames.shape[-1] == 16 for batch in batches]) == pytest.approx(0.75, abs=0.08)
     assert {batch[0].frames.shape[0] for batch in batches} == {2, 3}
-
-
-def test_the_loss_reaches_every_part_of_the_propagation(normalise):
-    propagation = Propagation(num_classes=3)
-    clips = [moving_bars().draw(3, np.random.default_rng(0)) for _ in range(2)]
-    clip_loss(propagation, clips, normalise=normalise, class_weights=ONES, bf16=False).backward()
-    for part in (propagation.flow, propagation.intra, propagation.guided_filter):
-        assert sum(float(p.grad.abs().sum()) for p in part.parameters()) > 0
-
-
-def test_the_loss_is_that_of_one_step_after_the_other(normalise):
-    propagation = Propagation(num_classes=3).eval()
-    clip = moving_bars().draw(3, np.random.default_rng(0))
-    frames, state, losses = normalise(clip.frames), with_gain(clip.keyframe_logits[None]), []
-    targets = clip.targets.repeat_interleave(2, 1).repeat_interleave(2, 2).long()
-    for t in (1, 2):
-        state = propagation(state, frames[t - 1 : t], frames[t : t + 1])
-        logits = F.interpolate(state[:, :-1], scale_factor=2, mode="bilinear")
-        losses.append(F.cross_entropy(logits, targets[t : t + 1]).item())
-    loss = clip_loss(propagation, [clip], normalise=normalise, class_weights=ONES, bf16=False)
-    assert loss.item() == pytest.approx(np.mean(losses), rel=1e-5)
-
-
-def test_ignored_targets_do_not_change_the_loss(normalise):
-    propagation = Propagation(num_classes=3).eval()
-    clip = moving_bars().draw(3, np.random.default_rng(0))
-    half = clip.targets.clone()
-    half[:, :, 8:] = IGNORE
-
-    def loss(targets):
-        changed = Clip(keyframe_logits=clip.keyframe_logits, frames=clip.frames, targets=targets)
-        return clip_loss(propagation, [changed], normalise=normalise, class_weights=ONES, bf16=False).item()
-
-    none = torch.full_like(half, IGNORE)
-    right = clip.targets.clone()
-    right[:, :, :8] = IGNORE
-    assert loss(none) == 0
-    assert loss(clip.targets) == pytest.approx((loss(half) + loss(right)) / 2, rel=1e-4)
-
-
-def test_the_keyframe_itself_is_not_scored(normalise):
-    propagation = Propagation(num_classes=3).eval()
-    clip = moving_bars().draw(2, np.random.default_rng(0))
-    targets = clip.targets.clone()
-    targets[0] = IGNORE
-    changed = Clip(keyframe_logits=clip.keyframe_logits, frames=clip.frames, targets=targets)
-    losses = [clip_loss(propagation, [c], normalise=normalise, class_weights=ONES, bf16=False) for c in (clip, changed)]
-    assert losses[0] == losses[1]

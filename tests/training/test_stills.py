@@ -38,7 +38,7 @@ def test_a_missing_folder_is_named(tmp_path):
 
 def test_without_pillow_the_extra_is_named(camvid_folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL.Image", None)
-    with pytest.raises(MissingExtra, match=r"gsvnet\[train\]"):
+    with pytest.raises(MissingExtra, match=r"gsvnet\[(train|evaluate)\]"):
         load_camvid_stills(camvid_folder)
 
 
@@ -77,7 +77,7 @@ def test_an_epoch_shows_every_still_once_and_drops_the_rest():
     images = torch.arange(5, dtype=torch.uint8).view(5, 1, 1, 1).expand(5, 3, 8, 8)
     stills = Stills(images=images, labels=images[:, 0])
     batches = list(
-        batches_of_views(stills, batch_size=2, crop=(8, 8), scales=(1, 1), generator=np.random.default_rng(0))
+        batches_of_views([stills], batch_size=2, crop=(8, 8), scales=(1, 1), generator=np.random.default_rng(0))
     )
     seen = torch.cat([targets[:, 0, 0] for _, targets in batches]).tolist()
     assert len(seen) == len(set(seen)) == 4

@@ -1,12 +1,16 @@
+import re
 import sys
 
 import pytest
 
+from gsvnet.classes import CITYSCAPES
 from gsvnet.cli import main
 from gsvnet.errors import ConfigError
-from gsvnet.models.checkpoints import load_checkpoint, read_notes
+from gsvnet.models.checkpoints import load_checkpoint, read_notes, save_checkpoint
 from gsvnet.models.gsvnet import GSVNet
 from gsvnet.models.segmenter import PerFrame, SizeRule
+from gsvnet.models.spec import ModelSpec, NormaliseSpec, build_model
+from gsvnet.synthetic import SceneConfig, write_video
 from gsvnet.training.config import TrainKeyframeConfig, TrainPropagationConfig
 from gsvnet.training.notes import describe_command
 
@@ -21,7 +25,8 @@ def trained(tmp_path_factory):
     train_keyframe = ["train", "keyframe", "--synthetic-scenes", "2", "--out", keyframe, "--epochs", "1"]
     assert main([*train_keyframe, "--crop", "64x96", *TINY]) == 0
     train_propagation = ["train", "propagation", "--keyframe", keyframe, "--synthetic-clips", "1", "--steps", "2"]
-    train_propagation += ["--synthetic-frames", "3", "--frames", "2", "--out", propagation]
+    train_propagation += ["--synthetic-frames", "3", "--frames", "3", "--out", propagation]
+    train_propagation += ["--distillation", "0.5", "--last-steps", "1"]
     assert main([*train_propagation, *TINY]) == 0
     return folder
 
@@ -80,6 +85,9 @@ def test_camvid_and_drawn_streets_are_joined_at_the_size_of_camvid(camvid_folder
         (["keyframe"], "nothing to train on"),
         (["keyframe", "--camvid", "c", "--crop", "64"], "--crop 64"),
         (["keyframe", "--camvid", "c", "--epochs", "0"], "--epochs 0: at least 1"),
+        (["keyframe", "--unlabelled", "v.mp4"], "Give --teacher"),
+        (["keyframe", "--camvid", "c", "--teacher", "t.safetensors", "--distillation", "-1"], "--distillation -1"),
+        (["propagation", "--keyframe", "k", "--camvid", "c", "--last-steps", "-1"], "--last-steps -1: at least 0"),
         (["propagation", "--keyframe", "k.safetensors"], "nothing to train on"),
         (["propagation", "--keyframe", "absent.safetensors", "--camvid", "c"], "absent.safetensors"),
         (["propagation", "--keyframe", "k.safetensors", "--synthetic-clips", "1", "--frames", "50"], "at least 50"),
@@ -95,7 +103,7 @@ def test_bad_arguments_are_named_before_anything_starts(tmp_path, monkeypatch, c
 def test_without_pillow_the_extra_is_named(camvid_folder, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "PIL.Image", None)
     assert main(["train", "keyframe", "--camvid", str(camvid_folder), "--out", str(tmp_path / "x.safetensors")]) == 2
-    assert "gsvnet[train]" in capsys.readouterr().err
+    assert "pip install 'gsvnet[" in capsys.readouterr().err
 
 
 def test_the_noted_command_leaves_out_defaults_and_folders(tmp_path):
@@ -114,3 +122,28 @@ def test_the_noted_command_leaves_out_defaults_and_folders(tmp_path):
 def test_an_output_of_another_kind_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"must end in \.safetensors"):
         TrainKeyframeConfig(camvid=tmp_path, out=tmp_path / "x.pt")
+
+
+def test_a_teacher_labels_what_nobody_labelled(trained, tmp_path, capsys):
+    video = write_video(tmp_path / "drive.mp4", config=SceneConfig(height=48, width=64, seed=3), num_frames=5)
+    words = ["train", "keyframe", "--unlabelled", str(video), "--unlabelled-step", "2", "--epochs", "1"]
+    words += ["--teacher", str(trained / "p.safetensors"), "--crop", "32x32", "--out", str(tmp_path / "s.safetensors")]
+    assert main([*words, *TINY]) == 0
+    _, notes = read_notes(tmp_path / "s.safetensors")
+    assert notes["data"] == ["drive.mp4 (3 images, without labels)"]
+    assert "drawn streets" in notes["teacher"]["summary"]
+    assert float(re.search(r"loss ([\d.]+)", capsys.readouterr().out)[1]) > 0
+
+
+def test_a_teacher_of_other_classes_is_refused_by_name(tmp_path, capsys):
+    other = ModelSpec(
+        family="swiftnet",
+        classes=CITYSCAPES,
+        normalise=NormaliseSpec(mean=(0, 0, 0), std=(1, 1, 1)),
+        size_rule=SizeRule(),
+    )
+    save_checkpoint(tmp_path / "city.safetensors", build_model(other))
+    words = ["train", "keyframe", "--synthetic-scenes", "2", "--teacher", str(tmp_path / "city.safetensors")]
+    assert main([*words, "--out", str(tmp_path / "k.safetensors"), *TINY]) == 2
+    said = capsys.readouterr().err
+    assert "city.safetensors: its classes are cityscapes (19); the student's are camvid (11)" in said

@@ -1,0 +1,153 @@
+"""What a training minimises: cross-entropy to true labels, divergence from a teacher's soft ones, and where both meet.
+
+`StillLoss` and `ClipLoss` hold the network that is trained and return its loss, so that a training on several GPUs
+wraps one module, and every gradient passes through its forward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gsvnet.classes import IGNORE
+from gsvnet.models.bisenet import BiSeNet
+from gsvnet.models.gsvnet import Propagation, with_gain
+from gsvnet.models.segmenter import Normalise
+from gsvnet.training.clips import Clip
+
+
+def still_loss(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """Class-weighted cross-entropy, (), of (B, C, h, w) logits resized to (B, H, W) targets; 255 is ignored.
+
+    The weighted mean over labelled pixels; 0, and not NaN, where no pixel is.
+    """
+    full = F.interpolate(logits, targets.shape[-2:], mode="bilinear", align_corners=False)
+    total = F.cross_entropy(full, targets, weight=weights, ignore_index=IGNORE, reduction="sum")
+    return total / weights[targets[targets != IGNORE]].sum().clamp(min=1e-6)
+
+
+def distillation_loss(logits: Tensor, teacher: Tensor) -> Tensor:
+    """KL(teacher || student), (), in nats: the mean over pixels of the sum over classes, at temperature 1.
+
+    logits: (B, C, h, w), the student's, resized to the teacher's (B, C, H, W). Pixels where the teacher is not finite
+    do not count. The authors of GSVNet average over classes too and weigh that by 10: their weight per pixel is 10 / C.
+    """
+    known = teacher.isfinite().all(dim=1)
+    student = F.log_softmax(
+        F.interpolate(logits, teacher.shape[-2:], mode="bilinear", align_corners=False).float(), dim=1
+    )
+    wanted = F.log_softmax(torch.where(known[:, None], teacher.float(), 0.0), dim=1)
+    divergence = F.kl_div(student, wanted, reduction="none", log_target=True).sum(dim=1)
+    return (divergence * known).sum() / known.sum().clamp(min=1)
+
+
+class StillLoss(nn.Module):
+    """The loss of an image network on views: cross-entropy of each of its heads + distillation * KL to a teacher."""
+
+    def __init__(self, net: nn.Module, weights: Tensor, *, distillation: float, bf16: bool) -> None:
+        """weights: (C,), of the classes. bf16: run the network in mixed precision."""
+        super().__init__()
+        self.net, self.distillation, self.bf16 = net, distillation, bf16
+        self.register_buffer("weights", weights, persistent=False)
+        self.weights: Tensor
+
+    def forward(self, pixels: Tensor, targets: Tensor, teacher: Tensor | None = None) -> Tensor:
+        """(), for normalised views (B, 3, H, W), labels (B, H, W) int64, and the teacher's logits (B, C, H, W)."""
+        pixels = pixels.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(pixels.device.type, torch.bfloat16, enabled=self.bf16):
+            heads = self._segment(pixels)
+        loss = torch.stack([still_loss(logits.float(), targets, self.weights) for logits in heads]).sum()
+        if teacher is not None:
+            loss = loss + self.distillation * distillation_loss(heads[0].float(), teacher)
+        return loss
+
+    def _segment(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        """Logits of every head, the one that labels first; BiSeNet's auxiliary heads count like it, as published."""
+        if isinstance(self.net, BiSeNet) and len(self.net.heads) > 1:
+            return self.net.segment_with_auxiliary(pixels)
+        return (self.net(pixels),)
+
+
+class ClipLoss(nn.Module):
+    """The loss of a propagation on clips: cross-entropy at twice the grid + distillation * KL on the grid.
+
+    last_steps: how many steps of a clip are learned from, 0 for all. The steps before them run in evaluation mode and
+    without gradient: the rule of GSVNet's authors, whose number is 2. (They leave their flow network in training mode.)
+    """
+
+    def __init__(
+        self,
+        propagation: Propagation,
+        normalise: Normalise,
+        weights: Tensor,
+        *,
+        distillation: float = 0.0,
+        last_steps: int = 0,
+        bf16: bool = True,
+    ) -> None:
+        super().__init__()
+        self.propagation, self.normalise = propagation, normalise
+        self.distillation, self.last_steps, self.bf16 = distillation, last_steps, bf16
+        self.register_buffer("weights", weights, persistent=False)
+        self.weights: Tensor
+
+    def forward(self, clips: Sequence[Clip]) -> Tensor:
+        """(), float32: the mean over the frames that are learned from, of clips of one length T and one grid."""
+        device = self.weights.device
+        frames = self.normalise(torch.stack([clip.frames for clip in clips]).to(device))  # (B, T, 3, h, w)
+        length, (h, w) = frames.shape[1], frames.shape[-2:]
+        first = max(0, length - 1 - self.last_steps) if self.last_steps else 0
+        state = with_gain(torch.stack([clip.keyframe_logits for clip in clips]).to(device))
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
+            if first:
+                state = self._advance_without_learning(state, frames[:, : first + 1])
+            states = advance(self.propagation, state, frames[:, first:])
+        targets = torch.stack([resize_labels(clip.targets, (2 * h, 2 * w)) for clip in clips]).to(device).long()
+        learned = list(zip(range(first + 1, length), states))
+        loss = torch.stack([still_loss(state[:, :-1], targets[:, t], self.weights) for t, state in learned]).mean()
+        if self.distillation:
+            teacher = _stack_teachers(clips).to(device)
+            softly = [distillation_loss(state[:, :-1], teacher[:, t]) for t, state in learned]
+            loss = loss + self.distillation * torch.stack(softly).mean()
+        return loss
+
+    @torch.no_grad()
+    def _advance_without_learning(self, state: Tensor, frames: Tensor) -> Tensor:
+        was_training = self.propagation.training
+        self.propagation.eval()
+        state = advance(self.propagation, state, frames)[-1]
+        self.propagation.train(was_training)
+        return state
+
+
+def advance(propagation: Propagation, state: Tensor, frames: Tensor) -> list[Tensor]:
+    """States (B, C + 1, h, w) of frames 1..T-1, from that of frame 0; frames: (B, T, 3, h, w), normalised."""
+    steps = frames.shape[1] - 1
+    current, previous = frames[:, 1:].flatten(0, 1), frames[:, :-1].flatten(0, 1)
+    flows = propagation.estimate_flow(current, previous).unflatten(0, (-1, steps))
+    intras = propagation.glance(current)
+    intras = None if intras is None else intras.unflatten(0, (-1, steps))
+    states = []
+    for t in range(steps):
+        state = propagation.step(state, flows[:, t], None if intras is None else intras[:, t])
+        states.append(state)
+    return states
+
+
+def resize_labels(labels: Tensor, size: tuple[int, int]) -> Tensor:
+    """Labels (T, H, W) at another size, nearest."""
+    if tuple(labels.shape[-2:]) == size:
+        return labels
+    return F.interpolate(labels[:, None], size, mode="nearest-exact")[:, 0]
+
+
+def _stack_teachers(clips: Sequence[Clip]) -> Tensor:
+    """(B, T, C, h, w); a clip without a teacher has one that is nowhere known."""
+    teachers = []
+    for clip in clips:
+        nowhere = clip.keyframe_logits.new_full((len(clip.frames), *clip.keyframe_logits.shape), float("nan"))
+        teachers.append(nowhere.half() if clip.teacher is None else clip.teacher)
+    return torch.stack(teachers)

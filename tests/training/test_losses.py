@@ -1,0 +1,171 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from gsvnet.classes import IGNORE
+from gsvnet.models.bisenet import BiSeNet
+from gsvnet.models.gsvnet import Propagation, with_gain
+from gsvnet.training.clips import Clip, VideoClips
+from gsvnet.training.losses import ClipLoss, StillLoss, advance, distillation_loss, resize_labels, still_loss
+
+ONES = torch.ones(3)
+
+
+def moving_bars(height: int = 12, width: int = 16) -> VideoClips:
+    """Three coloured bars that shift by one pixel per frame."""
+    bars = (torch.arange(width + 12) // 4 % 3).to(torch.uint8)
+    targets = torch.stack([bars[i : i + width].expand(height, width) for i in range(12)])
+    frames = torch.eye(3)[targets.long()].permute(0, 3, 1, 2)
+    return VideoClips((frames * 200).to(torch.uint8), (frames * 5).half(), targets, strides=(1,))
+
+
+def test_ignored_pixels_neither_count_nor_pull():
+    logits = torch.randn(1, 3, 4, 4, requires_grad=True)
+    weights = torch.tensor([1.0, 2.0, 3.0])
+    targets = torch.randint(0, 3, (1, 4, 4))
+    targets[:, :2] = IGNORE
+    still_loss(logits, targets, weights).backward()
+    expected = torch.nn.functional.cross_entropy(logits[:, :, 2:], targets[:, 2:], weight=weights)
+    assert still_loss(logits, targets, weights).item() == pytest.approx(expected.item(), rel=1e-5)
+    assert logits.grad[:, :, :2].abs().max() == 0
+    assert logits.grad[:, :, 2:].abs().min() > 0
+
+
+def test_a_batch_without_any_labelled_pixel_costs_nothing():
+    logits = torch.randn(1, 3, 4, 4, requires_grad=True)
+    loss = still_loss(logits, torch.full((1, 4, 4), IGNORE), torch.ones(3))
+    loss.backward()
+    assert loss == 0
+    assert logits.grad.abs().max() == 0
+
+
+def test_the_loss_reaches_every_part_of_the_propagation(normalise):
+    propagation = Propagation(num_classes=3)
+    clips = [moving_bars().draw(3, np.random.default_rng(0)) for _ in range(2)]
+    ClipLoss(propagation, normalise, ONES, bf16=False)(clips).backward()
+    for part in (propagation.flow, propagation.intra, propagation.guided_filter):
+        assert sum(float(p.grad.abs().sum()) for p in part.parameters()) > 0
+
+
+def test_the_loss_is_that_of_one_step_after_the_other(normalise):
+    propagation = Propagation(num_classes=3).eval()
+    clip = moving_bars().draw(3, np.random.default_rng(0))
+    frames, state, losses = normalise(clip.frames), with_gain(clip.keyframe_logits[None]), []
+    targets = clip.targets.repeat_interleave(2, 1).repeat_interleave(2, 2).long()
+    for t in (1, 2):
+        state = propagation(state, frames[t - 1 : t], frames[t : t + 1])
+        logits = F.interpolate(state[:, :-1], scale_factor=2, mode="bilinear")
+        losses.append(F.cross_entropy(logits, targets[t : t + 1]).item())
+    loss = ClipLoss(propagation, normalise, ONES, bf16=False)([clip])
+    assert loss.item() == pytest.approx(np.mean(losses), rel=1e-5)
+
+
+def test_ignored_targets_do_not_change_the_loss(normalise):
+    propagation = Propagation(num_classes=3).eval()
+    clip = moving_bars().draw(3, np.random.default_rng(0))
+    half = clip.targets.clone()
+    half[:, :, 8:] = IGNORE
+
+    def loss(targets):
+        changed = Clip(keyframe_logits=clip.keyframe_logits, frames=clip.frames, targets=targets)
+        return ClipLoss(propagation, normalise, ONES, bf16=False)([changed]).item()
+
+    none = torch.full_like(half, IGNORE)
+    right = clip.targets.clone()
+    right[:, :, :8] = IGNORE
+    assert loss(none) == 0
+    assert loss(clip.targets) == pytest.approx((loss(half) + loss(right)) / 2, rel=1e-4)
+
+
+def test_the_keyframe_itself_is_not_scored(normalise):
+    propagation = Propagation(num_classes=3).eval()
+    clip = moving_bars().draw(2, np.random.default_rng(0))
+    targets = clip.targets.clone()
+    targets[0] = IGNORE
+    changed = Clip(keyframe_logits=clip.keyframe_logits, frames=clip.frames, targets=targets)
+    losses = [ClipLoss(propagation, normalise, ONES, bf16=False)([c]) for c in (clip, changed)]
+    assert losses[0] == losses[1]
+
+
+def test_the_divergence_is_the_mean_over_pixels_of_the_sum_over_classes():
+    logits = torch.log(torch.tensor([[0.5, 0.5], [0.9, 0.1]])).T[None, :, None]  # (1, 2 classes, 1, 2 pixels)
+    teacher = torch.log(torch.tensor([[0.25, 0.75], [0.9, 0.1]])).T[None, :, None]
+    expected = (0.25 * np.log(0.25 / 0.5) + 0.75 * np.log(0.75 / 0.5)) / 2
+    assert distillation_loss(logits, teacher).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_divergence_does_not_depend_on_the_level_of_the_logits():
+    logits, teacher = torch.randn(2, 5, 4, 6), torch.randn(2, 5, 4, 6)
+    assert distillation_loss(logits + 3, teacher - 2).item() == pytest.approx(distillation_loss(logits, teacher).item())
+    assert distillation_loss(teacher, teacher).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_unknown_pixels_of_a_teacher_neither_count_nor_pull():
+    logits, teacher = torch.randn(1, 3, 4, 6, requires_grad=True), torch.randn(1, 3, 4, 6)
+    partly = teacher.clone()
+    partly[..., :2] = float("nan")
+    loss = distillation_loss(logits, partly)
+    loss.backward()
+    assert loss.item() == pytest.approx(distillation_loss(logits[..., 2:], teacher[..., 2:]).item(), rel=1e-5)
+    assert logits.grad[..., :2].abs().max() == 0
+    assert distillation_loss(logits, torch.full_like(teacher, float("nan"))) == 0
+
+
+def test_a_teacher_adds_its_weighed_divergence(tiny_network):
+    net, pixels = tiny_network(3).eval(), torch.randn(2, 3, 8, 8)
+    targets, teacher = torch.randint(0, 3, (2, 8, 8)), torch.randn(2, 3, 8, 8)
+    loss_of = StillLoss(net, ONES, distillation=0.5, bf16=False)
+    expected = still_loss(net(pixels), targets, ONES) + 0.5 * distillation_loss(net(pixels), teacher)
+    assert loss_of(pixels, targets, teacher).item() == pytest.approx(expected.item(), rel=1e-5)
+    assert loss_of(pixels, targets).item() == pytest.approx(still_loss(net(pixels), targets, ONES).item(), rel=1e-5)
+
+
+def test_bisenet_learns_through_its_auxiliary_heads_too():
+    net = BiSeNet(num_classes=3, auxiliary_heads=True)
+    loss = StillLoss(net, ONES, distillation=0, bf16=False)(torch.randn(2, 3, 64, 64), torch.randint(0, 3, (2, 64, 64)))
+    loss.backward()
+    assert all(float(p.grad.abs().sum()) > 0 for p in net.heads.parameters())
+
+
+def test_clips_are_distilled_on_the_grid(normalise):
+    propagation = Propagation(num_classes=3).eval()
+    clip = moving_bars().draw(3, np.random.default_rng(0))
+    frames = normalise(clip.frames)[None]
+    states = advance(propagation, with_gain(clip.keyframe_logits[None]), frames)
+    softly = [distillation_loss(state[:, :-1], clip.teacher[None, t]).item() for t, state in enumerate(states, start=1)]
+    plain, both = (ClipLoss(propagation, normalise, ONES, distillation=d, bf16=False)([clip]).item() for d in (0, 2))
+    assert both == pytest.approx(plain + 2 * np.mean(softly), rel=1e-5)
+
+
+def test_clips_without_a_teacher_are_learned_from_their_targets_alone(normalise):
+    propagation = Propagation(num_classes=3).eval()
+    clip = replace(moving_bars().draw(3, np.random.default_rng(0)), teacher=None)
+    losses = [ClipLoss(propagation, normalise, ONES, distillation=d, bf16=False)([clip]).item() for d in (0, 2)]
+    assert losses[0] == losses[1]
+
+
+def test_of_a_long_clip_only_the_last_steps_are_learned_from(normalise):
+    propagation = Propagation(num_classes=3).eval()
+    clip = moving_bars().draw(5, np.random.default_rng(0))
+    states = advance(propagation, with_gain(clip.keyframe_logits[None]), normalise(clip.frames)[None])
+    targets = resize_labels(clip.targets, (24, 32)).long()
+    expected = np.mean([still_loss(states[t - 1][:, :-1], targets[t, None], ONES).item() for t in (3, 4)])
+    loss_of = ClipLoss(propagation, normalise, ONES, last_steps=2, bf16=False)
+    assert loss_of([clip]).item() == pytest.approx(expected, rel=1e-5)
+    assert not propagation.training
+
+
+def test_steps_that_are_not_learned_from_leave_no_trace_in_the_batch_norms(normalise):
+    clips = [moving_bars().draw(5, np.random.default_rng(seed)) for seed in range(2)]
+    seen = [replace(c, frames=c.frames[2:], targets=c.targets[2:], teacher=c.teacher[2:]) for c in clips]
+    statistics = []
+    for some in (clips, seen):
+        torch.manual_seed(0)
+        propagation = Propagation(num_classes=3).train()
+        ClipLoss(propagation, normalise, ONES, last_steps=2, bf16=False)(some).backward()
+        assert propagation.training
+        statistics.append(dict(propagation.flow.named_buffers()))
+    assert all(torch.equal(statistics[0][name], statistics[1][name]) for name in statistics[0])
