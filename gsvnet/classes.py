@@ -103,3 +103,65 @@ CITYSCAPES = ClassSet(
 )  # fmt: skip
 
 CLASS_SETS = {"camvid": CAMVID, "cityscapes": CITYSCAPES}
+
+CITYSCAPES_TO_CAMVID: dict[str, str] = {
+    "road": "road",
+    "sidewalk": "pavement",
+    "building": "building",
+    "wall": "building",
+    "fence": "fence",
+    "pole": "pole",
+    "traffic_light": "sign_symbol",
+    "traffic_sign": "sign_symbol",
+    "vegetation": "tree",
+    "terrain": "tree",
+    "sky": "sky",
+    "person": "pedestrian",
+    "rider": "bicyclist",
+    "car": "car",
+    "truck": "car",
+    "bus": "car",
+    "train": "car",
+    "motorcycle": "bicyclist",
+    "bicycle": "bicyclist",
+}
+"""The CamVid class, by identifier, that pixels of a Cityscapes class are labelled with.
+
+As CamVid's 32 classes became 11: walls joined building, lights and lettering the signs, low plants tree, every vehicle
+with four wheels or more car, and a bicycle or motorcycle is one object with its rider.
+"""
+
+_ALIASES = (
+    {"pavement", "sidewalk"},
+    {"tree", "vegetation"},
+    {"sign_symbol", "traffic_sign"},
+    {"pedestrian", "person"},
+    {"bicyclist", "bicycle"},
+)
+
+
+def find_counterparts(source: ClassSet, target: ClassSet) -> dict[int, int]:
+    """{target id: source id} of classes that mean the same: equal identifiers, or CamVid's and Cityscapes' words."""
+    found = {}
+    for wanted, name in enumerate(target.identifiers):
+        same = next((words for words in _ALIASES if name in words), {name})
+        ids = [i for i, other in enumerate(source.identifiers) if other in same]
+        if ids:
+            found[wanted] = next((i for i in ids if source.identifiers[i] == name), ids[0])
+    return found
+
+
+def merge_table(source: ClassSet, target: ClassSet) -> np.ndarray:
+    """Lookup (256,) uint8 from labels of `source` to labels of `target`, several classes into one; unused ids ignore.
+
+    `merge_table(CITYSCAPES, CAMVID)[labels]` relabels. Equal classes keep their names. Raises ConfigError where a
+    class of `source` has no place in `target`.
+    """
+    table = np.full(256, IGNORE, np.uint8)
+    merged = CITYSCAPES_TO_CAMVID if source.names == CITYSCAPES.names and target.names == CAMVID.names else {}
+    for label, name in enumerate(source.identifiers):
+        wanted = merged.get(name, name)
+        if wanted not in target.identifiers:
+            raise ConfigError(f"classes {source.name} do not merge into {target.name}: no counterpart of {name!r}")
+        table[label] = target.identifiers.index(wanted)
+    return table

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from gsvnet.classes import CAMVID, CITYSCAPES, CLASS_SETS, IGNORE, ClassSet
+from gsvnet.classes import CAMVID, CITYSCAPES, CLASS_SETS, IGNORE, ClassSet, find_counterparts, merge_table
 from gsvnet.errors import ConfigError
 
 RGB = ((1, 2, 3), (4, 5, 6))
@@ -72,3 +72,33 @@ def test_a_missing_file_is_a_config_error(tmp_path):
 
 def test_camvid_is_ordered_as_its_ids():
     assert [CAMVID.names[i] for i in (0, 3, 8, 10)] == ["sky", "road", "car", "bicyclist"]
+
+
+def test_every_cityscapes_class_merges_into_a_camvid_class():
+    table = merge_table(CITYSCAPES, CAMVID)
+    merged = {name: CAMVID.names[table[i]] for i, name in enumerate(CITYSCAPES.names)}
+    assert set(merged.values()) == set(CAMVID.names)
+    assert [merged[name] for name in ("wall", "traffic light", "terrain", "rider", "train", "motorcycle")] == [
+        "building", "sign symbol", "tree", "bicyclist", "car", "bicyclist"
+    ]  # fmt: skip
+    assert (table[19:] == IGNORE).all()
+
+
+def test_equal_class_sets_merge_by_name():
+    turned = ClassSet(name="turned", names=CAMVID.names[::-1], colours=CAMVID.colours[::-1])
+    assert merge_table(CAMVID, turned)[:11].tolist() == list(range(10, -1, -1))
+
+
+def test_classes_without_a_place_are_named():
+    with pytest.raises(ConfigError, match="camvid do not merge into cityscapes: no counterpart of 'pavement'"):
+        merge_table(CAMVID, CITYSCAPES)
+
+
+def test_counterparts_mean_the_same_in_both_directions():
+    to_camvid = find_counterparts(CITYSCAPES, CAMVID)
+    assert {CAMVID.names[new]: CITYSCAPES.names[old] for new, old in to_camvid.items()} == {
+        "sky": "sky", "building": "building", "pole": "pole", "road": "road", "pavement": "sidewalk",
+        "tree": "vegetation", "sign symbol": "traffic sign", "fence": "fence", "car": "car",
+        "pedestrian": "person", "bicyclist": "bicycle",
+    }  # fmt: skip
+    assert find_counterparts(CAMVID, CITYSCAPES) == {old: new for new, old in to_camvid.items()}

@@ -1,0 +1,73 @@
+"""A model put to another use: the same network for other classes, the same weights at another input size."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from gsvnet.classes import ClassSet, find_counterparts
+from gsvnet.errors import ConfigError, ModelError
+from gsvnet.models.gsvnet import GSVNet
+from gsvnet.models.segmenter import PerFrame
+
+_NEW_ROW_SPREAD = 0.1  # of the old rows' standard deviation
+
+Model = TypeVar("Model", GSVNet, PerFrame)
+
+
+def replace_classes(model: PerFrame, classes: ClassSet) -> PerFrame:
+    """A copy of `model` that answers in other classes: where fine-tuning starts.
+
+    A class with a counterpart (`find_counterparts`) keeps its rows of the last layers, which the network names in
+    `classifiers`, auxiliary heads included. The others start as the mean of the old rows, so that they win nowhere,
+    with a little noise to tell them apart; the same input gives the same weights. Raises ModelError for networks that
+    name no last layer.
+    """
+    net = copy.deepcopy(model.net)
+    names = getattr(net, "classifiers", ())
+    if not names:
+        raise ModelError(f"{type(net).__name__} names no last layer: give it an attribute `classifiers`, their names")
+    counterparts = find_counterparts(model.classes, classes)
+    generator = torch.Generator().manual_seed(0)
+    for name in names:
+        net.set_submodule(name, _renew(net.get_submodule(name), len(classes), counterparts, generator))
+    other = copy.deepcopy(model)
+    other.net, other.classes = net, classes
+    return other
+
+
+def with_keyframe_scale(model: Model, scale: float) -> Model:
+    """`model` with keyframes (of a PerFrame network: all frames) read at `scale` times the working size.
+
+    The propagation grid stays. Weights are shared with `model`, not copied. Raises ConfigError for scales outside
+    (0, 2], ModelError for models without a size rule.
+    """
+    if not 0 < scale <= 2:
+        raise ConfigError(f"keyframe scale {scale}: above 0 and at most 2 is allowed")
+    if not isinstance(model, GSVNet | PerFrame):
+        raise ModelError(f"{type(model).__name__} has no size rule to scale; needed: a GSVNet or a PerFrame network")
+    other = copy.copy(model)
+    if isinstance(other, GSVNet) and other.keyframe_size_rule is not None:
+        other.keyframe_size_rule = replace(other.keyframe_size_rule, keyframe_scale=scale)
+    else:
+        other.size_rule = replace(other.size_rule, keyframe_scale=scale)
+    return other
+
+
+@torch.no_grad()
+def _renew(old: nn.Module, num_classes: int, counterparts: dict[int, int], generator: torch.Generator) -> nn.Conv2d:
+    """A last layer for `num_classes`, with the old one's rows where there is a counterpart (new id: old id)."""
+    assert isinstance(old, nn.Conv2d)
+    new = copy.deepcopy(old)
+    new.out_channels = num_classes
+    for name, rows in old.named_parameters():
+        mean, spread = rows.mean(0, keepdim=True), rows.std(0, keepdim=True)
+        noise = torch.randn(num_classes, *rows.shape[1:], generator=generator).to(rows)
+        renewed = mean + _NEW_ROW_SPREAD * spread * noise
+        renewed[list(counterparts)] = rows[list(counterparts.values())]
+        setattr(new, name, nn.Parameter(renewed))
+    return new
