@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,11 +12,20 @@ import tyro
 from rich.console import Console
 
 from gsvnet.errors import ConfigError, GsvnetError, MissingExtra
+from gsvnet.evaluation.config import EvaluateCamvidConfig, EvaluateCityscapesConfig
 from gsvnet.labeling.config import LabelConfig
 from gsvnet.threads import yield_idle_cores
 from gsvnet.training.config import TrainKeyframeConfig, TrainPropagationConfig
 
-_EXTRA_OF = {"torch": "label", "av": "label", "ray": "label", "safetensors": "label", "PIL": "view", "matplotlib": "evaluate", "cv2": "evaluate"}
+_EXTRA_OF = {
+    "torch": "label",
+    "av": "label",
+    "ray": "label",
+    "safetensors": "label",
+    "PIL": "view",
+    "matplotlib": "evaluate",
+    "cv2": "evaluate",
+}
 
 
 def label(config: LabelConfig) -> int:
@@ -105,35 +113,17 @@ def convert(config: ConvertConfig) -> int:
     return 0
 
 
-@dataclass(frozen=True, kw_only=True)
-class EvaluateConfig:
+EvaluateConfig = (
+    Annotated[EvaluateCamvidConfig, tyro.conf.subcommand("camvid")]
+    | Annotated[EvaluateCityscapesConfig, tyro.conf.subcommand("cityscapes")]
+)
+
+
+def evaluate(config: Annotated[EvaluateConfig, tyro.conf.OmitSubcommandPrefixes]) -> int:
     """Score a model against true labels."""
+    from gsvnet.evaluation.commands import evaluate as run
 
-    dataset: Annotated[Literal["camvid"], tyro.conf.Positional]
-    """The layout of the data."""
-    root: Path
-    """Folder with images/<split> and labels/<split>."""
-    split: Literal["test", "val"] = "test"
-    """test: per frame. val: the densely labelled clip, at every distance from the keyframe."""
-    model: str = "default"
-    """A name from `gsvnet models`, a checkpoint file, or package.module:factory."""
-    keyframe_interval: int = 5
-    """Distances 0 .. interval - 1 are scored on the val clip."""
-    json: Path | None = None
-    """Also write the numbers, in percent, to this file."""
-
-
-def evaluate(config: EvaluateConfig) -> int:
-    """Score a model against true labels."""
-    from gsvnet.evaluation.protocol import evaluate_camvid
-    from gsvnet.evaluation.table import show_result
-    from gsvnet.models.checkpoints import load_model
-
-    model = load_model(config.model)
-    result = evaluate_camvid(model, config.root, split=config.split, keyframe_interval=config.keyframe_interval)
-    show_result(result, Console(highlight=False))
-    if config.json is not None:
-        config.json.write_text(json.dumps(result.to_dict(), indent=1) + "\n")
+    run(config, Console(highlight=False))
     return 0
 
 

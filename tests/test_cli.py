@@ -21,7 +21,8 @@ FLAGS = {
     "show": "--frame --video --png --source",
     "models": "",
     "convert": "--family --keyframe --propagation --out",
-    "evaluate": "--root --split --model --keyframe-interval --json",
+    "evaluate camvid": "--root --split --model --keyframe-interval --device --precision --batch-chunks --json",
+    "evaluate cityscapes": "--root --split --model --keyframe-interval --device --precision --batch-chunks --json",
 }
 CHOICES = {
     "--device": "{auto,cpu,cuda}",
@@ -48,9 +49,13 @@ def test_the_commands_are_listed(capsys):
 
 @pytest.mark.parametrize("command", FLAGS)
 def test_flags_are_those_that_scripts_rely_on(command, capsys):
-    text = help_of(capsys, command)
+    text = help_of(capsys, *command.split())
     assert flags_in(text) - {"--help"} == set(FLAGS[command].split())
-    assert cli.COMMANDS[command].__doc__.split(".")[0] in " ".join(text.split())
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_help_says_what_a_command_is_for(command, capsys):
+    assert cli.COMMANDS[command].__doc__.split(".")[0] in " ".join(help_of(capsys, command).split())
 
 
 @pytest.mark.parametrize("flag", CHOICES)
@@ -172,9 +177,12 @@ def test_a_mistake_of_ours_is_not_hidden(monkeypatch):
 
 
 def test_models_names_the_families(capsys):
+    from gsvnet.models.spec import FAMILIES
+
     assert main(["models"]) == 0
     printed = capsys.readouterr().out
-    assert "swiftnet, bisenet, gsvnet-swiftnet, gsvnet-bisenet" in printed
+    assert f"families: {', '.join(FAMILIES)}" in printed
+    assert {"swiftnet", "bisenet", "gsvnet-swiftnet", "gsvnet-bisenet"} <= set(FAMILIES)
     assert "package.module:factory" in printed
 
 

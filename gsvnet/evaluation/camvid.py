@@ -4,25 +4,30 @@ index.csv                    split, sequence, frame_30hz, stem, ...: one row per
 classes.json                 classes (names in id order) and void (the id of unlabelled pixels)
 images/<split>/<stem>.*      RGB, any format that Pillow decodes
 labels/<split>/<stem>.png    class ids
+frames/<sequence>/<stem>.*   where you have them: all images of the drive at 30 Hz, named as the labelled ones
+
+The val split is a clip with every frame labelled. Elsewhere the labelled images are a second apart, and propagation to
+them is scored where frames/ has the images in between.
 """
 
 from __future__ import annotations
 
 import csv
-import importlib
 import json
+import re
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 
 from gsvnet.classes import CAMVID, IGNORE
-from gsvnet.errors import ConfigError, MissingExtra
+from gsvnet.errors import ConfigError
+from gsvnet.evaluation.dataset import Clip, Frame, LabelIds, ScoredClips
 
 SPLITS = ("train", "val", "test")
 _CLIP_STEP = 3  # in frames at 30 Hz; the val clip has 2, the stills of train and test are 30 apart
+_TOO_FAR_APART = "frames are too far apart to propagate; only distance 0 is scored (propagation: val only)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,15 +45,39 @@ class CamvidFrame:
 
         Raises ConfigError for files that do not decode, sizes that differ, and ids that are no class.
         """
-        image, truth = _read_pixels(self.image, "RGB"), _read_pixels(self.labels, None)
-        if truth.shape != image.shape[:2]:
-            raise ConfigError(f"{self.labels}: labels have shape {truth.shape}, their image has {image.shape[:2]}")
-        wrong = (truth >= len(CAMVID)) & (truth != self.void) & (truth != IGNORE)
-        if wrong.any():
-            raise ConfigError(
-                f"{self.labels}: class id {truth[wrong][0]}; allowed: 0..{len(CAMVID) - 1} and {self.void} (void)"
-            )
-        return image, np.where(truth == self.void, IGNORE, truth).astype(np.uint8)
+        frame = _as_frame(self)
+        image, truth = frame.read_image(), frame.read_truth()
+        frame.check_size(truth, image.shape[:2])
+        return image, truth
+
+
+def open_camvid(root: str | Path, split: str, *, keyframe_interval: int) -> ScoredClips:
+    """The labelled frames of a split, each scored at every distance below the keyframe interval.
+
+    Where nothing lies between the labelled frames only distance 0 is scored, and the notes say so. Raises ConfigError
+    as `list_frames` does, for an interval longer than the clip, and for images that are missing in frames/.
+    """
+    frames = list_frames(root, split)
+    folder = Path(root) / "frames"
+    step: int | None = 1
+    notes: tuple[str, ...] = ()
+    if is_clip(frames):
+        clips, step = [_dense_clip(frames, keyframe_interval)], _steps(frames).pop()
+    elif keyframe_interval > 1 and folder.is_dir():
+        clips, notes = _sparse_clips(folder, frames, keyframe_interval)
+    else:
+        if keyframe_interval > 1:
+            keyframe_interval, notes = 1, (f"{split}: {_TOO_FAR_APART}",)
+        clips, step = [Clip(name=split, frames=tuple(map(_as_frame, frames)), scored=tuple(range(len(frames))))], None
+    return ScoredClips(
+        dataset="camvid",
+        split=split,
+        classes=CAMVID,
+        clips=tuple(clips),
+        keyframe_interval=keyframe_interval,
+        step_ms=step and step * 1000 / 30,
+        notes=notes,
+    )
 
 
 def list_frames(root: str | Path, split: str) -> tuple[CamvidFrame, ...]:
@@ -69,8 +98,64 @@ def list_frames(root: str | Path, split: str) -> tuple[CamvidFrame, ...]:
 
 def is_clip(frames: tuple[CamvidFrame, ...]) -> bool:
     """Whether the frames are one gapless clip, close enough in time to propagate from one to the next."""
-    steps = {b.frame_30hz - a.frame_30hz for a, b in pairwise(frames)}
+    steps = _steps(frames)
     return len({frame.sequence for frame in frames}) == 1 and len(steps) == 1 and steps <= set(range(1, _CLIP_STEP + 1))
+
+
+def _steps(frames: tuple[CamvidFrame, ...]) -> set[int]:
+    return {b.frame_30hz - a.frame_30hz for a, b in pairwise(frames)}
+
+
+def _dense_clip(frames: tuple[CamvidFrame, ...], keyframe_interval: int) -> Clip:
+    if keyframe_interval > len(frames):
+        raise ConfigError(f"keyframe interval {keyframe_interval} is more than the clip's {len(frames)} frames")
+    scored = range(keyframe_interval - 1, len(frames))
+    return Clip(name=frames[0].sequence, frames=tuple(map(_as_frame, frames)), scored=tuple(scored))
+
+
+def _sparse_clips(
+    folder: Path, frames: tuple[CamvidFrame, ...], keyframe_interval: int
+) -> tuple[list[Clip], tuple[str, ...]]:
+    """For every labelled frame the frames that lead to it, at 30 Hz; without those at the very start of a drive."""
+    clips, dropped = [], []
+    for sequence in sorted({frame.sequence for frame in frames}):
+        if not (folder / sequence).is_dir():
+            raise ConfigError(f"no {folder / sequence}, the images between the labelled ones")
+        images = {path.stem: path for path in (folder / sequence).iterdir()}
+        for frame in (f for f in frames if f.sequence == sequence):
+            if frame.frame_30hz < keyframe_interval - 1:
+                dropped.append(frame.labels.stem)
+            else:
+                clips.append(_sparse_clip(folder, frame, images, keyframe_interval))
+    notes = (f"not scored, since the drive starts there: {', '.join(dropped)}",) if dropped else ()
+    return clips, notes
+
+
+def _sparse_clip(folder: Path, frame: CamvidFrame, images: dict[str, Path], keyframe_interval: int) -> Clip:
+    earlier = []
+    for number in range(frame.frame_30hz - keyframe_interval + 1, frame.frame_30hz):
+        stem = _stem_at(frame.labels.stem, number)
+        if stem not in images:
+            raise ConfigError(
+                f"no image {folder / frame.sequence / stem}.*; keyframe interval {keyframe_interval} needs "
+                f"{keyframe_interval - 1} frames before {frame.labels.stem}"
+            )
+        earlier.append(Frame(image=images[stem], labels=None, ids=_ids(frame.void)))
+    return Clip(name=frame.labels.stem, frames=(*earlier, _as_frame(frame)), scored=(len(earlier),))
+
+
+def _stem_at(stem: str, number: int) -> str:
+    """ "Seq05VD_f00030", 29 -> "Seq05VD_f00029": the digits at the end are the frame number at 30 Hz."""
+    return re.sub(r"\d+$", lambda digits: f"{number:0{len(digits[0])}d}", stem)
+
+
+def _as_frame(frame: CamvidFrame) -> Frame:
+    return Frame(image=frame.image, labels=frame.labels, ids=_ids(frame.void))
+
+
+def _ids(void: int) -> LabelIds:
+    classes = {**{i: i for i in range(len(CAMVID))}, void: IGNORE, IGNORE: IGNORE}
+    return LabelIds(classes=classes, allowed=f"0..{len(CAMVID) - 1} and {void} (void)")
 
 
 def _read_void(path: Path) -> int:
@@ -110,22 +195,3 @@ def _find_frame(row: dict[str, str], root: Path, images: dict[str, Path], void: 
     return CamvidFrame(
         sequence=row["sequence"], frame_30hz=int(row["frame_30hz"]), image=images[stem], labels=labels, void=void
     )
-
-
-def _read_pixels(path: Path, mode: str | None) -> np.ndarray:
-    """Pixels of a file: (H, W, 3) in mode "RGB"; class ids (H, W) as stored when mode is None."""
-    try:
-        with _pillow().open(path) as image:
-            pixels = np.array(image.convert(mode) if mode else image)
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error}") from error
-    if mode is None and (pixels.ndim != 2 or pixels.dtype != np.uint8):
-        raise ConfigError(f"{path}: labels are {pixels.dtype} {pixels.shape}; needed: one 8-bit channel of ids")
-    return pixels
-
-
-def _pillow() -> ModuleType:
-    try:
-        return importlib.import_module("PIL.Image")
-    except ImportError as error:
-        raise MissingExtra("pillow", "train") from error

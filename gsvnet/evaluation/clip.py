@@ -1,89 +1,118 @@
-"""A folder of images as the chunks that a network labels: one chunk for every frame that may be a keyframe."""
+"""A network run over a clip of images, chunk by chunk, as labeling would run it over a video."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from functools import lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from gsvnet.chunks import Chunk, chunk_starts
 from gsvnet.errors import ConfigError, ModelError
-from gsvnet.evaluation.camvid import CamvidFrame
+from gsvnet.evaluation.dataset import Clip
 from gsvnet.evaluation.resize import resize_image
 from gsvnet.models.segmenter import ChunkBatch, FrameNeeds, VideoSegmenter
 from gsvnet.nn.upsample import upsample_labels
 
-
-@dataclass(frozen=True)
-class _Pixels:
-    """A frame as the network reads it, as a keyframe (3, H, W) and on the way (3, h, w), and its truth."""
-
-    keyframe: Tensor
-    frame: Tensor
-    truth: np.ndarray
+Place = tuple[int, int]
 
 
-class OverlappingChunks:
-    """Consecutive images as chunks of L frames: chunk s holds the frames s .. s + L - 1 and is short near the end.
-
-    Frames are read when needed and kept while the following batches need them.
-    """
+class ClipLabeler:
+    """Labels chunks of a clip, which may overlap. Images are read when needed and the last few are kept."""
 
     def __init__(
-        self, frames: tuple[CamvidFrame, ...], segmenter: VideoSegmenter, *, interval: int, batch_chunks: int
+        self, clip: Clip, segmenter: VideoSegmenter, *, device: str = "cpu", bf16: bool = False, kept_frames: int = 16
     ) -> None:
-        self.frames, self.segmenter, self.interval, self.batch_chunks = frames, segmenter, interval, batch_chunks
-        self.size = frames[0].read()[1].shape
+        self.clip, self.segmenter, self.device, self.bf16 = clip, segmenter, device, bf16
+        self.size: tuple[int, int] = clip.frames[0].read_image().shape[:2]
         self.needs = segmenter.needs(*self.size)
         _check_needs(self.needs)
-        self._pixels = lru_cache(maxsize=batch_chunks + interval)(self._read)
+        self._pixels = lru_cache(maxsize=kept_frames)(self._read_pixels)
+        self.truth = lru_cache(maxsize=kept_frames)(self._read_truth)
 
-    def truth(self, frame: int) -> np.ndarray:
-        """Labels (H, W) uint8 of a frame."""
-        return self._pixels(frame).truth
+    @torch.inference_mode()
+    def label(self, chunks: Sequence[Chunk], wanted: AbstractSet[Place] | None = None) -> dict[Place, np.ndarray]:
+        """Labels (H, W) uint8 at the images' size by (chunk, position), of all frames of the chunks or those wanted.
 
-    def segment(self, start: int, *, device: str, bf16: bool) -> dict[tuple[int, int], np.ndarray]:
-        """Labels (H, W) of the chunks start .. start + batch_chunks - 1, by (chunk, position), all inside the clip."""
-        batch = self._assemble(start, device)
-        with torch.autocast(device, torch.bfloat16, enabled=bf16):  # the network alone, not the resize
-            labels = dict(self._labels(batch))
+        Raises ModelError where the network leaves out a frame.
+        """
+        batch = self._assemble(chunks)
         expected = {(chunk, position) for chunk, position in batch.valid.nonzero().tolist()}
-        if labels.keys() != expected:
-            raise ModelError(f"the model left out frames of a batch, (chunk, position): {expected - labels.keys()}")
+        labels: dict[Place, np.ndarray] = {}
+        seen = set()
+        for places, logits, align_corners in self._segment(batch):
+            seen |= set(places)
+            kept = [n for n, place in enumerate(places) if wanted is None or place in wanted]
+            if kept:
+                maps = upsample_labels(logits[kept], self.size, align_corners=align_corners).cpu().numpy()
+                labels |= zip([places[n] for n in kept], maps)
+        if seen != expected:
+            raise ModelError(f"the model left out frames of a batch, (chunk, position): {expected - seen}")
         return labels
 
-    def _labels(self, batch: ChunkBatch) -> Iterator[tuple[tuple[int, int], np.ndarray]]:
-        for output in self.segmenter.segment(batch):
+    def _segment(self, batch: ChunkBatch) -> Iterator[tuple[list[Place], Tensor, bool]]:
+        """Places, logits and corner convention of what the network yields; only the network runs in bf16."""
+        outputs = iter(self.segmenter.segment(batch))
+        while True:
+            with torch.autocast(self.device, torch.bfloat16, enabled=self.bf16):
+                output = next(outputs, None)
+            if output is None:
+                return
             if output.role == "labels":
-                labels = upsample_labels(output.logits, self.size, align_corners=output.align_corners).cpu().numpy()
-                yield from zip(zip(output.chunk.tolist(), output.position.tolist()), labels)
+                places = list(zip(output.chunk.tolist(), output.position.tolist()))
+                yield places, output.logits, output.align_corners
 
-    def _assemble(self, start: int, device: str) -> ChunkBatch:
-        """Chunks of equal shape for every start; what lies past the end of the clip repeats its last frame."""
-        index = torch.arange(start, start + self.batch_chunks)[:, None] + torch.arange(self.interval)
-        valid = index < len(self.frames)
-        index = index.clamp(max=len(self.frames) - 1)
-        keyframes = torch.stack([self._pixels(s).keyframe for s in index[:, 0].tolist()])
-        frames = torch.stack([self._pixels(s).frame for s in index.flatten().tolist()]).unflatten(0, index.shape)
+    def _assemble(self, chunks: Sequence[Chunk]) -> ChunkBatch:
+        """Chunks at one length; what lies past the end of a short one repeats its last frame."""
+        starts = torch.tensor([chunk.first_frame for chunk in chunks])
+        lengths = torch.tensor([chunk.num_frames for chunk in chunks])
+        position = torch.arange(int(lengths.max()))
+        index = starts[:, None] + position.minimum(lengths[:, None] - 1)
+        keyframes = torch.stack([self._pixels(s)[0] for s in starts.tolist()])
+        frames = torch.stack([self._pixels(s)[1] for s in index.flatten().tolist()]).unflatten(0, index.shape)
         return ChunkBatch(
-            first_frame=start,
-            num_frames=valid.sum(1),
-            keyframes=keyframes.to(device),
-            frames=frames.to(device),
-            valid=valid,
+            first_frame=chunks[0].first_frame,
+            num_frames=lengths,
+            keyframes=keyframes.to(self.device),
+            frames=frames.to(self.device),
+            valid=position < lengths[:, None],
         )
 
-    def _read(self, frame: int) -> _Pixels:
-        image, truth = self.frames[frame].read()
-        if truth.shape != self.size:
-            raise ConfigError(f"{self.frames[frame].image}: size {truth.shape}; the first image has {self.size}")
+    def _read_pixels(self, index: int) -> tuple[Tensor, Tensor]:
+        """A frame as the network reads it, as a keyframe (3, H, W) and on the way (3, h, w)."""
+        image = self.clip.frames[index].read_image()
+        if image.shape[:2] != self.size:
+            raise ConfigError(f"{self.clip.frames[index].image}: size {image.shape[:2]}; the first has {self.size}")
         pixels, needs = torch.from_numpy(image).permute(2, 0, 1), self.needs
         keyframe = resize_image(pixels, needs.keyframe_size, needs.resize)
-        small = resize_image(pixels, needs.frame_size, needs.resize) if needs.frame_size else keyframe
-        return _Pixels(keyframe, small, truth)
+        return keyframe, resize_image(pixels, needs.frame_size, needs.resize) if needs.frame_size else keyframe
+
+    def _read_truth(self, index: int) -> np.ndarray:
+        frame = self.clip.frames[index]
+        truth = frame.read_truth()
+        frame.check_size(truth, self.size)
+        return truth
+
+
+def label_frames(
+    clip: Clip,
+    segmenter: VideoSegmenter,
+    *,
+    interval: int,
+    device: str = "cpu",
+    bf16: bool = False,
+    batch_chunks: int = 4,
+) -> Iterator[np.ndarray]:
+    """Labels (H, W) uint8 of every frame in display order; from frame 0 on every interval-th is a keyframe."""
+    labeler = ClipLabeler(clip, segmenter, device=device, bf16=bf16)
+    starts = chunk_starts(0, len(clip.frames), interval)
+    chunks = [Chunk(first_frame=s, num_frames=min(interval, len(clip.frames) - s)) for s in starts]
+    for first in range(0, len(chunks), batch_chunks):
+        labels = labeler.label(chunks[first : first + batch_chunks])
+        yield from (labels[place] for place in sorted(labels))
 
 
 def _check_needs(needs: FrameNeeds) -> None:
@@ -96,4 +125,4 @@ def _check_needs(needs: FrameNeeds) -> None:
     }
     unmet = [name for name, value in wanted.items() if value]
     if unmet:
-        raise ModelError(f"the model needs {', '.join(unmet)}, which the evaluation on CamVid's images does not offer")
+        raise ModelError(f"the model needs {', '.join(unmet)}, which the evaluation on images does not offer")

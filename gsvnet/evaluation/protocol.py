@@ -1,28 +1,29 @@
-"""How well a network labels CamVid, at every distance from the keyframe.
+"""How well a network labels video, at every distance from the keyframe.
 
-On a clip every scored frame t is labeled L times: its keyframe placed at t, t - 1, ..., t - (L - 1). So all distances
-score the same frames, those from L - 1 on, and their mIoUs may be compared. Where frames are a second apart (test),
-only distance 0 means something: every frame is its own keyframe.
+A scored frame t is labeled L times: its keyframe placed at t, t - 1, ..., t - (L - 1). So all distances score the same
+frames and their mIoUs may be compared. On a densely labelled clip the scored frames are those from L - 1 on; where
+labels are sparse (Cityscapes) they are the labelled ones, and only what leads to them is labeled. This is the protocol
+of GSVNet (ICME 2021): all pairs of a keyframe and a scored frame behind it, propagated step by step.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import torch
 
-from gsvnet.classes import CAMVID, ClassSet
+from gsvnet.chunks import Chunk
+from gsvnet.classes import ClassSet
 from gsvnet.errors import ConfigError, ModelError
-from gsvnet.evaluation.camvid import is_clip, list_frames
-from gsvnet.evaluation.clip import OverlappingChunks
+from gsvnet.evaluation.clip import ClipLabeler
 from gsvnet.evaluation.confusion import ConfusionMatrix
+from gsvnet.evaluation.dataset import Clip, ScoredClips
 from gsvnet.models.segmenter import VideoSegmenter
 
 Progress = Callable[[int, int], None]
@@ -33,15 +34,17 @@ class EvaluationResult:
     """Confusion matrices of one evaluation. All mIoUs are in percent, over the classes that occur.
 
     distances: one matrix per distance from the keyframe, 0..L-1, all over the same num_frames frames. held: the same
-    for the baseline that keeps the keyframe's own labels; None where propagation is not scored. notes: what a reader
-    of the numbers must know.
+    for the baseline that keeps the keyframe's own labels; None where propagation is not scored. step_ms: time from
+    frame to frame where known. notes: what a reader of the numbers must know.
     """
 
+    dataset: str
     split: str
     classes: ClassSet
     num_frames: int
     distances: tuple[ConfusionMatrix, ...]
     held: tuple[ConfusionMatrix, ...] | None = None
+    step_ms: float | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -52,17 +55,25 @@ class EvaluationResult:
     @property
     def per_distance(self) -> list[float | None]:
         """mIoU at distance 0..L-1."""
-        return [_percent(matrix.miou()) for matrix in self.distances]
+        return [percent(matrix.miou()) for matrix in self.distances]
 
     @property
     def avg_miou(self) -> float | None:
         """Mean of the mIoUs at all distances."""
-        return _percent(float(np.mean([matrix.miou() for matrix in self.distances])))
+        return percent(self._mean())
 
     @property
     def min_miou(self) -> float | None:
         """mIoU at the farthest distance."""
         return self.per_distance[-1]
+
+    @property
+    def drop(self) -> float | None:
+        """Points lost by propagation: mIoU with every scored frame a keyframe, minus `avg_miou`."""
+        return percent(self.distances[0].miou() - self._mean())
+
+    def _mean(self) -> float:
+        return float(np.mean([matrix.miou() for matrix in self.distances]))
 
     def to_dict(self) -> dict:
         """JSON-ready, in percent; null for a class that occurs neither in truth nor in labels.
@@ -72,90 +83,112 @@ class EvaluationResult:
         """
         pooled = self.pooled
         result = {
-            "dataset": "camvid",
+            "dataset": self.dataset,
             "split": self.split,
             "num_frames": self.num_frames,
             "keyframe_interval": len(self.distances),
+            "step_ms": self.step_ms and round(self.step_ms, 3),
             "avg_miou": self.avg_miou,
-            "avg_miou_pooled": _percent(pooled.miou()),
+            "avg_miou_pooled": percent(pooled.miou()),
             "min_miou": self.min_miou,
+            "drop": self.drop,
             "per_distance": self.per_distance,
             "per_frame": self.per_distance[0],
-            "per_class": {name: _percent(iou) for name, iou in zip(self.classes.identifiers, pooled.iou().tolist())},
+            "per_class": {name: percent(iou) for name, iou in zip(self.classes.identifiers, pooled.iou().tolist())},
             "absent_classes": [self.classes.identifiers[i] for i in pooled.absent()],
             "notes": list(self.notes),
         }
         if self.held is not None:
-            result["hold"] = {"per_distance": [_percent(matrix.miou()) for matrix in self.held]}
+            result["hold"] = {"per_distance": [percent(matrix.miou()) for matrix in self.held]}
         return result
 
 
-@torch.inference_mode()
-def evaluate_camvid(
+def evaluate(
     segmenter: VideoSegmenter,
-    root: str | Path,
+    data: ScoredClips,
     *,
-    split: str = "test",
-    keyframe_interval: int = 5,
     batch_chunks: int = 4,
     device: str = "cpu",
     precision: Literal["fp32", "bf16"] = "fp32",
     progress: Progress | None = None,
 ) -> EvaluationResult:
-    """Score a network, which is on `device` in evaluation mode, on a split of CamVid in the folder `root`.
+    """Score a network, which is on `device` in evaluation mode, on labelled clips.
 
-    keyframe_interval: L, scored on the val clip; elsewhere only distance 0 is, and the result's notes say so.
-    batch_chunks: chunks at a time. progress: called with chunks done and in all. Memory does not grow with the split.
+    batch_chunks: chunks at a time. progress: called with chunks done and in all. Memory does not grow with the data.
     Raises ConfigError for bad arguments or files, ModelError for a network that does not fit.
     """
-    if keyframe_interval < 1 or batch_chunks < 1:
-        raise ConfigError(f"keyframe interval {keyframe_interval} and batch of {batch_chunks} chunks must be >= 1")
+    if batch_chunks < 1:
+        raise ConfigError(f"batch of {batch_chunks} chunks: at least 1")
     if precision not in ("fp32", "bf16"):
         raise ConfigError(f"precision {precision!r}; allowed: fp32, bf16")
-    if segmenter.classes.identifiers != CAMVID.identifiers:
-        raise ModelError(f"the model's classes are {segmenter.classes.identifiers}; CamVid has {CAMVID.identifiers}")
-    frames = list_frames(root, split)
-    interval, notes = keyframe_interval, tuple[str, ...]()
-    if keyframe_interval > 1 and not is_clip(frames):
-        interval = 1
-        notes = (f"{split}: frames are too far apart to propagate; only distance 0 is scored (propagation: val only)",)
-    if interval > len(frames):
-        raise ConfigError(f"keyframe interval {interval} is more than the {len(frames)} frames of {split}")
-
-    clip = OverlappingChunks(frames, segmenter, interval=interval, batch_chunks=batch_chunks)
-    distances = tuple(ConfusionMatrix(len(CAMVID)) for _ in range(interval))
-    held = tuple(ConfusionMatrix(len(CAMVID)) for _ in range(interval))
-    for start in range(0, len(frames), batch_chunks):
-        labels = clip.segment(start, device=device, bf16=precision == "bf16")
-        _score_batch(clip, start, labels, distances, held)
-        if progress:
-            progress(min(start + batch_chunks, len(frames)), len(frames))
+    if segmenter.classes.identifiers != data.classes.identifiers:
+        raise ModelError(
+            f"the model's classes are {segmenter.classes.identifiers}; {data.dataset} has {data.classes.identifiers}"
+        )
+    interval = data.keyframe_interval
+    distances = tuple(ConfusionMatrix(len(data.classes)) for _ in range(interval))
+    held = tuple(ConfusionMatrix(len(data.classes)) for _ in range(interval))
+    plans = [plan_chunks(clip.scored, interval) for clip in data.clips]
+    done, total = 0, sum(map(len, plans))
+    for clip, chunks in zip(data.clips, plans):
+        labeler = ClipLabeler(
+            clip, segmenter, device=device, bf16=precision == "bf16", kept_frames=batch_chunks + interval
+        )
+        for first in range(0, len(chunks), batch_chunks):
+            batch = chunks[first : first + batch_chunks]
+            _score_batch(labeler, batch, distances, held)
+            done += len(batch)
+            if progress:
+                progress(done, total)
     return EvaluationResult(
-        split=split,
-        classes=CAMVID,
-        num_frames=len(frames) - interval + 1,
+        dataset=data.dataset,
+        split=data.split,
+        classes=data.classes,
+        num_frames=data.num_scored,
         distances=distances,
-        held=held if is_clip(frames) else None,
-        notes=notes,
+        held=held if data.is_propagated else None,
+        step_ms=data.step_ms,
+        notes=data.notes,
     )
 
 
+def plan_chunks(scored: Sequence[int], interval: int) -> list[Chunk]:
+    """Chunks that reach every scored frame (ascending indices) once at every distance 0..interval-1.
+
+    A chunk starts only where a scored frame needs it and ends with the last scored frame in its reach.
+
+    >>> [(chunk.first_frame, chunk.num_frames) for chunk in plan_chunks([7], 3)]
+    [(5, 3), (6, 2), (7, 1)]
+    """
+    starts = sorted({frame - distance for frame in scored for distance in range(interval)})
+    return [Chunk(first_frame=s, num_frames=scored[bisect_left(scored, s + interval) - 1] - s + 1) for s in starts]
+
+
 def _score_batch(
-    clip: OverlappingChunks,
-    start: int,
-    labels: dict[tuple[int, int], np.ndarray],
-    distances: tuple[ConfusionMatrix, ...],
-    held: tuple[ConfusionMatrix, ...],
+    labeler: ClipLabeler,
+    chunks: Sequence[Chunk],
+    distances: Sequence[ConfusionMatrix],
+    held: Sequence[ConfusionMatrix],
 ) -> None:
-    """Count a batch's labels, by (chunk, position), of the frames that every distance reaches."""
-    for (chunk, distance), frame_labels in labels.items():
-        frame = start + chunk + distance
-        if frame >= clip.interval - 1:
-            truth = clip.truth(frame)
-            distances[distance].update(truth, frame_labels)
-            held[distance].update(truth, labels[chunk, 0])
+    """Count the labels of the scored frames of a batch, and those that holding the keyframe's labels would give."""
+    scored = list(_scored_places(labeler.clip, chunks))
+    keyframes = {(row, 0) for row, _, _ in scored}
+    labels = labeler.label(chunks, {(row, distance) for row, distance, _ in scored} | keyframes)
+    for row, distance, frame in scored:
+        truth = labeler.truth(frame)
+        distances[distance].update(truth, labels[row, distance])
+        held[distance].update(truth, labels[row, 0])
 
 
-def _percent(share: float) -> float | None:
+def _scored_places(clip: Clip, chunks: Sequence[Chunk]) -> Iterator[tuple[int, int, int]]:
+    """(chunk, distance, frame index) of the scored frames."""
+    scored = frozenset(clip.scored)
+    for row, chunk in enumerate(chunks):
+        for distance in range(chunk.num_frames):
+            if chunk.first_frame + distance in scored:
+                yield row, distance, chunk.first_frame + distance
+
+
+def percent(share: float) -> float | None:
     """Share in 0..1 as percent, to 0.001; None for NaN, which JSON does not know."""
     return None if math.isnan(share) else round(100 * share, 3)

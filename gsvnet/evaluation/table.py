@@ -5,32 +5,59 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
-from gsvnet.evaluation.protocol import EvaluationResult
+from gsvnet.evaluation.protocol import EvaluationResult, percent
+
+_SUMMARY = {
+    "avg_miou": "mean over distances",
+    "avg_miou_pooled": "all distances pooled",
+    "min_miou": "farthest",
+    "drop": "drop from per frame to the mean",
+}
 
 
 def show_result(result: EvaluationResult, console: Console) -> None:
     """Print mIoU by distance (with the hold baseline where there is one) and IoU by class, in percent."""
     figures = result.to_dict()
-    console.print(f"CamVid {result.split}, {result.num_frames} frames, mIoU in percent by distance from the keyframe")
-    by_distance = Table()
-    by_distance.add_column("distance")
-    for distance in range(len(result.distances)):
-        by_distance.add_column(str(distance), justify="right")
-    by_distance.add_row("model", *map(_figure, figures["per_distance"]))
-    if "hold" in figures:
-        by_distance.add_row("hold the keyframe's labels", *map(_figure, figures["hold"]["per_distance"]))
-    console.print(by_distance)
-    console.print("IoU in percent by class, all distances pooled")
-    by_class = Table()
-    by_class.add_column("class")
-    by_class.add_column("IoU", justify="right")
-    for name, value in figures["per_class"].items():
-        by_class.add_row(name, _figure(value))
-    console.print(by_class)
-    summary = " · ".join(f"{name} {_figure(figures[name])}" for name in ("avg_miou", "avg_miou_pooled", "min_miou"))
-    console.print(summary)
+    step = f", {result.step_ms:.1f} ms from frame to frame" if result.step_ms else ""
+    console.print(f"{result.dataset} {result.split}: {result.num_frames} scored frames{step}; mIoU and IoU in percent")
+    console.print(_by_distance(result, figures))
+    for key, meaning in _SUMMARY.items():
+        console.print(f"{key} {_figure(figures[key])} ({meaning})")
+    console.print(_by_class(result))
     for note in result.notes:
         console.print(f"note: {note}")
+
+
+def _by_distance(result: EvaluationResult, figures: dict) -> Table:
+    """A row for every distance from the keyframe."""
+    table = Table()
+    table.add_column("distance", justify="right")
+    columns = [figures["per_distance"]]
+    if result.step_ms:
+        table.add_column("ms", justify="right")
+    table.add_column("mIoU", justify="right")
+    if "hold" in figures:
+        table.add_column("hold the keyframe's labels", justify="right")
+        columns.append(figures["hold"]["per_distance"])
+    for distance, values in enumerate(zip(*columns)):
+        time = [f"{distance * result.step_ms:.0f}"] if result.step_ms else []
+        table.add_row(str(distance), *time, *map(_figure, values))
+    return table
+
+
+def _by_class(result: EvaluationResult) -> Table:
+    """A row for every class: at distance 0, over all distances, and at the farthest."""
+    table = Table()
+    table.add_column("class")
+    matrices = [result.distances[0]]
+    table.add_column("per frame", justify="right")
+    if len(result.distances) > 1:
+        matrices += [result.pooled, result.distances[-1]]
+        table.add_column("pooled", justify="right")
+        table.add_column(f"distance {len(result.distances) - 1}", justify="right")
+    for name, *values in zip(result.classes.names, *(matrix.iou().tolist() for matrix in matrices)):
+        table.add_row(name, *(_figure(percent(value)) for value in values))
+    return table
 
 
 def _figure(percent: float | None) -> str:

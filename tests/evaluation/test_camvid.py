@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from gsvnet.errors import ConfigError, MissingExtra
-from gsvnet.evaluation.camvid import is_clip, list_frames
+from gsvnet.evaluation.camvid import is_clip, list_frames, open_camvid
 
 VOID = 11
 
@@ -112,5 +112,60 @@ def test_a_broken_image_is_named(root):
 def test_without_pillow_the_extra_is_named(root, monkeypatch):
     frame = list_frames(root, "val")[0]
     monkeypatch.setitem(sys.modules, "PIL.Image", None)
-    with pytest.raises(MissingExtra, match=r"pip install 'gsvnet\[train\]'"):
+    with pytest.raises(MissingExtra, match=r"pip install 'gsvnet\[evaluate\]'"):
         frame.read()
+
+
+# --- what is scored ---
+
+
+def test_on_a_clip_the_frames_that_every_distance_reaches_are_scored(root):
+    data = open_camvid(root, "val", keyframe_interval=2)
+    assert [(clip.name, clip.scored) for clip in data.clips] == [("drive", (1, 2))]
+    assert (data.keyframe_interval, data.num_scored) == (2, 2)
+    assert data.step_ms == pytest.approx(66.667, abs=1e-3)
+
+
+@pytest.fixture
+def stills(tmp_path, truths, write_camvid) -> Path:
+    """Three images 30 frames apart, the first at frame 100, and two frames before each of the last two."""
+    root = write_camvid(tmp_path / "stills", truths, split="test", step=30)
+    (root / "frames" / "drive").mkdir(parents=True)
+    for number in (98, 99, 128, 129, 158, 159):
+        Image.new("RGB", (8, 6), (number, 0, 0)).save(root / "frames" / "drive" / f"drive_{number:05d}.png")
+    return root
+
+
+def test_frames_between_the_labelled_ones_make_propagation_scorable(stills):
+    data = open_camvid(stills, "test", keyframe_interval=3)
+    assert [(clip.name, clip.scored, len(clip.frames)) for clip in data.clips] == [
+        ("drive_00100", (2,), 3),
+        ("drive_00130", (2,), 3),
+        ("drive_00160", (2,), 3),
+    ]
+    clip = data.clips[1]
+    assert [int(frame.read_image()[0, 0, 0]) for frame in clip.frames[:2]] == [128, 129]
+    assert [frame.labels is not None for frame in clip.frames] == [False, False, True]
+    assert data.step_ms == pytest.approx(33.333, abs=1e-3)
+
+
+def test_a_missing_frame_before_a_labelled_one_is_named(stills):
+    (stills / "frames" / "drive" / "drive_00129.png").unlink()
+    with pytest.raises(ConfigError, match=r"no image .*drive_00129.*before drive_00130"):
+        open_camvid(stills, "test", keyframe_interval=2)
+
+
+def test_a_labelled_frame_that_starts_its_drive_is_left_out_with_a_note(tmp_path, stills):
+    index = stills / "index.csv"
+    index.write_text(index.read_text().replace("drive,100,", "drive,1,"))
+    data = open_camvid(stills, "test", keyframe_interval=3)
+    assert [clip.name for clip in data.clips] == ["drive_00130", "drive_00160"]
+    assert data.notes == ("not scored, since the drive starts there: drive_00100",)
+
+
+def test_without_frames_between_only_distance_0_is_scored_and_a_note_says_so(tmp_path, truths, write_camvid):
+    root = write_camvid(tmp_path / "far", truths, split="test", step=30)
+    data = open_camvid(root, "test", keyframe_interval=4)
+    assert (data.keyframe_interval, data.num_scored, data.step_ms) == (1, 3, None)
+    assert "only distance 0 is scored" in data.notes[0]
+    assert open_camvid(root, "test", keyframe_interval=1).notes == ()

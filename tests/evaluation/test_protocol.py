@@ -9,7 +9,10 @@ import torch
 
 from gsvnet.classes import CAMVID, CITYSCAPES
 from gsvnet.errors import ConfigError, ModelError
-from gsvnet.evaluation.protocol import evaluate_camvid
+from gsvnet.evaluation.camvid import open_camvid
+from gsvnet.evaluation.clip import label_frames
+from gsvnet.evaluation.dataset import Clip, ScoredClips
+from gsvnet.evaluation.protocol import EvaluationResult, evaluate, plan_chunks
 from gsvnet.models.gsvnet import GSVNet, Propagation
 from gsvnet.models.segmenter import FrameNeeds, LogitsBatch, Normalise, PerFrame, SizeRule
 
@@ -43,6 +46,10 @@ class Forgets(Reads):
         for batch in super().segment(chunks):
             keep = batch.position != 1
             yield LogitsBatch(chunk=batch.chunk[keep], position=batch.position[keep], logits=batch.logits[keep])
+
+
+def evaluate_camvid(segmenter, root: Path, *, split: str, keyframe_interval: int = 5, **options) -> EvaluationResult:
+    return evaluate(segmenter, open_camvid(root, split, keyframe_interval=keyframe_interval), **options)
 
 
 def _sliding_edge(num_frames: int, width: int = 20) -> np.ndarray:
@@ -139,7 +146,7 @@ def test_small_frames_come_at_the_size_asked_for(clip):
     for resize, dtype in (("area", torch.uint8), ("exact", torch.float32)):
         network = Small(needs={"frame_size": (2, 10), "resize": resize})
         evaluate_camvid(network, clip, split="val", keyframe_interval=2, batch_chunks=4)
-        assert sizes.pop() == ((4, 3, 4, 20), (4, 2, 3, 2, 10), dtype)
+        assert sizes[-2] == ((4, 3, 4, 20), (4, 2, 3, 2, 10), dtype)
 
 
 def test_bf16_touches_the_network_and_not_its_pixels(clip):
@@ -206,7 +213,7 @@ def test_needs_that_images_cannot_meet_are_refused(clip, needs):
 
 
 def test_an_interval_beyond_the_clip_is_refused(clip):
-    with pytest.raises(ConfigError, match="8 is more than the 7 frames"):
+    with pytest.raises(ConfigError, match="8 is more than the clip's 7 frames"):
         evaluate_camvid(Reads(), clip, split="val", keyframe_interval=8)
     with pytest.raises(ConfigError, match="interval 0"):
         evaluate_camvid(Reads(), clip, split="val", keyframe_interval=0)
@@ -220,3 +227,70 @@ def test_images_of_two_sizes_are_refused(tmp_path, write_camvid):
         (root / path).write_bytes((other / path).read_bytes())
     with pytest.raises(ConfigError, match=r"drive_00102.*\(4, 24\).*\(4, 20\)"):
         evaluate_camvid(Reads(), root, split="val", keyframe_interval=2)
+
+
+# --- sparse labels ---
+
+
+def _sparse(clip: Clip, *scored: int, interval: int) -> ScoredClips:
+    clip = Clip(name="sparse", frames=clip.frames, scored=scored)
+    return ScoredClips(dataset="camvid", split="val", classes=CAMVID, clips=(clip,), keyframe_interval=interval)
+
+
+@pytest.fixture
+def frames(clip) -> Clip:
+    return open_camvid(clip, "val", keyframe_interval=1).clips[0]
+
+
+def test_sparse_labels_score_the_same_frames_at_every_distance(frames):
+    result = evaluate(Reads(held=True), _sparse(frames, 3, 6, interval=3))
+    expected = [
+        50 * (sum(10 - t for t in (3, 6)) / sum(10 - t + d for t in (3, 6)))
+        + 50 * sum(10 + t - d for t in (3, 6)) / sum(10 + t for t in (3, 6))
+        for d in range(3)
+    ]
+    assert result.per_distance == pytest.approx(expected, abs=1e-3)
+    assert result.num_frames == 2
+    assert [int(matrix.counts.sum()) for matrix in result.distances] == [2 * 4 * 20] * 3
+
+
+def test_a_frame_alone_in_a_clip_scores_as_it_does_among_others(frames):
+    dense = evaluate(Reads(held=True), _sparse(frames, *range(3, 7), interval=4))
+    alone = [evaluate(Reads(held=True), _sparse(frames, t, interval=4)) for t in range(3, 7)]
+    for distance, matrix in enumerate(dense.distances):
+        np.testing.assert_array_equal(matrix.counts, sum(result.distances[distance].counts for result in alone))
+
+
+def test_chunks_start_only_where_a_scored_frame_needs_them():
+    spans = [(chunk.first_frame, chunk.num_frames) for chunk in plan_chunks([4, 19], 3)]
+    assert spans == [(2, 3), (3, 2), (4, 1), (17, 3), (18, 2), (19, 1)]
+    assert len(plan_chunks([19], 5)) == 5
+    assert [(c.first_frame, c.num_frames) for c in plan_chunks([2, 3], 3)] == [(0, 3), (1, 3), (2, 2), (3, 1)]
+
+
+def test_frames_that_lead_to_no_scored_one_are_not_labeled(frames):
+    seen = []
+
+    class Sees(Reads):
+        def segment(self, chunks):
+            seen.extend(chunks.keyframes[:, 2, 0, 0].tolist())
+            yield from super().segment(chunks)
+
+    evaluate(Sees(), _sparse(frames, 4, interval=3))
+    assert seen == [2, 3, 4]
+
+
+# --- labels in display order ---
+
+
+@pytest.mark.parametrize(("interval", "batch_chunks"), [(1, 2), (3, 1), (3, 2), (7, 4), (9, 1)])
+def test_every_frame_comes_in_order_with_a_keyframe_every_interval(frames, interval, batch_chunks):
+    held = list(label_frames(frames, Reads(held=True), interval=interval, batch_chunks=batch_chunks))
+    edges = [int((labels[0] == 8).sum()) for labels in held]
+    assert edges == [10 - t // interval * interval for t in range(7)]
+
+
+def test_drop_is_per_frame_minus_the_mean_over_distances(clip):
+    result = evaluate_camvid(Reads(held=True), clip, split="val", keyframe_interval=4).to_dict()
+    assert result["drop"] == pytest.approx(100 - sum(result["per_distance"]) / 4, abs=1.1e-3)
+    assert evaluate_camvid(Reads(), clip, split="val", keyframe_interval=4).drop == 0

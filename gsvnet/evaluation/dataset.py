@@ -1,0 +1,123 @@
+"""Labelled video as files: images in display order, the true labels of some of them, and which of those are scored."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+
+from gsvnet.classes import ClassSet
+from gsvnet.errors import ConfigError, MissingExtra
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelIds:
+    """What the ids in label files mean.
+
+    classes: the class id of each stored id, 255 for void; every other id is an error. allowed: the ids in words.
+    """
+
+    classes: dict[int, int]
+    allowed: str
+
+    def translate(self, stored: np.ndarray, path: Path) -> np.ndarray:
+        """Class ids (H, W) uint8, 255 = ignore, of stored ids. Raises ConfigError for ids that are no class."""
+        table = np.full(256, -1)
+        table[list(self.classes)] = list(self.classes.values())
+        ids = table[stored]
+        if (ids < 0).any():
+            raise ConfigError(f"{path}: class id {stored[ids < 0][0]}; allowed: {self.allowed}")
+        return ids.astype(np.uint8)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frame:
+    """One image of a clip; labels is None where nobody labelled it."""
+
+    image: Path
+    labels: Path | None
+    ids: LabelIds
+
+    def read_image(self) -> np.ndarray:
+        """Image (H, W, 3) uint8 RGB. Raises ConfigError for files that do not decode."""
+        return _read_pixels(self.image, "RGB")
+
+    def read_truth(self) -> np.ndarray:
+        """Truth (H, W) uint8 with 255 = ignore, of a labelled frame. Raises ConfigError as `LabelIds` does."""
+        assert self.labels is not None, self.image
+        return self.ids.translate(_read_pixels(self.labels, None), self.labels)
+
+    def check_size(self, truth: np.ndarray, size: tuple[int, int]) -> None:
+        """Raises ConfigError, naming files and sizes, where truth (H, W) is not of the image's size."""
+        if truth.shape != size:
+            raise ConfigError(f"{self.labels}: labels have shape {truth.shape}, their image has {size}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clip:
+    """Images of one drive in display order, without a gap, or unrelated stills where only distance 0 is scored.
+
+    scored: ascending indices of the labelled frames that are scored.
+    """
+
+    name: str
+    frames: tuple[Frame, ...]
+    scored: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoredClips:
+    """What a network is scored on: a dataset's split, as far as a keyframe interval allows.
+
+    Every scored frame of a clip has at least keyframe_interval - 1 frames before it, so all distances from the
+    keyframe score the same frames. step_ms: time from frame to frame where known. notes: what a reader of the numbers
+    must know.
+    """
+
+    dataset: str
+    split: str
+    classes: ClassSet
+    clips: tuple[Clip, ...]
+    keyframe_interval: int
+    step_ms: float | None = None
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.keyframe_interval < 1:
+            raise ConfigError(f"keyframe interval {self.keyframe_interval}: at least 1")
+        for clip in self.clips:
+            assert clip.scored, clip.name
+            assert clip.scored[0] >= self.keyframe_interval - 1, clip.name
+            assert all(clip.frames[index].labels is not None for index in clip.scored), clip.name
+
+    @property
+    def is_propagated(self) -> bool:
+        """Whether more than distance 0 is scored."""
+        return self.keyframe_interval > 1
+
+    @property
+    def num_scored(self) -> int:
+        """Scored frames of all clips."""
+        return sum(len(clip.scored) for clip in self.clips)
+
+
+def _read_pixels(path: Path, mode: str | None) -> np.ndarray:
+    """Pixels of a file: (H, W, 3) in mode "RGB"; class ids (H, W) as stored when mode is None."""
+    try:
+        with _pillow().open(path) as image:
+            pixels = np.array(image.convert(mode) if mode else image)
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error}") from error
+    if mode is None and (pixels.ndim != 2 or pixels.dtype != np.uint8):
+        raise ConfigError(f"{path}: labels are {pixels.dtype} {pixels.shape}; needed: one 8-bit channel of ids")
+    return pixels
+
+
+def _pillow() -> ModuleType:
+    try:
+        return importlib.import_module("PIL.Image")
+    except ImportError as error:
+        raise MissingExtra("pillow", "evaluate") from error
