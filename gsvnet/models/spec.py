@@ -13,6 +13,7 @@ from gsvnet.classes import ClassSet
 from gsvnet.errors import ConfigError, ModelError
 from gsvnet.models.bisenet import BiSeNet
 from gsvnet.models.espnetv2 import ESPNetv2
+from gsvnet.models.fastscnn import FastSCNN
 from gsvnet.models.gsvnet import GSVNet, Propagation
 from gsvnet.models.outside import OutsideNetwork
 from gsvnet.models.segmenter import Normalise, PerFrame, Resize, SizeRule
@@ -21,6 +22,7 @@ from gsvnet.models.swiftnet import SwiftNet
 KEYFRAME_NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "swiftnet": SwiftNet,
     "bisenet": BiSeNet,
+    "fastscnn": FastSCNN,
     "espnetv2": ESPNetv2,
 }
 FAMILIES = (*KEYFRAME_NETWORKS, *(f"gsvnet-{name}" for name in KEYFRAME_NETWORKS))
