@@ -175,6 +175,7 @@ def _train_propagation(config: TrainPropagationConfig, report: Report) -> None:
         ),
         config=training,
         folder=folder,
+        align_corners=model.align_corners,
         device=device,
         on_step=lambda r: report(f"step {r['step']}/{config.steps}: loss {r['loss']:.4f}, {r['seconds']:.0f} s"),
     )
@@ -189,11 +190,6 @@ def _start_propagation(config: TrainPropagationConfig) -> GSVNet:
     keyframe = load_checkpoint(config.keyframe)
     network = keyframe.keyframe_network if isinstance(keyframe, GSVNet) else keyframe.net
     spec = describe_model(keyframe)
-    if spec.align_corners:
-        raise ModelError(
-            f"{config.keyframe}: logits of this network are corner-aligned, as in published weights; "
-            "propagation is trained for networks of `gsvnet train keyframe`"
-        )
     family = spec.family if spec.family.startswith("gsvnet-") else f"gsvnet-{spec.family}"
     frame_normalise = spec.frame_normalise or spec.normalise
     model = build_model(replace(spec, family=family, frame_normalise=frame_normalise, resize="area"))

@@ -19,12 +19,12 @@ from gsvnet.models.segmenter import Normalise
 from gsvnet.training.clips import Clip
 
 
-def still_loss(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+def still_loss(logits: Tensor, targets: Tensor, weights: Tensor, *, align_corners: bool = False) -> Tensor:
     """Class-weighted cross-entropy, (), of (B, C, h, w) logits resized to (B, H, W) targets; 255 is ignored.
 
     The weighted mean over labelled pixels; 0, and not NaN, where no pixel is.
     """
-    full = F.interpolate(logits, targets.shape[-2:], mode="bilinear", align_corners=False)
+    full = F.interpolate(logits, targets.shape[-2:], mode="bilinear", align_corners=align_corners)
     total = F.cross_entropy(full, targets, weight=weights, ignore_index=IGNORE, reduction="sum")
     return total / weights[targets[targets != IGNORE]].sum().clamp(min=1e-6)
 
@@ -76,6 +76,7 @@ class ClipLoss(nn.Module):
 
     last_steps: how many steps of a clip are learned from, 0 for all. The steps before them run in evaluation mode and
     without gradient: the rule of GSVNet's authors, whose number is 2. (They leave their flow network in training mode.)
+    align_corners: corner convention of the keyframe's logits, and so of all that follow from them.
     """
 
     def __init__(
@@ -86,10 +87,11 @@ class ClipLoss(nn.Module):
         *,
         distillation: float = 0.0,
         last_steps: int = 0,
+        align_corners: bool = False,
         bf16: bool = True,
     ) -> None:
         super().__init__()
-        self.propagation, self.normalise = propagation, normalise
+        self.propagation, self.normalise, self.align_corners = propagation, normalise, align_corners
         self.distillation, self.last_steps, self.bf16 = distillation, last_steps, bf16
         self.register_buffer("weights", weights, persistent=False)
         self.weights: Tensor
@@ -105,14 +107,21 @@ class ClipLoss(nn.Module):
             if first:
                 state = self._advance_without_learning(state, frames[:, : first + 1])
             states = advance(self.propagation, state, frames[:, first:])
-        targets = torch.stack([resize_labels(clip.targets, (2 * h, 2 * w)) for clip in clips]).to(device).long()
+        targets = self._resize_targets(clips, (2 * h, 2 * w)).to(device)
         learned = list(zip(range(first + 1, length), states))
-        loss = torch.stack([still_loss(state[:, :-1], targets[:, t], self.weights) for t, state in learned]).mean()
+        loss = torch.stack([self._hard_loss(state, targets[:, t]) for t, state in learned]).mean()
         if self.distillation:
             teacher = _stack_teachers(clips).to(device)
             softly = [distillation_loss(state[:, :-1], teacher[:, t]) for t, state in learned]
             loss = loss + self.distillation * torch.stack(softly).mean()
         return loss
+
+    def _resize_targets(self, clips: Sequence[Clip], size: tuple[int, int]) -> Tensor:
+        resized = [resize_labels(clip.targets, size, align_corners=self.align_corners) for clip in clips]
+        return torch.stack(resized).long()
+
+    def _hard_loss(self, state: Tensor, targets: Tensor) -> Tensor:
+        return still_loss(state[:, :-1], targets, self.weights, align_corners=self.align_corners)
 
     @torch.no_grad()
     def _advance_without_learning(self, state: Tensor, frames: Tensor) -> Tensor:
@@ -137,10 +146,13 @@ def advance(propagation: Propagation, state: Tensor, frames: Tensor) -> list[Ten
     return states
 
 
-def resize_labels(labels: Tensor, size: tuple[int, int]) -> Tensor:
+def resize_labels(labels: Tensor, size: tuple[int, int], *, align_corners: bool = False) -> Tensor:
     """Labels (T, H, W) at another size, nearest."""
     if tuple(labels.shape[-2:]) == size:
         return labels
+    if align_corners:
+        rows, columns = (torch.linspace(0, n - 1, m).round().long() for n, m in zip(labels.shape[-2:], size))
+        return labels[:, rows][..., columns]
     return F.interpolate(labels[:, None], size, mode="nearest-exact")[:, 0]
 
 

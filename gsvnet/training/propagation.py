@@ -79,6 +79,7 @@ def train_propagation(
     class_weights: Tensor,
     config: PropagationTraining,
     folder: Path,
+    align_corners: bool = False,
     on_step: Callable[[dict], None] = lambda record: None,
     on_save: Callable[[int, Propagation], None] = lambda step, propagation: None,
     log_every: int = 20,
@@ -87,11 +88,11 @@ def train_propagation(
 ) -> Propagation:
     """Train in place. sources: clips and how often each is drawn (shares need not sum to 1); one source per batch.
 
-    Loss: `ClipLoss`; the keyframe's logits are given. Clips that carry no teacher are learned from their targets alone.
-    One JSON line per `log_every` steps, and one at the end, goes to `folder`/log.jsonl and to `on_step`. Every
-    `save_every` steps and at the end the run is kept in `folder`/state.pt, and `on_save` may look at the propagation,
-    in eval mode; a rerun with the same folder goes on there and ends with the weights of an undisturbed run. Raises
-    ConfigError when the folder holds a run with another configuration.
+    Loss: `ClipLoss`; the keyframe's logits are given, and align_corners is their corner convention. Clips that carry no
+    teacher are learned from their targets alone. One JSON line per `log_every` steps, and one at the end, goes to
+    `folder`/log.jsonl and to `on_step`. Every `save_every` steps and at the end the run is kept in `folder`/state.pt,
+    and `on_save` may look at the propagation, in eval mode; a rerun with the same folder goes on there and ends with
+    the weights of an undisturbed run. Raises ConfigError when the folder holds a run with another configuration.
     """
     folder.mkdir(parents=True, exist_ok=True)
     propagation.to(device).train()
@@ -102,6 +103,7 @@ def train_propagation(
         class_weights.to(device),
         distillation=config.distillation,
         last_steps=config.last_steps,
+        align_corners=align_corners,
         bf16=config.precision == "bf16",
     )
     optimiser = torch.optim.AdamW(_parameter_groups(propagation, config), weight_decay=config.weight_decay)

@@ -169,3 +169,32 @@ def test_steps_that_are_not_learned_from_leave_no_trace_in_the_batch_norms(norma
         assert propagation.training
         statistics.append(dict(propagation.flow.named_buffers()))
     assert all(torch.equal(statistics[0][name], statistics[1][name]) for name in statistics[0])
+
+
+def test_labels_are_picked_where_corner_aligned_logits_lie():
+    labels = torch.arange(9, dtype=torch.uint8).expand(1, 9, 9)
+    assert resize_labels(labels, (3, 5), align_corners=True)[0].tolist() == [[0, 2, 4, 6, 8]] * 3
+    assert resize_labels(labels, (3, 3))[0].tolist() == [[1, 4, 7]] * 3
+
+
+def test_the_loss_of_corner_aligned_logits_is_least_for_labels_in_their_own_convention(normalise):
+    """A border between two classes that both conventions put into other places, away from the middle."""
+    logits = torch.zeros(1, 2, 4, 9)
+    logits[:, 1, :, 7:] = 8.0
+    logits[:, 0, :, :7] = 8.0
+    for align_corners in (False, True):
+        aligned, other = (
+            F.interpolate(logits, (8, 36), mode="bilinear", align_corners=convention).argmax(1)
+            for convention in (align_corners, not align_corners)
+        )
+        losses = [still_loss(logits, t, torch.ones(2), align_corners=align_corners) for t in (aligned, other)]
+        assert losses[0] < losses[1]
+
+
+def test_clips_are_learned_from_in_the_convention_of_their_logits(normalise):
+    propagation, clip = Propagation(num_classes=3).eval(), moving_bars().draw(2, np.random.default_rng(0))
+    frames, targets = normalise(clip.frames), resize_labels(clip.targets, (24, 32), align_corners=True).long()
+    state = propagation(with_gain(clip.keyframe_logits[None]), frames[:1], frames[1:])
+    wanted = still_loss(state[:, :-1], targets[1:], ONES, align_corners=True)
+    loss = ClipLoss(propagation, normalise, ONES, align_corners=True, bf16=False)([clip])
+    assert loss.item() == pytest.approx(wanted.item(), rel=1e-5)
