@@ -15,6 +15,7 @@ from typing import Literal, TypeVar, cast
 
 import av
 import numpy as np
+from av.codec.context import Flags2
 from av.container import InputContainer
 
 from gsvnet.errors import DecodeError
@@ -86,15 +87,19 @@ def read_pictures(
     start_pts: int,
     end_pts: int | None,
     threads: int = 1,
+    motion: bool = False,
     storage_options: StorageOptions | None = None,
 ) -> Iterator[tuple[int, av.VideoFrame | None]]:
-    """(pts, decoded frame or None when lost) for every frame of [start_pts, end_pts) in display order."""
+    """(pts, decoded frame or None when lost) for every frame of [start_pts, end_pts) in display order.
+
+    motion: frames carry the codec's motion vectors as side data, where FFmpeg's decoder gives them out.
+    """
     num_done = 0
     # A damaged reference picture comes out after the B-frames that were made from it: hold those back until then.
     held: deque[tuple[int, av.VideoFrame | None]] = deque()
     num_held = _MAX_REORDERED if threads > 1 else 0
     try:
-        for pts, picture in _read_range(uri, start_pts, end_pts, threads, storage_options):
+        for pts, picture in _read_range(uri, start_pts, end_pts, threads, motion, storage_options):
             if picture is None and threads > 1:
                 raise _Damage
             held.append((pts, picture))
@@ -105,7 +110,7 @@ def read_pictures(
     except _Damage:
         # Decoding in several threads conceals and loses other frames than in one. Damage is rare: what a damaged
         # range looks like is defined by one thread, from the range's own starting point.
-        again = _read_range(uri, start_pts, end_pts, 1, storage_options)
+        again = _read_range(uri, start_pts, end_pts, 1, motion, storage_options)
         yield from islice(again, num_done, None)
 
 
@@ -123,7 +128,7 @@ class _Event:
 
 
 def _read_range(
-    uri: str, start_pts: int, end_pts: int | None, threads: int, storage_options: StorageOptions | None
+    uri: str, start_pts: int, end_pts: int | None, threads: int, motion: bool, storage_options: StorageOptions | None
 ) -> Iterator[tuple[int, av.VideoFrame | None]]:
     """Start a margin before the range, twice as far each time until the decoder is in step when the range begins.
 
@@ -136,7 +141,7 @@ def _read_range(
             stream = video_stream(container, uri)
             target = start_pts - int(margin_s / time_base(stream))
             from_start = not _seek(container, stream, target)
-            events = _decode_events(container, stream, uri, threads)
+            events = _decode_events(container, stream, uri, threads, motion)
             limit = None if from_start else start_pts + int(_FIRST_MARGIN_S / time_base(stream))
             head = _read_until_frame(events, limit)
             in_step = bool(head) and head[-1].frame is not None and head[-1].pts <= start_pts
@@ -157,11 +162,16 @@ def _seek(container: InputContainer, stream: av.VideoStream, target: int) -> boo
         return False
 
 
-def _decode_events(container: InputContainer, stream: av.VideoStream, uri: str, threads: int) -> Iterator[_Event]:
+def _decode_events(
+    container: InputContainer, stream: av.VideoStream, uri: str, threads: int, motion: bool
+) -> Iterator[_Event]:
     """Packets and the frames they bring out, until the end of the file."""
     decoder = stream.codec_context
     decoder.thread_type = "AUTO" if threads > 1 else "NONE"
     decoder.thread_count = threads
+    if motion:
+        decoder.flags2 |= Flags2.export_mvs
+        decoder.thread_type = "SLICE"  # measured: with threads over frames, vectors of B-frames differ now and then
     errors: list[str] = []
     in_step = False  # errors before the first frame are those of starting in the middle
     for packet in chain(read_packets(container, stream, uri, errors), [None]):

@@ -1,0 +1,206 @@
+"""Codec motion against motion that is known: a picture that is moved, and the drawn street."""
+
+from __future__ import annotations
+
+import av
+import numpy as np
+import pytest
+
+from gsvnet.errors import ConfigError
+from gsvnet.synthetic import SceneConfig, write_video
+from gsvnet.synthetic.scene import StreetScene
+from gsvnet.video.motion import FrameMotion, read_motion, trace_to_keyframe
+
+HEIGHT, WIDTH = 140, 232  # no multiples of 16: blocks reach out of the picture
+MOTION = (3, 2)  # the camera goes right and down, so what is here now was farther right and down before
+
+
+def draw_texture(seed: int) -> np.ndarray:
+    picture = np.kron(np.random.default_rng(seed).uniform(0, 255, (60, 80)), np.ones((8, 8)))
+    for _ in range(3):
+        picture = (picture + sum(np.roll(picture, shift, axis) for shift in (-1, 1) for axis in (0, 1))) / 5
+    return picture.astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def pan(tmp_path_factory):
+    """pan(codec, num_pictures, **options): 12 frames of that many textures by turns, each moved by MOTION per frame."""
+    folder = tmp_path_factory.mktemp("pan")
+
+    def write(codec: str = "libx264", num_pictures: int = 1, **options: str) -> str:
+        path = folder / f"{codec}-{num_pictures}-{'-'.join(options.values())}.mkv"
+        if path.exists():
+            return str(path)
+        textures = [draw_texture(seed) for seed in range(num_pictures)]
+        with av.open(str(path), "w") as output:
+            stream = output.add_stream(codec, rate=25, options=options)
+            stream.width, stream.height, stream.pix_fmt, stream.gop_size = WIDTH, HEIGHT, "yuv420p", 12
+            stream.codec_context.thread_count = 1
+            for i in range(12):
+                x, y = 100 + MOTION[0] * i, 100 + MOTION[1] * i
+                image = textures[i % num_pictures][y : y + HEIGHT, x : x + WIDTH, None]
+                frame = av.VideoFrame.from_ndarray(np.repeat(image, 3, 2), format="rgb24")
+                frame.pts = i
+                output.mux(stream.encode(frame))
+            output.mux(stream.encode())
+        return str(path)
+
+    return write
+
+
+def share_within(motion: np.ndarray, wanted: tuple[float, float], where: np.ndarray, *, px: float) -> float:
+    error = np.hypot(motion[0] - wanted[0], motion[1] - wanted[1])
+    return float((error[where] < px).mean())
+
+
+ONE_REFERENCE = {"bf": "0", "refs": "1"}
+
+
+@pytest.mark.parametrize(
+    ("codec", "options"),
+    [
+        ("libx264", ONE_REFERENCE),
+        ("libx264", {"bf": "0", "refs": "3"}),
+        ("libx264", {"bf": "3", "refs": "3"}),
+        ("mpeg4", {"qscale": "3"}),
+    ],
+)
+def test_a_moved_picture_gives_its_motion_in_pixels_to_the_previous_frame(pan, codec, options):
+    first, *others = read_motion(pan(codec, **options))
+    assert not first.distance.any()
+    assert [frame.index for frame in others] == list(range(1, 12))
+    for frame in others:
+        motion, valid = frame.to_previous(HEIGHT, WIDTH)
+        assert valid.mean() > 0.8
+        assert share_within(motion, MOTION, valid, px=0.5) > 0.9
+
+
+def test_motion_counts_in_pixels_of_the_grid_it_is_brought_to(pan):
+    *_, last = read_motion(pan(**ONE_REFERENCE))
+    motion, valid = last.to_previous(HEIGHT // 4, WIDTH // 2)
+    assert share_within(motion, (MOTION[0] / 2, MOTION[1] / 4), valid, px=0.1) > 0.9
+
+
+def test_a_reference_two_frames_back_is_found(pan):
+    frames = list(read_motion(pan(num_pictures=2, bf="0", refs="3", sc_threshold="0")))
+    for frame in frames[4:]:
+        assert (frame.distance == 2).mean() > 0.7
+        motion, _ = frame.to_previous(HEIGHT, WIDTH)
+        assert share_within(motion, MOTION, frame.on_grid(HEIGHT, WIDTH)[1] == 2, px=0.5) > 0.9
+
+
+def test_without_looking_every_reference_is_the_previous_frame(pan):
+    frames = list(read_motion(pan(num_pictures=2, bf="0", refs="3", sc_threshold="0"), max_distance=1))
+    motion, valid = frames[6].to_previous(HEIGHT, WIDTH)
+    assert set(np.unique(frames[6].distance)) <= {0, 1}
+    assert share_within(motion, (2 * MOTION[0], 2 * MOTION[1]), valid, px=0.5) > 0.7
+
+
+def test_b_frames_use_frames_ahead_turned_round(pan):
+    frames = list(read_motion(pan(bf="3", refs="3")))
+    ahead = [frame for frame in frames if (frame.distance < 0).any()]
+    assert ahead
+    for frame in ahead:
+        motion, _ = frame.to_previous(HEIGHT, WIDTH)
+        assert share_within(motion, MOTION, frame.on_grid(HEIGHT, WIDTH)[1] < 0, px=0.5) > 0.7
+
+
+def test_hevc_has_frames_without_motion(pan):
+    frames = list(read_motion(pan("libx265")))
+    assert len(frames) == 12
+    assert not any(frame.distance.any() for frame in frames)
+
+
+def test_motion_is_the_same_with_several_threads(data_dir):
+    path = str(data_dir / "clips_derived" / "camvid_val_0016E5_15fps_x264default.mp4")
+    one, two = (list(read_motion(path, threads=threads)) for threads in (1, 2))
+    assert all(np.array_equal(a.vector, b.vector) and np.array_equal(a.distance, b.distance) for a, b in zip(one, two))
+
+
+def test_frames_are_those_of_the_range(pan):
+    path = pan(**ONE_REFERENCE)
+    pts = [frame.pts for frame in read_motion(path)]
+    part = list(read_motion(path, first_frame=5, start_pts=pts[5], end_pts=pts[9]))
+    assert [(frame.index, frame.pts) for frame in part] == list(zip(range(5, 9), pts[5:9]))
+
+
+def test_a_distance_below_one_is_refused():
+    with pytest.raises(ConfigError, match="max_distance 0"):
+        list(read_motion("never-opened.mp4", max_distance=0))
+
+
+def test_motion_of_a_drawn_street_is_near_its_true_flow(tmp_path):
+    config = SceneConfig(height=240, width=320, seed=3, noise=0)
+    path = write_video(tmp_path / "street.mp4", config=config, num_frames=4, options={"crf": "12", "bf": "0"})
+    errors, lengths = [], []
+    for motion, truth in zip(read_motion(str(path)), map(StreetScene(config).frame, range(4))):
+        found, valid = motion.to_previous(240, 320)
+        valid &= truth.flow_valid
+        errors.append(np.hypot(*(found - truth.flow))[valid])
+        lengths.append(np.hypot(*truth.flow)[valid])
+    assert np.median(np.concatenate(lengths)) > 4
+    assert np.median(np.concatenate(errors)) < 0.9
+
+
+def field(dx: float, dy: float, distance: int, *, rotation: int = 0, rows: int = 2, columns: int = 3) -> FrameMotion:
+    vector = np.zeros((2, rows, columns), np.float32)
+    vector[0], vector[1] = dx, dy
+    return FrameMotion(
+        index=0,
+        pts=0,
+        vector=vector,
+        distance=np.full((rows, columns), distance, np.int8),
+        height=8 * rows,
+        width=8 * columns,
+        rotation=rotation,
+    )
+
+
+@pytest.mark.parametrize(("rotation", "wanted"), [(0, (1, 0)), (90, (0, -1)), (180, (-1, 0)), (270, (0, 1))])
+def test_rotated_videos_have_upright_motion(rotation, wanted):
+    turned = rotation in (90, 270)
+    motion, valid = field(1, 0, 1, rotation=rotation).to_previous(*((24, 16) if turned else (16, 24)))
+    assert motion.shape == (2, 24, 16) if turned else (2, 16, 24)
+    assert valid.all()
+    assert (motion[0] == wanted[0]).all()
+    assert (motion[1] == wanted[1]).all()
+
+
+def test_cells_turn_with_the_picture():
+    frame = field(0, 0, 1, rotation=90)
+    frame.distance[0, 2] = 2  # upper right as stored is upper left upright
+    assert frame.on_grid(3, 2)[1].tolist() == [[2, 1], [1, 1], [1, 1]]
+
+
+def test_a_path_to_the_keyframe_adds_its_steps_up():
+    motion, known = trace_to_keyframe([field(0, 0, 0), field(2, 1, 1), field(3, 0, 1)], 16, 24)
+    assert motion[:, 0, 0, 0].tolist() == [0, 2, 5]
+    assert motion[:, 1, 0, 0].tolist() == [0, 1, 1]
+    assert known[2, 0].tolist() == [x + 5 < 24 for x in range(24)]
+
+
+def test_a_path_leaps_over_frames_that_were_no_reference():
+    motion, known = trace_to_keyframe([field(0, 0, 0), field(0, 0, 0), field(4, 0, 2)], 16, 24)
+    assert (motion[2, 0] == 4).all()
+    assert not known[1].any()
+    assert known[2, :, :20].all()
+
+
+def test_a_path_stays_in_place_at_an_i_frame_and_is_not_known_after_it():
+    motion, known = trace_to_keyframe([field(0, 0, 0), field(2, 0, 1), field(0, 0, 0), field(2, 0, 1)], 16, 24)
+    assert motion[:, 0, 0, 0].tolist() == [0, 2, 2, 4]
+    assert known.any(axis=(1, 2)).tolist() == [True, True, False, False]
+
+
+def test_a_lost_frame_is_stepped_over():
+    lost = field(0, 0, 0, rows=0, columns=0)
+    motion, known = trace_to_keyframe([field(0, 0, 0), lost, field(4, 0, 2)], 16, 24)
+    assert not known[1].any()
+    assert known[2, :, :20].all()
+    assert (motion[2, 0] == 4).all()
+
+
+def test_paths_over_a_moved_picture_lead_to_the_keyframe(pan):
+    motion, known = trace_to_keyframe(list(read_motion(pan(bf="0", refs="3"))), HEIGHT // 4, WIDTH // 4)
+    assert known[11].mean() > 0.6
+    assert share_within(motion[11], (11 * MOTION[0] / 4, 11 * MOTION[1] / 4), known[11], px=0.25) > 0.9
