@@ -137,7 +137,7 @@ def train(config: Annotated[TrainConfig, tyro.conf.OmitSubcommandPrefixes]) -> i
     """Train a keyframe network, or the propagation for one. The same command goes on where it stopped."""
     from gsvnet.training.commands import train as run
 
-    run(config, report=Console(highlight=False, soft_wrap=True).print)
+    run(config, console=Console(highlight=False, soft_wrap=True))
     return 0
 
 

@@ -108,7 +108,7 @@ class JobProgress:
         elapsed, frames = max(self.elapsed_s, 1e-9), self.frames + self.frames_running
         if not frames:
             return "starting"
-        to_go = _clock(max(0, self.total_frames - frames) * elapsed / frames)
+        to_go = format_clock(max(0, self.total_frames - frames) * elapsed / frames)
         frames_per_s = frames / elapsed
         realtime = f"{frames_per_s * self.media_s / self.frames:.2f}x realtime · " if self.frames else ""
         return f"{frames_per_s:.1f} frames/s · {realtime}{to_go} to go"
@@ -127,7 +127,8 @@ class JobProgress:
             self.console.print(f"{shards} · {frames} · {self.rate()}", highlight=False, soft_wrap=True)
 
 
-def _clock(seconds: float) -> str:
+def format_clock(seconds: float) -> str:
+    """A duration as text: minutes:seconds, or hours:minutes:seconds."""
     minutes, s = divmod(round(seconds), 60)
     hours, m = divmod(minutes, 60)
     return f"{hours}:{m:02}:{s:02}" if hours else f"{m}:{s:02}"

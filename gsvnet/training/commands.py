@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import torch
+from rich.console import Console
 
 from gsvnet.classes import CAMVID
 from gsvnet.errors import ConfigError, ModelError
 from gsvnet.labeling.inputs import expand_inputs
 from gsvnet.models.checkpoints import content_hash, load_checkpoint, read_notes, save_checkpoint
-from gsvnet.models.gsvnet import GSVNet
+from gsvnet.models.gsvnet import GSVNet, Propagation
 from gsvnet.models.segmenter import PerFrame, SizeRule
 from gsvnet.models.spec import ModelSpec, NormaliseSpec, build_model, describe_model
 from gsvnet.nn.resnet import initialise_for_training
@@ -19,7 +21,9 @@ from gsvnet.training.clips import StillClips, VideoClips
 from gsvnet.training.config import TrainConfig, TrainKeyframeConfig, TrainPropagationConfig
 from gsvnet.training.keyframe import KeyframeTraining, train_keyframe
 from gsvnet.training.notes import claim_folder, describe_training, find_folder
-from gsvnet.training.propagation import PropagationTraining, train_propagation
+from gsvnet.training.pictures import ClipSample, draw_clips, draw_stills, pick_clips, pick_stills
+from gsvnet.training.propagation import LOG_EVERY, PropagationTraining, train_propagation
+from gsvnet.training.record import TrainingRecord
 from gsvnet.training.sources import (
     draw_street_stills,
     make_still_clips,
@@ -39,26 +43,27 @@ CAMVID_SIZE = (360, 480)
 CAMVID_SIZE_RULE = SizeRule(rows=360, strides=(4,))
 
 
-def train(config: TrainConfig, *, report: Report = lambda line: None) -> None:
-    """Train what `config` says and write `config.out`. report: called with lines for people.
+def train(config: TrainConfig, *, console: Console | None = None) -> None:
+    """Train what `config` says and write `config.out`. console: where progress is shown; default: nowhere.
 
     A rerun of the same command goes on where the last one stopped. Raises ConfigError, before training starts, for
     missing or wrong files and for a folder that belongs to another command.
     """
+    console = console or Console(quiet=True)
     if config.threads:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     if isinstance(config, TrainKeyframeConfig):
-        _train_keyframe(config, report)
+        _train_keyframe(config, console)
     else:
-        _train_propagation(config, report)
-    report(f"wrote {config.out}; use it with --model {config.out}")
+        _train_propagation(config, console)
+    console.print(f"wrote {config.out}; use it with --model {config.out}")
 
 
-def _train_keyframe(config: TrainKeyframeConfig, report: Report) -> None:
+def _train_keyframe(config: TrainKeyframeConfig, console: Console) -> None:
     device, model = _choose_device(config.device), _start_keyframe_network(config)
     folder = find_folder(config)
-    stills, unlabelled, data = _gather_stills(config, model.size_rule, report)
+    stills, unlabelled, data = _gather_stills(config, model.size_rule, console.print)
     teacher = None
     if config.teacher is not None:
         teacher = load_teacher(config.teacher, model.classes, (stills.labels.shape[-2], stills.labels.shape[-1]))
@@ -76,19 +81,29 @@ def _train_keyframe(config: TrainKeyframeConfig, report: Report) -> None:
         seed=config.seed,
         threads=config.threads,
     )
-    claim_folder(folder, config)
-    network = train_keyframe(
-        model.net,
-        stills,
-        num_classes=len(model.classes),
-        normalise=model.normalise,
-        config=training,
-        folder=folder,
-        device=device,
-        teacher=teacher,
-        unlabelled=unlabelled,
-        on_epoch=lambda r: report(f"epoch {r['epoch']}/{config.epochs}: loss {r['loss']:.4f}, {r['seconds']:.1f} s"),
+    record: TrainingRecord[torch.nn.Module] = TrainingRecord(
+        folder,
+        unit="epoch",
+        total=config.epochs,
+        title=f"{config.out.name}: training material",
+        console=console,
+        draw=partial(draw_stills, stills=pick_stills(stills), model=model),
     )
+    claim_folder(folder, config)
+    with record:
+        network = train_keyframe(
+            model.net,
+            stills,
+            num_classes=len(model.classes),
+            normalise=model.normalise,
+            config=training,
+            folder=folder,
+            device=device,
+            teacher=teacher,
+            unlabelled=unlabelled,
+            on_epoch=record.add,
+            on_save=record.look,
+        )
     model.net = network
     notes = describe_training(config, f"{config.family} trained on {', '.join(data)}", data)
     if config.teacher is not None:
@@ -146,12 +161,12 @@ def _gather_stills(
     return stills, others, data
 
 
-def _train_propagation(config: TrainPropagationConfig, report: Report) -> None:
+def _train_propagation(config: TrainPropagationConfig, console: Console) -> None:
     device, model = _choose_device(config.device), _start_propagation(config)
     uris = expand_inputs(config.video)
     folder = find_folder(config)
     model.eval().to(device)
-    sources, data = _gather_clips(config, uris, model, report)
+    sources, data = _gather_clips(config, uris, model, console.print)
     targets = [s.stills.labels if isinstance(s, StillClips) else s.targets for s, _ in sources]
     training = PropagationTraining(
         steps=config.steps,
@@ -165,20 +180,31 @@ def _train_propagation(config: TrainPropagationConfig, report: Report) -> None:
         precision=config.precision,
         seed=config.seed,
     )
-    claim_folder(folder, config)
-    train_propagation(
-        model.propagation,
-        mix_by_grid(sources),
-        normalise=model.frame_normalise,
-        class_weights=class_weights(
-            torch.cat([t.flatten() for t in targets]), len(model.classes), temper=config.weight_temper
-        ),
-        config=training,
-        folder=folder,
-        align_corners=model.align_corners,
-        device=device,
-        on_step=lambda r: report(f"step {r['step']}/{config.steps}: loss {r['loss']:.4f}, {r['seconds']:.0f} s"),
+    record: TrainingRecord[Propagation] = TrainingRecord(
+        folder,
+        unit="step",
+        total=config.steps,
+        every=LOG_EVERY,
+        title=f"{config.out.name}: training material",
+        console=console,
+        draw=partial(draw_clips, samples=_pick_samples(config, [source for source, _ in sources]), model=model),
     )
+    claim_folder(folder, config)
+    with record:
+        train_propagation(
+            model.propagation,
+            mix_by_grid(sources),
+            normalise=model.frame_normalise,
+            class_weights=class_weights(
+                torch.cat([t.flatten() for t in targets]), len(model.classes), temper=config.weight_temper
+            ),
+            config=training,
+            folder=folder,
+            align_corners=model.align_corners,
+            device=device,
+            on_step=record.add,
+            on_save=record.look,
+        )
     summary = f"{describe_model(model).family}, propagation trained on {', '.join(data)}"
     _, keyframe_notes = read_notes(config.keyframe)
     keyframe = {"sha256": content_hash(model.keyframe_network.cpu()), "notes": keyframe_notes}
@@ -226,6 +252,16 @@ def _gather_clips(
         sources.append((clip, config.video_share / len(uris)))
         data.append(f"{redact_uri(uri).rpartition('/')[2]} ({len(clip.frames)} frames, without labels)")
     return sources, data
+
+
+def _pick_samples(config: TrainPropagationConfig, sources: list[StillClips | VideoClips]) -> list[ClipSample]:
+    """A clip of the first source of each kind, in the order in which they were gathered."""
+    kinds = ["still in motion"] * (config.camvid is not None) + ["drawn street"] * config.synthetic_clips
+    kinds += ["video"] * (len(sources) - len(kinds))
+    firsts: dict[str, StillClips | VideoClips] = {}
+    for kind, source in zip(kinds, sources):
+        firsts.setdefault(kind, source)
+    return pick_clips(firsts, config.frames)
 
 
 def _choose_device(device: str) -> str:

@@ -20,6 +20,8 @@ from gsvnet.training.losses import ClipLoss
 from gsvnet.training.schedule import cosine_with_warmup
 from gsvnet.training.state import append_log, cut_log, load_state, save_state
 
+LOG_EVERY = 20  # steps
+
 
 class ClipSource(Protocol):
     """Anything that clips of one grid can be drawn from."""
@@ -82,7 +84,7 @@ def train_propagation(
     align_corners: bool = False,
     on_step: Callable[[dict], None] = lambda record: None,
     on_save: Callable[[int, Propagation], None] = lambda step, propagation: None,
-    log_every: int = 20,
+    log_every: int = LOG_EVERY,
     save_every: int = 100,
     device: str = "cpu",
 ) -> Propagation:
