@@ -1,0 +1,95 @@
+"""Plots of evaluations, each as PNG and SVG: accuracy against throughput and against distance, IoU by class.
+
+Input is a list of results as `gsvnet evaluate --json` writes them. The same input gives the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gsvnet.errors import ConfigError
+from gsvnet.evaluation.drawing import (
+    COLOURS,
+    MARKERS,
+    STYLE,
+    Looks,
+    draw_classes,
+    draw_distances,
+    draw_throughput,
+    import_matplotlib,
+)
+from gsvnet.evaluation.plotted import PlottedResult, by_model, check_alike, read_results
+
+Results = Sequence[Mapping[str, Any]]
+Draw = Callable[[Any, Sequence[PlottedResult], Looks], None]  # onto matplotlib axes
+
+
+def write_plots(results: Results, folder: str | Path) -> tuple[Path, ...]:
+    """Files of every plot that the results allow, written into `folder`, which is made if needed.
+
+    Accuracy against throughput where there are two results or more and all have frames_per_s; mIoU by distance where
+    any has more than distance 0; IoU by class always. Raises ConfigError as the functions below do, before anything is
+    written, and MissingExtra without matplotlib.
+    """
+    plotted = read_results(results)
+    files: tuple[Path, ...] = ()
+    if len(plotted) > 1 and all(result.frames_per_s is not None for result in plotted):
+        files += plot_throughput(results, folder)
+    if any(result.keyframe_interval > 1 for result in plotted):
+        files += plot_distances(results, folder)
+    return files + plot_classes(results, folder)
+
+
+def plot_throughput(results: Results, folder: str | Path) -> tuple[Path, ...]:
+    """throughput.png and .svg: mean mIoU over frames/s, a curve per model, a point per keyframe interval (Fig. 3).
+
+    Raises ConfigError where a result has no frames_per_s, no mIoU, or was timed on another device than the first.
+    """
+    plotted = read_results(results)
+    for result in plotted:
+        missing = [name for name in ("frames_per_s", "avg_miou") if getattr(result, name) is None]
+        if missing:
+            raise ConfigError(f"{result.model} at interval {result.keyframe_interval} has no {missing[0]} to plot")
+    check_alike("devices", [str(result.device) for result in plotted])
+    return _draw(plotted, folder, "throughput", draw_throughput)
+
+
+def plot_distances(results: Results, folder: str | Path) -> tuple[Path, ...]:
+    """distance.png and .svg: mIoU by distance from the keyframe (Table 4), holding its labels dashed.
+
+    A curve per model, of its longest interval. Raises ConfigError where no result has more than distance 0.
+    """
+    plotted = read_results(results)
+    longest = [group[-1] for group in by_model(plotted).values()]
+    if all(result.keyframe_interval == 1 for result in longest):
+        raise ConfigError("no result has more than distance 0; evaluate with a keyframe interval above 1")
+    return _draw(longest, folder, "distance", draw_distances)
+
+
+def plot_classes(results: Results, folder: str | Path) -> tuple[Path, ...]:
+    """classes.png and .svg: IoU by class, pooled over distances, a bar per model; absent classes say so.
+
+    A model with several intervals has two bars, of its shortest and, paler, of its longest.
+    """
+    groups = by_model(read_results(results)).values()
+    ends = [result for group in groups for result in group[:1] + group[1:][-1:]]
+    return _draw(ends, folder, "classes", draw_classes)
+
+
+def _draw(results: Sequence[PlottedResult], folder: str | Path, name: str, draw: Draw) -> tuple[Path, ...]:
+    """Both files of one plot. Raises ConfigError for more models than there are colours."""
+    models = list(by_model(results))
+    if len(models) > len(COLOURS):
+        raise ConfigError(f"{len(models)} models in one plot; at most {len(COLOURS)} can be told apart")
+    style = import_matplotlib("matplotlib.style")
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    files = folder / f"{name}.png", folder / f"{name}.svg"
+    with style.context(["default", STYLE]):
+        figure = import_matplotlib("matplotlib.figure").Figure(figsize=(7.0, 4.2))
+        draw(figure.add_subplot(), results, dict(zip(models, zip(COLOURS, MARKERS))))
+        for path, metadata in zip(files, ({"Software": None}, {"Date": None})):
+            figure.savefig(path, metadata=metadata)
+    return files

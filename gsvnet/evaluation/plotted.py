@@ -1,0 +1,108 @@
+"""Results of evaluations as plots want them: read from what `gsvnet evaluate --json` wrote, checked, named."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
+
+from gsvnet.errors import ConfigError
+
+_KEYS = ("dataset", "split", "model", "keyframe_interval", "avg_miou", "per_distance", "per_class")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlottedResult:
+    """One result. All scores in percent; None where no class, or not this one, occurs in truth or labels.
+
+    model: short name, the same for all results of one model. data: dataset and split. held: mIoU by distance of
+    keeping the keyframe's labels. device: where frames_per_s was taken.
+    """
+
+    model: str
+    data: str
+    keyframe_interval: int
+    avg_miou: float | None
+    per_distance: tuple[float | None, ...]
+    per_class: dict[str, float | None]
+    held: tuple[float | None, ...] | None = None
+    frames_per_s: float | None = None
+    device: str | None = None
+
+    def __post_init__(self) -> None:
+        for what, distances in (("per_distance", self.per_distance), ("hold", self.held)):
+            if distances is not None and len(distances) != self.keyframe_interval:
+                raise ConfigError(
+                    f"{self.model}: {what} has {len(distances)} distances, "
+                    f"a keyframe interval of {self.keyframe_interval} has as many"
+                )
+        if self.frames_per_s is not None and self.frames_per_s <= 0:
+            raise ConfigError(f"{self.model}: frames_per_s is {self.frames_per_s}; it must be > 0")
+
+
+def read_results(results: Sequence[Mapping[str, Any]]) -> tuple[PlottedResult, ...]:
+    """Results in the order given. Raises ConfigError for none at all, missing keys, and what cannot be compared.
+
+    Compared are results on one split of one dataset with the same classes, each model and interval once.
+    """
+    if not results:
+        raise ConfigError("there is no result to plot; give at least one")
+    for number, result in enumerate(results, start=1):
+        missing = [key for key in _KEYS if key not in result]
+        if missing:
+            raise ConfigError(
+                f"result {number} of {len(results)} lacks {', '.join(missing)}; is it of gsvnet evaluate?"
+            )
+    names = _short_names([_full_name(result) for result in results])
+    plotted = tuple(_read_result(result, names[_full_name(result)]) for result in results)
+    check_alike("dataset and split", [result.data for result in plotted])
+    check_alike("classes", [", ".join(sorted(result.per_class)) for result in plotted])
+    pair, times = Counter((result.model, result.keyframe_interval) for result in plotted).most_common(1)[0]
+    if times > 1:
+        raise ConfigError(f"{times} results are of {pair[0]} at keyframe interval {pair[1]}; give each once")
+    return plotted
+
+
+def by_model(results: Sequence[PlottedResult]) -> dict[str, list[PlottedResult]]:
+    """Results of each model by rising keyframe interval; models in the order of their first result."""
+    grouped: dict[str, list[PlottedResult]] = {}
+    for result in results:
+        grouped.setdefault(result.model, []).append(result)
+    return {model: sorted(group, key=lambda result: result.keyframe_interval) for model, group in grouped.items()}
+
+
+def check_alike(what: str, values: Sequence[str]) -> None:
+    """Raises ConfigError, quoting two that differ, unless all values are the same."""
+    odd = next((value for value in values if value != values[0]), None)
+    if odd is not None:
+        raise ConfigError(f"results of different {what} do not belong in one plot: {values[0]!r} and {odd!r}")
+
+
+def _read_result(result: Mapping[str, Any], model: str) -> PlottedResult:
+    hold = result.get("hold")
+    return PlottedResult(
+        model=model,
+        data=f"{result['dataset']} {result['split']}",
+        keyframe_interval=result["keyframe_interval"],
+        avg_miou=result["avg_miou"],
+        per_distance=tuple(result["per_distance"]),
+        per_class=dict(result["per_class"]),
+        held=None if hold is None else tuple(hold["per_distance"]),
+        frames_per_s=result.get("frames_per_s"),
+        device=result.get("device"),
+    )
+
+
+def _full_name(result: Mapping[str, Any]) -> str:
+    """The model as it was named, with the keyframe's size over the frame's where that was chosen."""
+    scale = result.get("scale")
+    return str(result["model"]) + ("" if scale is None else f" x{scale:g}")
+
+
+def _short_names(names: Sequence[str]) -> dict[str, str]:
+    """Each name without folders and .safetensors, or as it is where two would be the same."""
+    short = {name: PurePath(name).name.replace(".safetensors", "") for name in names}
+    times = Counter(short.values())
+    return {name: text if times[text] == 1 else name for name, text in short.items()}

@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import re
+import sys
+from collections import Counter
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gsvnet.errors import ConfigError, MissingExtra
+from gsvnet.evaluation.plots import plot_classes, plot_distances, plot_throughput, write_plots
+
+
+def result(model: str = "default", interval: int = 3, **changes) -> dict:
+    """A result as `gsvnet evaluate --json` writes it."""
+    usual = {
+        "dataset": "camvid",
+        "split": "val",
+        "model": model,
+        "device": "cpu",
+        "keyframe_interval": interval,
+        "avg_miou": 60.0 - interval,
+        "per_distance": [60.0 - i for i in range(interval)],
+        "per_class": {"road": 91.25, "sign_symbol": 33.5, "fence": None},
+        "hold": {"per_distance": [60.0 - 5 * i for i in range(interval)]},
+        "frames_per_s": 10.0 * interval,
+    }
+    return usual | changes
+
+
+def texts(svg: Path) -> list[str]:
+    return [element.text or "" for element in ElementTree.parse(svg).iter("{http://www.w3.org/2000/svg}text")]
+
+
+def height_of(svg: Path, text: str) -> float:
+    """How far down a text stands, in points."""
+    found = re.search(rf'translate\(\S+ (\S+)\)[^>]*>{text}<|y="([\d.]+)"[^>]*>{text}<', svg.read_text())
+    assert found, text
+    return float(found[1] or found[2])
+
+
+def test_every_plot_is_written_as_png_and_as_svg(tmp_path):
+    files = write_plots([result(interval=1), result(interval=3)], tmp_path / "new" / "folder")
+    assert {path.name for path in files} == {
+        f"{n}.{e}" for n in ("throughput", "distance", "classes") for e in ("png", "svg")
+    }
+    for path in files:
+        if path.suffix == ".png":
+            with Image.open(path) as image:
+                assert len(np.unique(np.asarray(image.convert("RGB")).reshape(-1, 3), axis=0)) > 10
+
+
+@pytest.mark.parametrize(
+    ("results", "names"),
+    [
+        ([result()], {"distance", "classes"}),
+        ([result(interval=1), result("other", 1)], {"throughput", "classes"}),
+        ([result(), result("other", frames_per_s=None)], {"distance", "classes"}),
+    ],
+    ids=["one result", "per frame only", "one not timed"],
+)
+def test_plots_that_the_results_do_not_allow_are_left_out(tmp_path, results, names):
+    assert {path.stem for path in write_plots(results, tmp_path)} == names
+
+
+def test_equal_input_gives_equal_bytes(tmp_path):
+    results = [result(interval=1), result(interval=3), result("other")]
+    first, second = (write_plots(results, tmp_path / name) for name in ("a", "b"))
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+
+
+def test_throughput_names_models_intervals_units_and_device(tmp_path):
+    _, svg = plot_throughput([result(interval=1), result(interval=5), result("other", 3)], tmp_path)
+    assert {"default", "other", "L=1", "L=3", "L=5", "camvid val"} <= set(texts(svg))
+    assert {"frames/s (networks alone, cpu)", "mIoU, mean over distances (%)"} <= set(texts(svg))
+
+
+def test_a_wide_range_of_throughput_is_logarithmic_with_plain_numbers(tmp_path):
+    _, svg = plot_throughput([result(frames_per_s=1.5), result("other", frames_per_s=150.0)], tmp_path)
+    assert {"2", "5", "10", "20", "50", "100"} <= set(texts(svg))
+
+
+def test_distances_name_every_curve_and_its_hold(tmp_path):
+    _, svg = plot_distances([result(), result("other", hold=None)], tmp_path)
+    assert {"default", "hold, default", "other", "distance from the keyframe (frames)", "mIoU (%)"} <= set(texts(svg))
+    assert "hold, other" not in texts(svg)
+
+
+def test_of_a_model_with_several_intervals_the_longest_is_drawn_by_distance(tmp_path):
+    _, svg = plot_distances([result(interval=7), result(interval=2)], tmp_path)
+    assert texts(svg).count("default") == 1
+    assert "6" in texts(svg)
+
+
+def test_names_of_curves_that_end_together_do_not_touch(tmp_path):
+    _, svg = plot_distances([result(name, hold=None) for name in ("aa", "bb", "cc")], tmp_path)
+    heights = sorted(height_of(svg, name) for name in ("aa", "bb", "cc"))
+    assert np.diff(heights).min() >= 10  # the size of the letters
+
+
+def test_a_distance_without_a_score_is_a_gap(tmp_path):
+    _, svg = plot_distances([result(interval=5, per_distance=[60.0, 59.0, None, 57.0, 56.0], hold=None)], tmp_path)
+    assert re.search(r'd="M [^M"]*L [^M"]*M [^M"]*L ', svg.read_text())
+
+
+def test_absent_classes_say_so_and_a_zero_is_a_zero(tmp_path):
+    other = result("other", per_class={"road": 0.0, "sign_symbol": 12.0, "fence": None})
+    _, svg = plot_classes([result(), other], tmp_path)
+    found = Counter(texts(svg))
+    assert (found["absent"], found["0.0"]) == (2, 1)
+    assert {"91.2", "33.5", "12.0", "sign symbol", "default, L=3", "other, L=3"} <= found.keys()
+
+
+def test_classes_stand_in_the_order_of_their_iou_absent_ones_last(tmp_path):
+    _, svg = plot_classes([result(per_class={"fence": None, "pole": 0.0, "road": 90.0, "car": 80.0})], tmp_path)
+    heights = [height_of(svg, name) for name in ("road", "car", "pole", "fence")]
+    assert heights == sorted(heights)
+
+
+def test_a_model_with_several_intervals_has_bars_of_its_shortest_and_longest(tmp_path):
+    _, svg = plot_classes([result(interval=n) for n in (5, 1, 3)], tmp_path)
+    assert {"default, L=1", "default, L=5"} <= set(texts(svg))
+    assert "default, L=3" not in texts(svg)
+
+
+def test_checkpoints_are_named_by_file_unless_two_are_called_the_same(tmp_path):
+    _, svg = plot_distances([result("a/best.safetensors"), result("b/other.safetensors")], tmp_path)
+    assert {"best", "other"} <= set(texts(svg))
+    _, svg = plot_distances([result("a/best.safetensors"), result("b/best.safetensors")], tmp_path)
+    assert {"a/best.safetensors", "b/best.safetensors"} <= set(texts(svg))
+
+
+def test_input_sizes_of_one_model_are_models_of_their_own(tmp_path):
+    _, svg = plot_distances([result(scale=1.0), result(scale=0.75)], tmp_path)
+    assert {"default x1", "default x0.75"} <= set(texts(svg))
+
+
+@pytest.mark.parametrize(
+    ("results", "message"),
+    [
+        ([], "no result to plot"),
+        ([{"dataset": "camvid"}], "result 1 of 1 lacks split, model, "),
+        ([result(), result("other", split="test")], "'camvid val' and 'camvid test'"),
+        ([result(), result("other", per_class={"road": 1.0})], "different classes"),
+        ([result(), result()], "2 results are of default at keyframe interval 3"),
+        ([result(per_distance=[60.0])], "per_distance has 1 distances"),
+        ([result(hold={"per_distance": [1.0]})], "hold has 1 distances"),
+        ([result(frames_per_s=0.0)], "frames_per_s is 0.0"),
+        ([result(f"model {i}") for i in range(8)], "8 models in one plot; at most 7"),
+        ([result(), result("other", device="cuda")], "different devices .* 'cpu' and 'cuda'"),
+    ],
+)
+def test_what_cannot_be_plotted_together_is_refused_before_anything_is_written(tmp_path, results, message):
+    with pytest.raises(ConfigError, match=message):
+        write_plots(results, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_throughput_of_results_without_times_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="other at interval 3 has no frames_per_s"):
+        plot_throughput([result(), result("other", frames_per_s=None)], tmp_path)
+
+
+def test_distances_of_per_frame_results_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match="no result has more than distance 0"):
+        plot_distances([result(interval=1)], tmp_path)
+
+
+def test_a_missing_matplotlib_names_the_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.style", None)
+    with pytest.raises(MissingExtra, match=r"gsvnet\[evaluate\]"):
+        plot_classes([result()], tmp_path)
