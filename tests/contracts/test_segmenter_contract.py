@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from gsvnet.classes import ClassSet
+from gsvnet.evaluation.variants import vary_propagation
 from gsvnet.models.gsvnet import GSVNet, Propagation
 from gsvnet.models.segmenter import (
     ChunkBatch,
@@ -103,6 +104,9 @@ def build_gsvnet() -> GSVNet:
 SEGMENTERS = {
     "per_frame": build_per_frame,
     "gsvnet": build_gsvnet,
+    "hold": lambda: vary_propagation(build_gsvnet(), "hold"),
+    "flow": lambda: vary_propagation(build_gsvnet(), "flow"),
+    "filter": lambda: vary_propagation(build_gsvnet(), "filter"),
     "before": BeforeDummy,
     "next_keyframe": NextKeyframeDummy,
 }

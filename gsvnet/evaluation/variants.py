@@ -1,0 +1,163 @@
+"""Other ways to carry a keyframe's logits on, for ablations: one keyframe network, scored in one way.
+
+full     flow, intra features and the guided filter: GSVNet as it is
+hold     nothing moves: the keyframe's logits stay
+motion   the keyframe's logits, moved by codec motion in one hop, as AR-Seg moves its features
+flow     GSVNet's flow from frame to frame and nothing else: plain warping
+filter   the guided filter (and intra features) on logits that nothing moves
+
+Weights are those of the full model and shared with it; nothing is trained anew for a variant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from gsvnet.errors import ModelError
+from gsvnet.models.gsvnet import GSVNet, Propagation
+from gsvnet.models.segmenter import ChunkBatch, FrameNeeds, LogitsBatch, VideoSegmenter
+from gsvnet.nn.blocks import resize
+from gsvnet.nn.warp import warp
+
+Variant = Literal["full", "hold", "motion", "flow", "filter"]
+
+
+def vary_propagation(model: VideoSegmenter, variant: Variant) -> VideoSegmenter:
+    """`model` with another propagation; itself if `variant` is "full". Raises ModelError where nothing propagates."""
+    if variant == "full":
+        return model
+    if not isinstance(model, GSVNet):
+        raise ModelError(f"propagation {variant!r} takes a GSVNet apart; {type(model).__name__} does not propagate")
+    if variant == "hold":
+        return Hold(model).eval()
+    if variant == "motion":
+        return MotionWarp(model).eval()
+    part = PlainWarp(model.propagation) if variant == "flow" else StillFilter(model.propagation)
+    return _with_propagation(model, part).eval()
+
+
+class Hold(nn.Module):
+    """A keyframe network whose logits stay until the next keyframe."""
+
+    def __init__(self, model: GSVNet) -> None:
+        super().__init__()
+        self.model, self.classes = model, model.classes
+
+    def needs(self, height: int, width: int) -> FrameNeeds:
+        """Keyframes as the model does; the other frames are not looked at."""
+        return self.model.needs(height, width)
+
+    def segment(self, chunks: ChunkBatch) -> Iterator[LogitsBatch]:
+        """Keyframes, each followed by itself once for every position with a valid frame."""
+        for keyframes in _segment_keyframes(self.model, chunks):
+            yield keyframes
+            for position, rows in _later_positions(chunks, keyframes):
+                yield _at_position(keyframes, rows, position, keyframes.logits[rows])
+
+
+class MotionWarp(nn.Module):
+    """A keyframe network whose logits are moved by codec motion, from the keyframe to each frame in one hop."""
+
+    def __init__(self, model: GSVNet) -> None:
+        super().__init__()
+        self.model, self.classes = model, model.classes
+
+    def needs(self, height: int, width: int) -> FrameNeeds:
+        """Keyframes as the model does, and codec motion; the other frames are not looked at."""
+        return replace(self.model.needs(height, width), motion=True)
+
+    def segment(self, chunks: ChunkBatch) -> Iterator[LogitsBatch]:
+        """Keyframes, then the other positions on the motion's grid. Where motion is not valid it is used as it is."""
+        for keyframes in _segment_keyframes(self.model, chunks):
+            yield keyframes
+            for position, rows in _later_positions(chunks, keyframes):
+                assert chunks.motion is not None, "needs ChunkBatch.motion"
+                motion = chunks.motion[keyframes.chunk[rows], position]
+                logits = resize(keyframes.logits[rows], motion.shape[-2:], align_corners=keyframes.align_corners)
+                yield _at_position(keyframes, rows, position, warp(logits, _stay_inside(motion)))
+
+
+class PlainWarp(nn.Module):
+    """In place of `Propagation`: the state moves along its flow, and nothing corrects it."""
+
+    def __init__(self, propagation: Propagation) -> None:
+        super().__init__()
+        self.num_classes, self.flow = propagation.num_classes, propagation.flow
+
+    estimate_flow = Propagation.estimate_flow
+
+    def glance(self, current: Tensor) -> None:
+        """Nothing: the frame is seen through its flow alone."""
+
+    def step(self, state: Tensor, flow: Tensor, intra: None) -> Tensor:
+        """The state (B, C + 1, h, w) where the current frame sees it."""
+        return warp(state, _stay_inside(flow))
+
+
+class StillFilter(nn.Module):
+    """In place of `Propagation`: the guided filter corrects a state that nothing moves."""
+
+    def __init__(self, propagation: Propagation) -> None:
+        super().__init__()
+        self.num_classes, self.intra = propagation.num_classes, propagation.intra
+        self.guided_filter = propagation.guided_filter
+
+    glance = Propagation.glance
+
+    def estimate_flow(self, current: Tensor, previous: Tensor) -> Tensor:
+        """No motion: zeros (N, 2, h, w)."""
+        return torch.zeros_like(current[:, :2])
+
+    def step(self, state: Tensor, flow: Tensor, intra: Tensor | None) -> Tensor:
+        """The filtered state (B, C + 1, h, w)."""
+        return self.guided_filter(state, intra)
+
+
+def _with_propagation(model: GSVNet, part: PlainWarp | StillFilter) -> GSVNet:
+    return GSVNet(
+        model.keyframe_network,
+        cast(Propagation, part),  # it has the methods and the attribute that GSVNet calls
+        classes=model.classes,
+        keyframe_normalise=model.keyframe_normalise,
+        frame_normalise=model.frame_normalise,
+        size_rule=model.size_rule,
+        keyframe_size_rule=model.keyframe_size_rule,
+        resize=model.resize,
+        align_corners=model.align_corners,
+        keyframe_batch=model.keyframe_batch,
+        frame_batch=model.frame_batch,
+    )
+
+
+def _segment_keyframes(model: GSVNet, chunks: ChunkBatch) -> Iterator[LogitsBatch]:
+    """What the model makes of position 0 of all chunks."""
+    return model.segment(replace(chunks, valid=chunks.valid[:, :1], frames=None, motion=None, motion_valid=None))
+
+
+def _later_positions(chunks: ChunkBatch, keyframes: LogitsBatch) -> Iterator[tuple[int, Tensor]]:
+    """Every position behind the keyframe, and the rows of `keyframes` that have a valid frame there, if any has."""
+    valid = chunks.valid.cpu()[keyframes.chunk]
+    for position in range(1, valid.shape[1]):
+        rows = valid[:, position].nonzero()[:, 0]
+        if len(rows):
+            yield position, rows
+
+
+def _at_position(keyframes: LogitsBatch, rows: Tensor, position: int, logits: Tensor) -> LogitsBatch:
+    return replace(keyframes, chunk=keyframes.chunk[rows], position=keyframes.position[rows] + position, logits=logits)
+
+
+def _stay_inside(flow: Tensor) -> Tensor:
+    """Flow (N, 2, h, w) that leads no farther than the border, whose logits go on outside.
+
+    In GSVNet nothing is there, and the intra features take over; plain warping has nothing else to fall back on.
+    """
+    h, w = flow.shape[-2:]
+    x, y = torch.arange(w, device=flow.device), torch.arange(h, device=flow.device)[:, None]
+    dx, dy = flow.unbind(1)
+    return torch.stack([(x + dx).clamp(0, w - 1) - x, (y + dy).clamp(0, h - 1) - y], dim=1)
