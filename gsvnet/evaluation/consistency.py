@@ -54,8 +54,10 @@ class ConsistencyResult:
     clips: tuple[ClipConsistency, ...]
 
     def __add__(self, other: ConsistencyResult) -> ConsistencyResult:
-        if (self.mode, self.flow) != (other.mode, other.flow):
-            raise ConfigError(f"consistency of mode {self.mode}, {self.flow} plus {other.mode}, {other.flow}: unequal")
+        if self._arithmetic != other._arithmetic:
+            raise ConfigError(
+                f"cannot pool consistency of (mode, flow, classes) {self._arithmetic} and {other._arithmetic}"
+            )
         return ConsistencyResult(mode=self.mode, flow=self.flow, clips=self.clips + other.clips)
 
     @property
@@ -108,6 +110,10 @@ class ConsistencyResult:
             "num_pairs": self.num_pairs,
             "valid_share": round(self.valid_share, 5),
         }
+
+    @property
+    def _arithmetic(self) -> tuple[str, str, int]:
+        return self.mode, self.flow, len(self.pooled.union)
 
     def _per_class(self, counts: ClipConsistency) -> np.ndarray:
         if self.mode == "etc":
@@ -170,7 +176,8 @@ def _compare_soundly(earlier: _Frame, later: _Frame, num_classes: int, flow: Flo
 def _compare_as_etc(earlier: _Frame, later: _Frame, num_classes: int, flow: FlowEstimator) -> ClipConsistency:
     """One pair: the later labels back in the earlier frame, blended and truncated, against the earlier ones, unmasked.
 
-    Ids between two classes become classes that are in neither frame, and rounding below an id becomes the id before.
+    Between two classes, or a class and 255, lie ids of classes that are in neither frame; truncation of an id that
+    rounding has made too small gives the one before. Both cost points of TC that no network lost.
     """
     (labels, image), (next_labels, next_image) = earlier, later
     to_next, _ = flow.estimate(image, next_image)

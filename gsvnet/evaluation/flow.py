@@ -63,7 +63,8 @@ def blend_ids(labels: np.ndarray, flow: np.ndarray) -> np.ndarray:
     """(H, W) float32: the class ids (H, W) uint8 of the other frame, blended as if they were grey levels.
 
     What FlowNet2's Resample2d does to a label map: bilinear at x + flow, corners beyond the image clamped to its rim.
-    The weights are float32 and sum to 1 only up to rounding, so ids of one class blend to a little less or more.
+    The weights are float32 and sum to 1 only up to rounding, so ids of one class blend to a little less or more. (The
+    CUDA kernel computes some products in float64 and so rounds at other pixels; this is its formula all in float32.)
     """
     height, width = labels.shape
     x, y = _targets(flow)

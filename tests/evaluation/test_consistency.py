@@ -27,7 +27,8 @@ def _known(flow: np.ndarray, valid: np.ndarray | None = None) -> FlowEstimator:
 
 
 def _shift(dx: float, dy: float) -> FlowEstimator:
-    return _known(np.stack([np.full((H, W), dx, np.float32), np.full((H, W), dy, np.float32)]))
+    flow = np.stack([np.full((H, W), dx, np.float32), np.full((H, W), dy, np.float32)])
+    return FlowEstimator(name=f"{dx}, {dy}", estimate=lambda _current, _previous: (flow, np.ones((H, W), bool)))
 
 
 STILL = _shift(0, 0)
@@ -121,9 +122,10 @@ def test_clips_pool_their_pixels_and_keep_their_own_figures():
     assert both.num_pairs == 4
 
 
-def test_figures_of_unequal_arithmetic_do_not_add_up():
-    with pytest.raises(ConfigError, match="etc"):
-        _measure([_halves()] * 2) + _measure([_halves()] * 2, mode="etc")
+@pytest.mark.parametrize("other", [{"mode": "etc"}, {"flow": _shift(1, 0)}, {"num_classes": 5}])
+def test_figures_of_unequal_arithmetic_do_not_add_up(other):
+    with pytest.raises(ConfigError, match="cannot pool"):
+        _measure([_halves()] * 2) + _measure([_halves()] * 2, **other)
 
 
 def test_the_mean_is_over_classes_that_occur_but_in_etc_over_all():
@@ -145,6 +147,13 @@ def test_sound_brings_the_earlier_labels_forward_and_etc_the_later_ones_back(mod
     flow = FlowEstimator(name="spy", estimate=spy)
     measure_consistency([_halves()] * 2, [IMAGE, IMAGE + 1], num_classes=4, mode=mode, flow=flow)
     assert asked == [expected]
+
+
+def test_etc_knows_no_mask():
+    nowhere = _known(np.zeros((2, H, W), np.float32), np.zeros((H, W), bool))
+    result = _measure([_halves(), _halves(0, 2)], nowhere, mode="etc")
+    assert result.per_class.tolist() == pytest.approx([100, 0, 0, 0])
+    assert result.valid_share == 1
 
 
 def test_etc_invents_classes_between_neighbours_and_sound_does_not():
@@ -237,7 +246,7 @@ def test_warped_labels_come_from_the_nearest_pixel_or_are_255():
 
 def test_the_result_says_which_flow_and_what_it_may_be_compared_with():
     figures = _measure([_halves()] * 2, mode="etc").to_dict(["a", "b", "c", "d"])
-    assert figures["flow"] == "known"
+    assert figures["flow"] == STILL.name
     assert "FlowNet2" in figures["note"]
     assert figures["per_class"] == {"a": 100, "b": 100, "c": 0, "d": 0}
 
