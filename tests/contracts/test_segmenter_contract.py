@@ -104,7 +104,6 @@ def build_gsvnet() -> GSVNet:
 SEGMENTERS = {
     "per_frame": build_per_frame,
     "gsvnet": build_gsvnet,
-    "hold": lambda: vary_propagation(build_gsvnet(), "hold"),
     "flow": lambda: vary_propagation(build_gsvnet(), "flow"),
     "filter": lambda: vary_propagation(build_gsvnet(), "filter"),
     "before": BeforeDummy,
