@@ -13,13 +13,13 @@ import numpy as np
 from gsvnet.errors import MissingExtra
 from gsvnet.training.progress import Unit
 
+_LEAST_TO_SMOOTH = 10
 _RAW, _SMOOTH, _SCORE, _RATE = "#a9bfd6", "#1f4e79", "#2e7d32", "#777777"
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
-    """Records of `folder`/log.jsonl, oldest first; none where there is no log."""
-    path = folder / "log.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    """Records of `folder`/log.jsonl, oldest first."""
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
 def smooth(values: np.ndarray, reach: int) -> np.ndarray:
@@ -76,7 +76,7 @@ def _draw_loss(axis: Any, records: list[dict[str, Any]], unit: Unit) -> None:
     losses = np.array([r["loss"] for r in records], float)
     reach = max(1, len(losses) // 15)
     axis.plot(positions, losses, color=_RAW, linewidth=1, marker="o" if len(losses) == 1 else None, label="as logged")
-    if len(losses) > 2:
+    if len(losses) >= _LEAST_TO_SMOOTH:
         axis.plot(positions, smooth(losses, reach), color=_SMOOTH, linewidth=1.8, label=f"mean of {2 * reach + 1}")
     axis.set_ylabel("loss")
     positive = losses[np.isfinite(losses) & (losses > 0)]

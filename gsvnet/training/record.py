@@ -22,8 +22,8 @@ Network = TypeVar("Network")
 class TrainingRecord(Generic[Network]):
     """Shows each record that is logged and each network that is saved. A context manager.
 
-    unit, total, every: as in `TrainingProgress`. title: of the pictures. draw: writes the validation picture of a
-    network to a path under a title. Both pictures are drawn at most every `DRAW_EVERY_S` seconds and at the end.
+    unit, total, every: as in `TrainingProgress`. draw: writes the validation picture of a network to a path under a
+    title, which begins with `title`. Both pictures are drawn at most every `DRAW_EVERY_S` seconds and at the end.
     Raises MissingExtra without matplotlib, before anything is trained.
     """
 
@@ -40,6 +40,7 @@ class TrainingRecord(Generic[Network]):
     ) -> None:
         load_matplotlib("figure")
         self.folder, self.unit, self.total, self.title, self.draw = folder, unit, total, title, draw
+        self._drawn = True
         self.progress = TrainingProgress(unit=unit, total=total, console=console, every=every)
         self._curves, self._pictures = _Pace(), _Pace()
 
@@ -51,12 +52,13 @@ class TrainingRecord(Generic[Network]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.progress.__exit__(kind, error, trace)
-        if error is None:
+        if error is None and not self._drawn:
             self._draw_curves()
 
     def add(self, record: dict[str, Any]) -> None:
         """Show a record that was just logged."""
         self.progress.add(record)
+        self._drawn = False
         if self._curves.is_due():
             self._draw_curves()
 
@@ -69,10 +71,9 @@ class TrainingRecord(Generic[Network]):
 
     def _draw_curves(self) -> None:
         """From the log and not from what was added, so that the curves of a resumed training go on."""
-        records = read_log(self.folder)
-        if records:
-            with self._curves:
-                draw_curves(records, self.folder / "curves.png", unit=self.unit, title=self.title)
+        with self._curves:
+            draw_curves(read_log(self.folder), self.folder / "curves.png", unit=self.unit, title=self.folder.stem)
+        self._drawn = True
 
 
 class _Pace:

@@ -51,8 +51,9 @@ def append_log(folder: Path, record: dict) -> None:
 
 
 def cut_log(folder: Path, key: str, last: int) -> None:
-    """Drop what was logged after the state that a run goes on from: lines whose `key` is beyond `last`."""
-    path = folder / "log.jsonl"
+    """Drop what was logged after the state that a run goes on from: lines with `key` beyond `last`, or cut short."""
+    path, unfinished = folder / "log.jsonl", folder / ".log.jsonl"
     if path.exists():
-        lines = [line for line in path.read_text().splitlines(keepends=True) if json.loads(line)[key] <= last]
-        path.write_text("".join(lines))
+        whole = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+        unfinished.write_text("".join(line for line in whole if json.loads(line)[key] <= last))
+        unfinished.replace(path)
