@@ -157,8 +157,8 @@ def measure_consistency(
 def _compare_soundly(earlier: _Frame, later: _Frame, num_classes: int, flow: FlowEstimator) -> ClipConsistency:
     """One pair: the earlier labels where the later frame sees them, against the later ones, where flow is valid."""
     (past_labels, past_image), (labels, image) = earlier, later
-    motion, valid = flow.estimate(image, past_image)
-    warped, inside = warp_labels(past_labels, motion)
+    to_past, valid = flow.estimate(image, past_image)
+    warped, inside = warp_labels(past_labels, to_past)
     compared = valid & inside & (warped != IGNORE) & (labels != IGNORE)
     matrix = ConfusionMatrix(num_classes)
     matrix.update(warped[compared], labels[compared])
