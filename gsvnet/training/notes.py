@@ -8,29 +8,35 @@ from dataclasses import fields
 from pathlib import Path
 
 from gsvnet.errors import ConfigError
-from gsvnet.training.config import TrainConfig, TrainKeyframeConfig
+from gsvnet.training.adapt_config import AdaptConfig
+from gsvnet.training.config import TrainKeyframeConfig, TrainPropagationConfig
 from gsvnet.video.source import redact_uri
 
-_FREE_TO_CHANGE = ("out", "threads", "device")
+Config = TrainKeyframeConfig | TrainPropagationConfig | AdaptConfig
+
+_COMMANDS = {TrainKeyframeConfig: "train keyframe", TrainPropagationConfig: "train propagation", AdaptConfig: "adapt"}
+_FREE_TO_CHANGE = ("out", "threads", "device", "interval", "agreement")  # the last two: of what is reported at the end
+_POSITIONAL = ("videos",)
 
 
-def describe_training(config: TrainConfig, summary: str, data: list[str]) -> dict:
+def describe_training(config: Config, summary: str, data: list[str]) -> dict:
     """Notes for a checkpoint: JSON-ready, the same on every machine. data: what was trained on, in words."""
     recipe = {field.name: _by_name(getattr(config, field.name)) for field in fields(config)}
     return {"summary": summary, "data": data, "recipe": recipe, "command": describe_command(config)}
 
 
-def describe_command(config: TrainConfig) -> str:
+def describe_command(config: Config) -> str:
     """The command line that says the same, files by name without their folders, options at their default left out."""
-    words = ["gsvnet", "train", "keyframe" if isinstance(config, TrainKeyframeConfig) else "propagation"]
+    words = ["gsvnet", *_COMMANDS[type(config)].split()]
     for field in fields(config):
         value = _by_name(getattr(config, field.name))
         if getattr(config, field.name) != field.default:
-            words += [f"--{field.name.replace('_', '-')}", *map(str, value if isinstance(value, list) else [value])]
+            flag = [] if field.name in _POSITIONAL else [f"--{field.name.replace('_', '-')}"]
+            words += [*flag, *map(str, value if isinstance(value, list) else [value])]
     return shlex.join(words)
 
 
-def find_folder(config: TrainConfig) -> Path:
+def find_folder(config: Config) -> Path:
     """The folder beside --out for what a rerun needs; it may not exist yet.
 
     Raises ConfigError, naming the options that differ, when another command's training is in it.
@@ -47,13 +53,13 @@ def find_folder(config: TrainConfig) -> Path:
     return folder
 
 
-def claim_folder(folder: Path, config: TrainConfig) -> None:
+def claim_folder(folder: Path, config: Config) -> None:
     """Make the folder this command's."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "command.json").write_text(json.dumps(_identify(config), indent=1) + "\n")
 
 
-def _identify(config: TrainConfig) -> dict[str, str]:
+def _identify(config: Config) -> dict[str, str]:
     """What must stay equal for a rerun to be the same training; files by full path."""
     values = {field.name: getattr(config, field.name) for field in fields(config) if field.name not in _FREE_TO_CHANGE}
     return {name: str(_in_full(value)) for name, value in values.items()}
@@ -61,7 +67,9 @@ def _identify(config: TrainConfig) -> dict[str, str]:
 
 def _by_name(value: object) -> object:
     if isinstance(value, tuple):
-        return [redact_uri(item).rstrip("/").rpartition("/")[2] if isinstance(item, str) else item for item in value]
+        return [_by_name(item) for item in value]
+    if isinstance(value, str):
+        return redact_uri(value).rstrip("/").rpartition("/")[2]
     return value.name if isinstance(value, Path) else value
 
 
