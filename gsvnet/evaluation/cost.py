@@ -9,14 +9,16 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from gsvnet.errors import ConfigError, ModelError
-from gsvnet.models.gsvnet import NEIGHBOURS, GSVNet
+from gsvnet.models.gsvnet import NEIGHBOURS, GSVNet, GuidedFilter
 from gsvnet.models.segmenter import ChunkBatch, VideoSegmenter
 
 
@@ -80,7 +82,7 @@ class Cost:
 
 @torch.no_grad()
 def measure_cost(model: VideoSegmenter, *, height: int, width: int, keyframe_interval: int) -> Cost:
-    """Cost of a network on videos of height x width pixels; it runs twice, on a copy in evaluation mode.
+    """Cost of a network on videos of height x width pixels; counted on a copy in evaluation mode.
 
     A frame that is no keyframe costs what the second frame of a chunk adds to the first.
     Raises ConfigError for bad arguments, ModelError for a network that reads more than one chunk at a time.
@@ -100,7 +102,7 @@ def measure_cost(model: VideoSegmenter, *, height: int, width: int, keyframe_int
         propagation_parameters_bytes=propagation_bytes,
         keyframe_macs=keyframe_macs,
         frame_macs=both_macs - keyframe_macs,
-        shift_macs=_shift_macs(model, needs.frame_size),
+        shift_macs=_shift_macs(model, needs.frame_size) if isinstance(model, GSVNet) and needs.frame_size else 0,
     )
 
 
@@ -145,15 +147,27 @@ def _count_macs(model: nn.Module, height: int, width: int, *, num_frames: int) -
     assert isinstance(evaluated, VideoSegmenter)
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     chunks = draw_chunks(evaluated, height=height, width=width, num_chunks=1, interval=num_frames, device=device)
-    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+    with FlopCounterMode(display=False) as counter, _SkipConvolutions(), sdpa_kernel(SDPBackend.MATH):
         for _ in evaluated.segment(chunks):
             pass
     return counter.get_total_flops() // 2
 
 
-def _shift_macs(model: VideoSegmenter, grid: tuple[int, int] | None) -> int:
+class _SkipConvolutions(TorchDispatchMode):
+    """Convolutions give zeros of their shape and are counted, not computed: that would take most of the time."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is not torch.ops.aten.convolution.default:
+            return func(*args, **(kwargs or {}))
+        shapes_only = [value.to("meta") if isinstance(value, torch.Tensor) else value for value in args]
+        return args[0].new_zeros(func(*shapes_only).shape)
+
+
+def _shift_macs(model: GSVNet, grid: tuple[int, int]) -> int:
     """MACs of the published shift: nine 3x3 kernels (one is never filled) over every class and pixel of the grid."""
-    if not isinstance(model, GSVNet) or grid is None:
+    if not any(isinstance(part, GuidedFilter) for part in model.modules()):
         return 0
     return (len(NEIGHBOURS) + 1) * 3 * 3 * len(model.classes) * math.prod(grid)
 

@@ -9,6 +9,7 @@ from torch import nn
 from gsvnet.classes import CAMVID, CITYSCAPES
 from gsvnet.errors import ConfigError, ModelError
 from gsvnet.evaluation.cost import Cost, measure_cost
+from gsvnet.evaluation.variants import vary_propagation
 from gsvnet.models.published import PUBLISHED
 from gsvnet.models.segmenter import FrameNeeds, Normalise, PerFrame
 from gsvnet.models.spec import build_model
@@ -52,6 +53,17 @@ def test_the_shift_convolution_counts_as_torch_counts_it(published):
     with FlopCounterMode(display=False) as counter:
         torch.nn.functional.conv3d(torch.empty(1, 1, 19, 128, 256), shift.weight, padding=(0, 1, 1))
     assert published.shift_macs == counter.get_total_flops() // 2
+
+
+@pytest.mark.parametrize(
+    ("variant", "gmacs", "published_gmacs"), [("full", 2.70, 2.75), ("flow", 0.390, 0.390), ("filter", 2.312, 2.362)]
+)
+def test_parts_of_the_propagation_cost_what_the_authors_code_does(variant, gmacs, published_gmacs):
+    model = build_model(PUBLISHED["gsvnet-swiftnet"])
+    model.keyframe_network = nn.Conv2d(3, 19, 1)
+    cost = measure_cost(vary_propagation(model, variant), height=1024, width=2048, keyframe_interval=4)
+    assert cost.frame_macs / 1e9 == pytest.approx(gmacs, rel=0.002)
+    assert cost.published_frame_macs / 1e9 == pytest.approx(published_gmacs, rel=0.002)
 
 
 @pytest.mark.parametrize(
