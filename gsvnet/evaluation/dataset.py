@@ -11,6 +11,7 @@ import numpy as np
 
 from gsvnet.classes import ClassSet
 from gsvnet.errors import ConfigError, MissingExtra
+from gsvnet.video.motion import FrameMotion
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,12 +61,14 @@ class Frame:
 class Clip:
     """Images of one drive in display order, without a gap, or unrelated stills where only distance 0 is scored.
 
-    scored: ascending indices of the labelled frames that are scored.
+    scored: ascending indices of the labelled frames that are scored. motion: codec motion of every frame, for networks
+    that ask for it; None where there is no video of these images.
     """
 
     name: str
     frames: tuple[Frame, ...]
     scored: tuple[int, ...]
+    motion: tuple[FrameMotion, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ I-frames. Which frame a vector leads to is found in `references.py`.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, repeat
 
@@ -112,7 +112,7 @@ def read_motion(
         )
 
 
-def trace_to_keyframe(chunk: list[FrameMotion], height: int, width: int) -> tuple[Floats, Bools]:
+def trace_to_keyframe(chunk: Sequence[FrameMotion], height: int, width: int) -> tuple[Floats, Bools]:
     """Motion (L, 2, height, width) from each frame of a chunk to its first, grid pixels, and where it is known.
 
     Every pixel is followed from reference to reference, to the nearest pixel each time. Where there is no vector it
