@@ -55,9 +55,9 @@ class StillClips:
     run the keyframe network on every moved frame would take most of the training's time.
     """
 
-    def __init__(self, stills: Stills, logits: Tensor, *, grid: tuple[int, int]) -> None:
-        """logits: (N, C, h, w), the keyframe network's, of `stills.images`."""
-        self.stills, self.logits, self.grid = stills, logits, grid
+    def __init__(self, stills: Stills, logits: Tensor, *, grid: tuple[int, int], align_corners: bool = False) -> None:
+        """logits: (N, C, h, w), the keyframe network's, of `stills.images`. align_corners: their corner convention."""
+        self.stills, self.logits, self.grid, self.align_corners = stills, logits, grid, align_corners
 
     def draw(self, num_frames: int, generator: np.random.Generator) -> Clip:
         """One clip of `num_frames` frames."""
@@ -73,7 +73,7 @@ class StillClips:
             keyframe_logits=self.logits[i].float(),
             frames=jitter_colours(to_grid(moved, self.grid), generator),
             targets=targets,
-            teacher=_move_logits(self.logits[i], positions),
+            teacher=_move_logits(self.logits[i], positions, align_corners=self.align_corners),
         )
         return mirror(clip) if generator.random() < 0.5 else clip
 
@@ -120,17 +120,20 @@ def mirror(clip: Clip) -> Clip:
     )
 
 
-def _move_logits(logits: Tensor, positions: Tensor) -> Tensor:
+def _move_logits(logits: Tensor, positions: Tensor, *, align_corners: bool) -> Tensor:
     """(T, C, h, w) float16: logits (C, h, w) where each frame sees them; NaN where it looks beyond the still.
 
-    positions: (T, H, W, 2) of the frames at full size.
+    positions: (T, H, W, 2) of the frames at full size, where -1 and 1 are the outer borders of the picture.
     """
-    grid = F.interpolate(positions.movedim(-1, 1), logits.shape[-2:], mode="bilinear", align_corners=False)
-    grid = grid.movedim(1, -1)  # positions vary slowly: those of the grid's centres, exactly so where they are linear
-    moved = F.grid_sample(
-        logits.float().expand(len(grid), -1, -1, -1), grid, mode="bilinear", padding_mode="border", align_corners=False
-    )
-    return torch.where((grid.abs() <= 1).all(dim=-1)[:, None], moved, float("nan")).half()
+    height, width = positions.shape[1:3]
+    grid = F.interpolate(positions.movedim(-1, 1), logits.shape[-2:], mode="bilinear", align_corners=align_corners)
+    grid = grid.movedim(1, -1)  # positions vary slowly: those of the grid's points, exactly so where they are linear
+    if align_corners:  # -1 and 1 are now the centres of the outer pixels
+        grid = grid * torch.tensor([width / (width - 1), height / (height - 1)])
+    still = logits.float().expand(len(grid), -1, -1, -1)
+    moved = F.grid_sample(still, grid, mode="bilinear", padding_mode="border", align_corners=align_corners)
+    beyond = (grid.abs() > 1 + 1e-5).any(dim=-1)
+    return torch.where(beyond[:, None], float("nan"), moved).half()
 
 
 def _moving_positions(num_frames: int, size: tuple[int, int], generator: np.random.Generator) -> Tensor:

@@ -11,6 +11,7 @@ from gsvnet.labeling.config import parse_size
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["bf16", "fp32"]
+Optimiser = Literal["adamw", "sgd"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,17 +39,20 @@ class TrainKeyframeConfig:
     unlabelled_step: int = 10
     """Of unlabelled videos every so many frames are taken, and held in memory, 0.7 MB each."""
 
-    family: Literal["swiftnet", "bisenet"] = "swiftnet"
-    """Which network, with a ResNet-18 encoder."""
+    hold_out: float = 0.0
+    """Keep the last so much (0.15: 15 %) of every drive out of training, and score it after every epoch."""
+
+    family: Literal["swiftnet", "bisenet", "espnetv2", "fastscnn"] | None = None
+    """Which network; default: that of --init, else swiftnet."""
 
     init: Path | None = None
-    """Checkpoint to start from; default: random weights."""
+    """Checkpoint to start from, of any classes; default: random weights."""
 
     epochs: int = 100
     """Passes over all images."""
 
     batch_size: int = 8
-    """Views per step."""
+    """Views per step, on all GPUs together."""
 
     crop: str = "320x416"
     """Size of the views that the network sees, HEIGHTxWIDTH in pixels."""
@@ -56,8 +60,11 @@ class TrainKeyframeConfig:
     scales: tuple[float, float] = (0.6, 1.8)
     """Zoom range of the views; larger is nearer."""
 
+    optimiser: Optimiser = "adamw"
+    """sgd: with Nesterov momentum 0.9, for much larger learning rates."""
+
     learning_rate: float = 8e-4
-    """Peak of AdamW's learning rate: linear warm-up, then half a cosine."""
+    """Peak of the learning rate: linear warm-up, then half a cosine."""
 
     warmup_steps: int = 200
     """Steps until the peak."""
@@ -84,12 +91,17 @@ class TrainKeyframeConfig:
         _check_out(self.out)
         if self.camvid is None and self.synthetic_scenes == 0 and not self.unlabelled:
             raise ConfigError("nothing to train on; give --camvid FOLDER, --synthetic-scenes N, or both")
+        if self.hold_out and self.camvid is None and self.synthetic_scenes == 0:
+            raise ConfigError(
+                "--hold-out: nothing is labelled; give --camvid FOLDER or --synthetic-scenes N to score on"
+            )
         if self.unlabelled and self.teacher is None:
             raise ConfigError("--unlabelled: who labels these? Give --teacher CHECKPOINT")
         _check_least(self, {"synthetic_scenes": 0, "epochs": 1, "batch_size": 2, "warmup_steps": 0, "threads": 0})
         _check_least(self, {"seed": 0, "unlabelled_step": 1})
         _check_temper(self)
         _check_distillation(self)
+        _check_hold_out(self.hold_out)
         if not 0 < self.scales[0] <= self.scales[1]:
             raise ConfigError(f"--scales {self.scales[0]} {self.scales[1]}: must be positive and ascending")
         _ = self.crop_size
@@ -145,6 +157,12 @@ class TrainPropagationConfig:
     """How much the divergence from the keyframe network's own output on each frame counts beside cross-entropy, per
     pixel; GSVNet's authors: 10 / number of classes."""
 
+    hold_out: float = 0.0
+    """Keep the last so much (0.15: 15 %) of every drive and video out of training, and score it every 100 steps."""
+
+    optimiser: Optimiser = "adamw"
+    """sgd: with Nesterov momentum 0.9, for much larger learning rates."""
+
     last_steps: int = 0
     """Learn only from so many last steps of each clip; 0: from all. GSVNet's authors: 2."""
 
@@ -152,7 +170,7 @@ class TrainPropagationConfig:
     """Batches to learn from."""
 
     batch_size: int = 4
-    """Clips per step."""
+    """Clips per step, on all GPUs together."""
 
     frames: int = 6
     """Most frames per clip, the keyframe included."""
@@ -190,6 +208,7 @@ class TrainPropagationConfig:
         _check_least(self, {"video_frames": self.frames, "synthetic_frames": self.frames})
         _check_temper(self)
         _check_distillation(self)
+        _check_hold_out(self.hold_out)
         for flag, share in (
             ("--still-share", self.still_share),
             ("--synthetic-share", self.synthetic_share),
@@ -215,6 +234,11 @@ def _check_temper(config: TrainConfig) -> None:
 def _check_distillation(config: TrainConfig) -> None:
     if not config.distillation >= 0:
         raise ConfigError(f"--distillation {config.distillation}: must not be negative")
+
+
+def _check_hold_out(share: float) -> None:
+    if not 0 <= share <= 0.9:
+        raise ConfigError(f"--hold-out {share}: a share of the material, 0 to 0.9")
 
 
 def _check_least(config: TrainConfig, least: dict[str, int]) -> None:

@@ -15,9 +15,11 @@ from torch import Tensor
 from gsvnet.errors import ConfigError
 from gsvnet.models.gsvnet import Propagation
 from gsvnet.models.segmenter import Normalise
+from gsvnet.training import parallel
 from gsvnet.training.clips import Clip
+from gsvnet.training.hold_out import score_clips
 from gsvnet.training.losses import ClipLoss
-from gsvnet.training.schedule import cosine_with_warmup
+from gsvnet.training.schedule import check_recipe, cosine_with_warmup, make_optimiser, set_rates
 from gsvnet.training.state import append_log, cut_log, load_state, save_state
 
 LOG_EVERY = 20  # steps
@@ -35,8 +37,8 @@ class ClipSource(Protocol):
 class PropagationTraining:
     """One run. num_frames: most frames per clip, the keyframe included; clips of 2..num_frames are drawn.
 
-    Learning rates as in the authors' recipe differ by part: the flow network learns slowest. Both are AdamW's peaks:
-    linear warm-up over `warmup_steps`, then cosine to zero. distillation, last_steps: of `ClipLoss`; the authors'
+    Learning rates as in the authors' recipe differ by part: the flow network learns slowest. Both are peaks: linear
+    warm-up over `warmup_steps`, then cosine to zero. distillation, last_steps: of `ClipLoss`; the authors'
     recipe is 10 / number of classes and 2. precision: "bf16" (autocast) or "fp32".
     """
 
@@ -49,6 +51,7 @@ class PropagationTraining:
     warmup_steps: int = 50
     distillation: float = 0.0
     last_steps: int = 0
+    optimiser: str = "adamw"
     precision: str = "bf16"
     seed: int = 0
 
@@ -60,8 +63,7 @@ class PropagationTraining:
             )
         if self.distillation < 0 or self.last_steps < 0:
             raise ConfigError(f"distillation {self.distillation} and last_steps {self.last_steps}: at least 0")
-        if self.precision not in ("bf16", "fp32"):
-            raise ConfigError(f"precision {self.precision!r}; allowed: bf16, fp32")
+        check_recipe(self.optimiser, self.precision)
 
 
 @dataclass
@@ -84,6 +86,7 @@ def train_propagation(
     align_corners: bool = False,
     on_step: Callable[[dict], None] = lambda record: None,
     on_save: Callable[[int, Propagation], None] = lambda step, propagation: None,
+    held_out: Sequence[Clip] = (),
     log_every: int = LOG_EVERY,
     save_every: int = 100,
     device: str = "cpu",
@@ -94,42 +97,54 @@ def train_propagation(
     teacher are learned from their targets alone. One JSON line per `log_every` steps, and one at the end, goes to
     `folder`/log.jsonl and to `on_step`. Every `save_every` steps and at the end the run is kept in `folder`/state.pt,
     and `on_save` may look at the propagation, in eval mode; a rerun with the same folder goes on there and ends with
-    the weights of an undisturbed run. Raises ConfigError when the folder holds a run with another configuration.
+    the weights of an undisturbed run. held_out: clips that the propagation is scored on whenever it is both logged and
+    kept, as `held_out_miou` (0..1) of the record. Raises ConfigError when the folder holds a run with another
+    configuration.
     """
     folder.mkdir(parents=True, exist_ok=True)
     propagation.to(device).train()
     normalise.to(device)
-    loss_of = ClipLoss(
-        propagation,
-        normalise,
-        class_weights.to(device),
-        distillation=config.distillation,
-        last_steps=config.last_steps,
-        align_corners=align_corners,
-        bf16=config.precision == "bf16",
-    )
-    optimiser = torch.optim.AdamW(_parameter_groups(propagation, config), weight_decay=config.weight_decay)
-    peaks = [group["lr"] for group in optimiser.param_groups]
+    parallel.check_batch_size(config.batch_size)
+    optimiser = make_optimiser(config.optimiser, _parameter_groups(propagation, config))
+    peaks = [config.flow_learning_rate, config.learning_rate]
     progress = _resume(folder, config, propagation, optimiser)
+    loss_of = parallel.share_gradients(
+        ClipLoss(
+            propagation,
+            normalise,
+            class_weights.to(device),
+            distillation=config.distillation,
+            last_steps=config.last_steps,
+            align_corners=align_corners,
+            bf16=config.precision == "bf16",
+        )
+    )
     started = time.monotonic() - progress.seconds
     for step in range(progress.step, config.steps):
         factor = cosine_with_warmup(step, config.steps, config.warmup_steps)
-        for group, peak in zip(optimiser.param_groups, peaks):
-            group["lr"] = peak * factor
-        loss = loss_of(draw_batch(sources, config, np.random.default_rng([config.seed, step])))
+        set_rates(optimiser, [peak * factor for peak in peaks])
+        loss = loss_of(draw_batch(sources, config, step, share=parallel.own_share()))
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(propagation.parameters(), 5.0)
         optimiser.step()
-        progress.losses.append(loss.item())
+        progress.losses.append(parallel.average(loss.item(), device))
         progress.step, progress.seconds = step + 1, time.monotonic() - started
-        if progress.step % log_every == 0 or progress.step == config.steps:
+        if not parallel.is_first():
+            continue
+        is_last = progress.step == config.steps
+        is_saved = progress.step % save_every == 0 or is_last
+        if progress.step % log_every == 0 or is_last:
             record = {"step": progress.step, "loss": float(np.mean(progress.losses)), "seconds": progress.seconds}
             record["learning_rate"] = config.learning_rate * factor
+            if held_out and is_saved:
+                record["held_out_miou"] = score_clips(
+                    propagation, held_out, normalise=normalise, align_corners=align_corners
+                )
             progress.losses.clear()
             append_log(folder, record)
             on_step(record)
-        if progress.step % save_every == 0 or progress.step == config.steps:
+        if is_saved:
             _save(folder, config, propagation, optimiser, progress)
             on_save(progress.step, propagation.eval())
             propagation.train()
@@ -137,20 +152,29 @@ def train_propagation(
 
 
 def draw_batch(
-    sources: Sequence[tuple[ClipSource, float]], config: PropagationTraining, generator: np.random.Generator
+    sources: Sequence[tuple[ClipSource, float]], config: PropagationTraining, step: int, *, share: slice = slice(None)
 ) -> list[Clip]:
-    """Clips of one length from one source, so that they stack: other sources may have other grids."""
+    """Clips of one length from one source, so that they stack: other sources may have other grids.
+
+    What is drawn follows from the seed, the step, and a clip's place in the batch. share: the places that are wanted.
+    """
+    generator = np.random.default_rng([config.seed, step])
     shares = np.array([share for _, share in sources], float)
     num_frames = int(generator.integers(2, config.num_frames + 1))
     source = sources[int(generator.choice(len(sources), p=shares / shares.sum()))][0]
-    return [source.draw(num_frames, generator) for _ in range(config.batch_size)]
+    places = range(config.batch_size)[share]
+    return [source.draw(num_frames, np.random.default_rng([config.seed, step, 1 + place])) for place in places]
 
 
 def _parameter_groups(propagation: Propagation, config: PropagationTraining) -> list[dict]:
     flow = list(propagation.flow.parameters())
     known = {id(p) for p in flow}
     rest = [p for p in propagation.parameters() if id(p) not in known]
-    return [{"params": flow, "lr": config.flow_learning_rate}, {"params": rest, "lr": config.learning_rate}]
+    decay = config.weight_decay
+    return [
+        {"params": flow, "lr": config.flow_learning_rate, "weight_decay": decay},
+        {"params": rest, "lr": config.learning_rate, "weight_decay": decay},
+    ]
 
 
 def _save(
@@ -182,5 +206,6 @@ def _resume(
         propagation.load_state_dict(state["propagation"])
         optimiser.load_state_dict(state["optimiser"])
         progress = _Progress(step=state["step"], losses=state["losses"], seconds=state["seconds"])
-    cut_log(folder, "step", progress.step)
+    if parallel.is_first():
+        cut_log(folder, "step", progress.step)
     return progress

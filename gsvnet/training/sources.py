@@ -64,13 +64,13 @@ def draw_street_stills(
         images.append(torch.from_numpy(scene.image(index)).permute(2, 0, 1))
         labels.append(torch.from_numpy(scene.labels(index)))
         on_scene(i + 1)
-    return Stills(images=torch.stack(images), labels=torch.stack(labels))
+    return Stills(images=torch.stack(images), labels=torch.stack(labels), sequences=("drawn",) * num_scenes)
 
 
 def make_still_clips(stills: Stills, model: GSVNet) -> StillClips:
     """Clips of stills in motion."""
     _, grid = _sizes(model, stills.labels.shape[-2:])
-    return StillClips(stills, _see_all(model, stills.images), grid=grid)
+    return StillClips(stills, _see_all(model, stills.images), grid=grid, align_corners=model.align_corners)
 
 
 def make_street_clips(

@@ -17,10 +17,23 @@ from gsvnet.evaluation.camvid import list_frames
 
 @dataclass(frozen=True, kw_only=True)
 class Stills:
-    """Images (N, 3, H, W) uint8 RGB and labels (N, H, W) uint8 with 255 = ignore."""
+    """Images (N, 3, H, W) uint8 RGB and labels (N, H, W) uint8 with 255 = ignore.
+
+    sequences: which drive each is from, in order of time within each; default: all are from one.
+    """
 
     images: Tensor
     labels: Tensor
+    sequences: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sequences", self.sequences or ("",) * len(self.images))
+        shapes = {(len(self.images), *self.images.shape[2:]), tuple(self.labels.shape)}
+        if len(shapes) > 1 or len(self.sequences) != len(self.images):
+            raise ConfigError(
+                f"stills of {tuple(self.images.shape)} with labels of {tuple(self.labels.shape)} "
+                f"and {len(self.sequences)} sequence names; each image needs one of both"
+            )
 
     def __len__(self) -> int:
         return self.images.shape[0]
@@ -31,7 +44,20 @@ class Stills:
             raise ConfigError(
                 f"stills of {tuple(self.images.shape[2:])} and {tuple(other.images.shape[2:])} do not mix"
             )
-        return Stills(images=torch.cat([self.images, other.images]), labels=torch.cat([self.labels, other.labels]))
+        return Stills(
+            images=torch.cat([self.images, other.images]),
+            labels=torch.cat([self.labels, other.labels]),
+            sequences=self.sequences + other.sequences,
+        )
+
+    def pick(self, places: Sequence[int]) -> Stills:
+        """Some of them, in the order given."""
+        chosen = torch.tensor(places, dtype=torch.long)
+        return Stills(
+            images=self.images[chosen],
+            labels=self.labels[chosen],
+            sequences=tuple(self.sequences[i] for i in places),
+        )
 
 
 def load_camvid_stills(root: Path, *, split: str = "train") -> Stills:
@@ -44,13 +70,16 @@ def load_camvid_stills(root: Path, *, split: str = "train") -> Stills:
         raise ConfigError(f"split {split!r} is for evaluation; only 'train' may be trained on")
     images: list[Tensor] = []
     labels: list[Tensor] = []
-    for frame in list_frames(root, split):
+    frames = list_frames(root, split)
+    for frame in frames:
         image, truth = frame.read()
         if labels and truth.shape != labels[0].shape:
             raise ConfigError(f"{frame.image}: size {truth.shape}; the first image has {labels[0].shape}")
         images.append(torch.from_numpy(image).permute(2, 0, 1))
         labels.append(torch.from_numpy(truth))
-    return Stills(images=torch.stack(images), labels=torch.stack(labels))
+    return Stills(
+        images=torch.stack(images), labels=torch.stack(labels), sequences=tuple(frame.sequence for frame in frames)
+    )
 
 
 def class_weights(labels: Tensor, num_classes: int, *, temper: float = 1.1) -> Tensor:
@@ -101,18 +130,20 @@ def batches_of_views(
     batch_size: int,
     crop: tuple[int, int],
     scales: tuple[float, float],
-    generator: np.random.Generator,
+    seed: Sequence[int],
+    share: slice = slice(None),
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """One epoch in random order: (B, 3, h, w) float in 0..255 and (B, h, w) int64; a smaller rest is dropped.
 
-    sets: each of its own size; together they are drawn from as one.
+    sets: each of its own size; together they are drawn from as one. seed: of this epoch; a view follows from it and
+    from its place in the epoch alone. share: the places of each batch that are wanted.
     """
     places = [(stills, i) for stills in sets for i in range(len(stills))]
-    order = generator.permutation(len(places))
+    order = np.random.default_rng(seed).permutation(len(places))
     for start in range(0, len(order) - batch_size + 1, batch_size):
-        chosen = [places[i] for i in order[start : start + batch_size]]
-        views = [
-            draw_view(stills.images[i], stills.labels[i], crop=crop, scales=scales, generator=generator)
-            for stills, i in chosen
-        ]
+        views = []
+        for place in range(start, start + batch_size)[share]:
+            stills, i = places[order[place]]
+            generator = np.random.default_rng([*seed, 1 + place])
+            views.append(draw_view(stills.images[i], stills.labels[i], crop=crop, scales=scales, generator=generator))
         yield torch.stack([v for v, _ in views]), torch.stack([t for _, t in views])

@@ -1,5 +1,8 @@
+import json
 import re
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +17,7 @@ from gsvnet.synthetic import SceneConfig, write_video
 from gsvnet.training.config import TrainKeyframeConfig, TrainPropagationConfig
 from gsvnet.training.notes import describe_command
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 TINY = ["--batch-size", "2", "--precision", "fp32", "--threads", "1", "--device", "cpu"]
 
 
@@ -147,3 +151,29 @@ def test_a_teacher_of_other_classes_is_refused_by_name(tmp_path, capsys):
     assert main([*words, "--out", str(tmp_path / "k.safetensors"), *TINY]) == 2
     said = capsys.readouterr().err
     assert "city.safetensors: its classes are cityscapes (19); the student's are camvid (11)" in said
+
+
+def test_a_share_of_the_material_is_held_out_and_scored(tmp_path):
+    keyframe, propagation = tmp_path / "k.safetensors", tmp_path / "p.safetensors"
+    words = ["keyframe", "--synthetic-scenes", "4", "--hold-out", "0.5", "--epochs", "1", "--crop", "32x32"]
+    assert main(["train", *words, "--out", str(keyframe), *TINY]) == 0
+    words = ["propagation", "--keyframe", str(keyframe), "--synthetic-clips", "1", "--synthetic-frames", "4"]
+    words += ["--frames", "2", "--steps", "1", "--hold-out", "0.5", "--out", str(propagation)]
+    assert main(["train", *words, *TINY]) == 0
+    for path in (keyframe, propagation):
+        (line,) = (path.with_suffix(".training") / "log.jsonl").read_text().splitlines()
+        assert 0 <= json.loads(line)["held_out_miou"] <= 1
+        assert "held out" in read_notes(path)[1]["summary"]
+
+
+@pytest.mark.slow
+def test_torchrun_trains_with_two_processes(tmp_path):
+    out = tmp_path / "k.safetensors"
+    words = ["keyframe", "--synthetic-scenes", "4", "--epochs", "2", "--crop", "64x96", "--out", str(out), *TINY]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    said = subprocess.run(
+        [*launch, "-m", "jobs.train", *words], cwd=REPOSITORY, capture_output=True, text=True, check=True, timeout=280
+    )
+    assert said.stdout.count("wrote") == 1
+    assert len((tmp_path / "k.training" / "log.jsonl").read_text().splitlines()) == 2
+    assert isinstance(load_checkpoint(out), PerFrame)

@@ -1,0 +1,85 @@
+"""The part of the training material that is kept back, so that recipes are chosen on it and not on what they are
+judged by. Neighbouring frames are alike, so whole blocks of time are kept back: the end of every sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from gsvnet.errors import ConfigError
+from gsvnet.evaluation.confusion import ConfusionMatrix
+from gsvnet.models.gsvnet import Propagation, with_gain
+from gsvnet.models.segmenter import Normalise
+from gsvnet.nn.upsample import upsample_labels
+from gsvnet.training.clips import Clip, VideoClips
+from gsvnet.training.losses import advance
+from gsvnet.training.stills import Stills
+
+_BATCH_IMAGES = 8
+
+
+def split_stills(stills: Stills, share: float) -> tuple[Stills, Stills]:
+    """What is trained on, and the last `share` (0..1) of every sequence, in whole stills, which is kept back.
+
+    Raises ConfigError where one of both is empty.
+    """
+    kept: list[int] = []
+    held: list[int] = []
+    for name in dict.fromkeys(stills.sequences):
+        places = [i for i, sequence in enumerate(stills.sequences) if sequence == name]
+        num_kept = len(places) - round(share * len(places))
+        kept += places[:num_kept]
+        held += places[num_kept:]
+    if not kept or not held:
+        raise ConfigError(
+            f"hold-out {share} of {len(stills)} stills leaves {len(kept)} to train on, {len(held)} to score"
+        )
+    return stills.pick(kept), stills.pick(held)
+
+
+@torch.no_grad()
+def score_stills(net: nn.Module, stills: Stills, *, num_classes: int, normalise: Normalise) -> float:
+    """mIoU in 0..1 of a network on whole stills; classes that occur in neither truth nor labels are left out."""
+    device = normalise.mean.device
+    was_training = net.training
+    net.eval()
+    confusion = ConfusionMatrix(num_classes)
+    for images, truth in zip(stills.images.split(_BATCH_IMAGES), stills.labels.split(_BATCH_IMAGES)):
+        pixels = normalise(images.to(device)).contiguous(memory_format=torch.channels_last)
+        confusion.update(truth.numpy(), _label(net, pixels, truth).numpy())
+    net.train(was_training)
+    return confusion.miou()
+
+
+def split_video(clips: VideoClips, share: float) -> tuple[VideoClips, VideoClips]:
+    """The start of a video, which is trained on, and its last `share` (0..1), in whole frames, which is kept back."""
+    num_held = round(share * len(clips.frames))
+    start, end = (
+        VideoClips(clips.frames[part], clips.logits[part], clips.targets[part], strides=clips.strides)
+        for part in (slice(len(clips.frames) - num_held), slice(len(clips.frames) - num_held, None))
+    )
+    return start, end
+
+
+@torch.no_grad()
+def score_clips(propagation: Propagation, clips: Sequence[Clip], *, normalise: Normalise, align_corners: bool) -> float:
+    """mIoU in 0..1 of all propagated frames of all clips together, at the size of their targets."""
+    device = normalise.mean.device
+    was_training = propagation.training
+    propagation.eval()
+    confusion = ConfusionMatrix(propagation.num_classes)
+    for clip in clips:
+        state = with_gain(clip.keyframe_logits[None].to(device))
+        states = advance(propagation, state, normalise(clip.frames.to(device))[None])
+        size = (clip.targets.shape[-2], clip.targets.shape[-1])
+        labels = upsample_labels(torch.cat(states)[:, :-1], size, align_corners=align_corners)
+        confusion.update(clip.targets[1:].numpy(), labels.cpu().numpy())
+    propagation.train(was_training)
+    return confusion.miou()
+
+
+def _label(net: nn.Module, pixels: Tensor, truth: Tensor) -> Tensor:
+    """Labels of the truth's shape, in the half-pixel convention of training."""
+    return upsample_labels(net(pixels).float(), (truth.shape[-2], truth.shape[-1]), align_corners=False).cpu()

@@ -1,0 +1,105 @@
+"""The networks that a training starts from: random weights, those of a checkpoint, or a checkpoint of other classes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from gsvnet.classes import CAMVID
+from gsvnet.errors import ConfigError, ModelError
+from gsvnet.models.bisenet import BiSeNet
+from gsvnet.models.checkpoints import load_checkpoint
+from gsvnet.models.gsvnet import GSVNet
+from gsvnet.models.segmenter import PerFrame, SizeRule
+from gsvnet.models.spec import ModelSpec, NormaliseSpec, build_model, describe_model
+from gsvnet.models.transfer import replace_classes
+from gsvnet.nn.resnet import initialise_for_training
+from gsvnet.training.config import TrainKeyframeConfig, TrainPropagationConfig
+
+CAMVID_NORMALISE = NormaliseSpec(mean=(0.4119, 0.4251, 0.4327), std=(0.2741, 0.2851, 0.2828))
+CAMVID_SIZE_RULE = SizeRule(rows=360, strides=(4,))
+
+
+def start_keyframe_network(config: TrainKeyframeConfig) -> PerFrame:
+    """A network for CamVid's classes and sizes, with random weights or with those of --init.
+
+    From --init it keeps weights and normalisation; where its classes are others, its last layers are adopted by
+    `replace_classes`. Raises ModelError when --init holds another family than --family.
+    """
+    if config.init is None:
+        spec = ModelSpec(
+            family=config.family or "swiftnet",
+            classes=CAMVID,
+            normalise=CAMVID_NORMALISE,
+            size_rule=CAMVID_SIZE_RULE,
+            align_corners=False,
+        )
+        model = build_model(spec)
+        assert isinstance(model, PerFrame)
+        initialise_for_training(model)
+    else:
+        model = _load_image_network(config)
+        if model.classes.names != CAMVID.names:
+            model = replace_classes(model, CAMVID)
+    model.net = add_auxiliary_heads(model.net, num_classes=len(CAMVID))
+    return model
+
+
+def _load_image_network(config: TrainKeyframeConfig) -> PerFrame:
+    """The network of --init that labels single frames, in the conventions of training."""
+    assert config.init is not None
+    found = load_checkpoint(config.init)
+    family = describe_model(found).keyframe_family
+    if config.family not in (None, family):
+        raise ModelError(f"{config.init} holds {family}, --family asks for {config.family}; leave --family out")
+    net, normalise = (
+        (found.keyframe_network, found.keyframe_normalise)
+        if isinstance(found, GSVNet)
+        else (found.net, found.normalise)
+    )
+    return PerFrame(net, classes=found.classes, normalise=normalise, size_rule=CAMVID_SIZE_RULE, align_corners=False)
+
+
+def add_auxiliary_heads(net: nn.Module, *, num_classes: int) -> nn.Module:
+    """BiSeNet with new heads that only its training uses; any other network as it is."""
+    if not isinstance(net, BiSeNet):
+        return net
+    full = BiSeNet(num_classes=num_classes, auxiliary_heads=True)
+    initialise_for_training(full.heads)
+    full.load_state_dict(full.state_dict() | net.state_dict())
+    return full
+
+
+def drop_auxiliary_heads(net: nn.Module) -> None:
+    """Take out, in place, what `add_auxiliary_heads` added."""
+    if isinstance(net, BiSeNet):
+        net.drop_auxiliary_heads()
+
+
+def start_propagation(config: TrainPropagationConfig) -> GSVNet:
+    """The keyframe network of --keyframe with a new propagation, or with that of --init."""
+    keyframe = load_checkpoint(config.keyframe)
+    network = keyframe.keyframe_network if isinstance(keyframe, GSVNet) else keyframe.net
+    spec = describe_model(keyframe)
+    family = spec.family if spec.family.startswith("gsvnet-") else f"gsvnet-{spec.family}"
+    frame_normalise = spec.frame_normalise or spec.normalise
+    model = build_model(replace(spec, family=family, frame_normalise=frame_normalise, resize="area"))
+    assert isinstance(model, GSVNet)
+    model.keyframe_network.load_state_dict(network.state_dict())
+    if config.init is not None:
+        start = load_checkpoint(config.init)
+        if not isinstance(start, GSVNet) or start.classes.names != model.classes.names:
+            raise ModelError(f"--init {config.init}: must hold a GSVNet with {model.classes.name} classes")
+        model.propagation.load_state_dict(start.propagation.state_dict())
+    return model
+
+
+def choose_device(device: str) -> str:
+    """ "cpu" or "cuda". Raises ConfigError where CUDA is asked for and is not there."""
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("--device cuda: torch sees no CUDA here")
+    return device

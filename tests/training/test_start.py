@@ -1,0 +1,68 @@
+import pytest
+import torch
+from torch import nn
+
+from gsvnet.classes import CAMVID, CITYSCAPES
+from gsvnet.errors import ModelError
+from gsvnet.models.bisenet import BiSeNet
+from gsvnet.models.checkpoints import save_checkpoint
+from gsvnet.models.segmenter import SizeRule
+from gsvnet.models.spec import KEYFRAME_NETWORKS, ModelSpec, NormaliseSpec, build_model
+from gsvnet.training.config import TrainKeyframeConfig
+from gsvnet.training.start import add_auxiliary_heads, drop_auxiliary_heads, start_keyframe_network
+
+
+def config(tmp_path, **options) -> TrainKeyframeConfig:
+    return TrainKeyframeConfig(out=tmp_path / "k.safetensors", synthetic_scenes=2, **options)
+
+
+@pytest.fixture
+def city(tmp_path):
+    """ESPNetv2 x0.5 for Cityscapes, corner-aligned, at 512 rows."""
+    spec = ModelSpec(
+        family="espnetv2",
+        classes=CITYSCAPES,
+        normalise=NormaliseSpec(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
+        size_rule=SizeRule(rows=512),
+        align_corners=True,
+        network={"width": 0.5},
+    )
+    save_checkpoint(tmp_path / "city.safetensors", build_model(spec))
+    return tmp_path / "city.safetensors"
+
+
+def test_every_family_of_image_networks_can_be_trained(tmp_path):
+    for family, kind in KEYFRAME_NETWORKS.items():
+        model = start_keyframe_network(config(tmp_path, family=family))
+        assert isinstance(model.net, kind)
+        assert model.classes is CAMVID
+
+
+def test_a_network_of_other_classes_is_adopted_in_the_conventions_of_training(tmp_path, city):
+    model = start_keyframe_network(config(tmp_path, init=city))
+    assert model.classes == CAMVID
+    assert model.net(torch.rand(1, 3, 64, 96)).shape == (1, 11, 32, 48)
+    assert model.size_rule.rows == 360
+    assert not model.align_corners
+    assert model.normalise.mean.flatten().tolist() == pytest.approx([0.485, 0.456, 0.406])
+
+
+def test_another_family_than_asked_for_is_refused(tmp_path, city):
+    with pytest.raises(ModelError, match=r"city\.safetensors holds espnetv2, --family asks for swiftnet"):
+        start_keyframe_network(config(tmp_path, init=city, family="swiftnet"))
+
+
+def test_bisenet_gets_auxiliary_heads_for_training_alone():
+    net = BiSeNet(num_classes=11)
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    trained = add_auxiliary_heads(net, num_classes=11)
+    assert set(trained.heads) == {"0", "1", "2"}
+    drop_auxiliary_heads(trained)
+    after = trained.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_other_networks_have_no_auxiliary_heads():
+    net = nn.Conv2d(3, 11, 1)
+    assert add_auxiliary_heads(net, num_classes=11) is net
