@@ -12,7 +12,12 @@ import tyro
 from rich.console import Console
 
 from gsvnet.errors import ConfigError, GsvnetError, MissingExtra
-from gsvnet.evaluation.config import EvaluateCamvidConfig, EvaluateCityscapesConfig
+from gsvnet.evaluation.config import (
+    EvaluateCamvidConfig,
+    EvaluateCityscapesConfig,
+    EvaluateCostConfig,
+    EvaluatePlotConfig,
+)
 from gsvnet.labeling.config import LabelConfig
 from gsvnet.threads import yield_idle_cores
 from gsvnet.training.config import TrainKeyframeConfig, TrainPropagationConfig
@@ -116,11 +121,13 @@ def convert(config: ConvertConfig) -> int:
 EvaluateConfig = (
     Annotated[EvaluateCamvidConfig, tyro.conf.subcommand("camvid")]
     | Annotated[EvaluateCityscapesConfig, tyro.conf.subcommand("cityscapes")]
+    | Annotated[EvaluateCostConfig, tyro.conf.subcommand("cost")]
+    | Annotated[EvaluatePlotConfig, tyro.conf.subcommand("plot")]
 )
 
 
 def evaluate(config: Annotated[EvaluateConfig, tyro.conf.OmitSubcommandPrefixes]) -> int:
-    """Score a model against true labels."""
+    """Score a model against true labels, measure what it costs, plot results."""
     from gsvnet.evaluation.commands import evaluate as run
 
     run(config, Console(highlight=False))

@@ -11,6 +11,9 @@ from gsvnet import cli
 from gsvnet.cli import main
 from gsvnet.labeling.config import LabelConfig
 
+RUN = "--model --keyframe-interval --scale --device --precision --batch-chunks --json"
+MORE_FIGURES = "--consistency --consistency-mode --cost --plots"
+
 # Names that scripts rely on: flags may be added, never renamed or removed without a word in the changelog.
 FLAGS = {
     "label": """
@@ -21,8 +24,10 @@ FLAGS = {
     "show": "--frame --video --png --source",
     "models": "",
     "convert": "--family --keyframe --propagation --out",
-    "evaluate camvid": "--root --split --model --keyframe-interval --device --precision --batch-chunks --json",
-    "evaluate cityscapes": "--root --split --model --keyframe-interval --device --precision --batch-chunks --json",
+    "evaluate camvid": f"--root --split {RUN} {MORE_FIGURES}",
+    "evaluate cityscapes": f"--root --split {RUN} {MORE_FIGURES}",
+    "evaluate cost": f"--size --seconds {RUN}",
+    "evaluate plot": "--out",
 }
 CHOICES = {
     "--device": "{auto,cpu,cuda}",

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from gsvnet.chunks import Chunk, chunk_starts
+from gsvnet.classes import ClassSet, merge_table
 from gsvnet.errors import ConfigError, ModelError
 from gsvnet.evaluation.dataset import Clip
 from gsvnet.evaluation.resize import resize_image
@@ -21,12 +22,22 @@ Place = tuple[int, int]
 
 
 class ClipLabeler:
-    """Labels chunks of a clip, which may overlap. Images are read when needed and the last few are kept."""
+    """Labels chunks of a clip, which may overlap. Images are read when needed and the last few are kept.
+
+    relabel: (256,) uint8 from the network's class ids to the truth's (`find_relabeling`); None where they are the same.
+    """
 
     def __init__(
-        self, clip: Clip, segmenter: VideoSegmenter, *, device: str = "cpu", bf16: bool = False, kept_frames: int = 16
+        self,
+        clip: Clip,
+        segmenter: VideoSegmenter,
+        *,
+        relabel: np.ndarray | None = None,
+        device: str = "cpu",
+        bf16: bool = False,
+        kept_frames: int = 16,
     ) -> None:
-        self.clip, self.segmenter, self.device, self.bf16 = clip, segmenter, device, bf16
+        self.clip, self.segmenter, self.relabel, self.device, self.bf16 = clip, segmenter, relabel, device, bf16
         self.size: tuple[int, int] = clip.frames[0].read_image().shape[:2]
         self.needs = segmenter.needs(*self.size)
         _check_needs(self.needs)
@@ -48,7 +59,7 @@ class ClipLabeler:
             kept = [n for n, place in enumerate(places) if wanted is None or place in wanted]
             if kept:
                 maps = upsample_labels(logits[kept], self.size, align_corners=align_corners).cpu().numpy()
-                labels |= zip([places[n] for n in kept], maps)
+                labels |= zip([places[n] for n in kept], maps if self.relabel is None else self.relabel[maps])
         if seen != expected:
             raise ModelError(f"the model left out frames of a batch, (chunk, position): {expected - seen}")
         return labels
@@ -102,17 +113,36 @@ def label_frames(
     segmenter: VideoSegmenter,
     *,
     interval: int,
+    relabel: np.ndarray | None = None,
     device: str = "cpu",
     bf16: bool = False,
     batch_chunks: int = 4,
 ) -> Iterator[np.ndarray]:
     """Labels (H, W) uint8 of every frame in display order; from frame 0 on every interval-th is a keyframe."""
-    labeler = ClipLabeler(clip, segmenter, device=device, bf16=bf16)
+    labeler = ClipLabeler(clip, segmenter, relabel=relabel, device=device, bf16=bf16)
     starts = chunk_starts(0, len(clip.frames), interval)
     chunks = [Chunk(first_frame=s, num_frames=min(interval, len(clip.frames) - s)) for s in starts]
     for first in range(0, len(chunks), batch_chunks):
         labels = labeler.label(chunks[first : first + batch_chunks])
         yield from (labels[place] for place in sorted(labels))
+
+
+def find_relabeling(classes: ClassSet, wanted: ClassSet) -> np.ndarray | None:
+    """Lookup (256,) uint8 from labels in a network's classes to those wanted; None where they are the same.
+
+    Raises ModelError unless the classes are equal or merge into all that are wanted, as Cityscapes' into CamVid's do.
+    """
+    if classes.identifiers == wanted.identifiers:
+        return None
+    try:
+        table = merge_table(classes, wanted)
+    except ConfigError:
+        table = np.empty(0, np.uint8)
+    if set(table[: len(classes)]) != set(range(len(wanted))):
+        raise ModelError(
+            f"the model has the classes {', '.join(classes.identifiers)}; the truth has {', '.join(wanted.identifiers)}"
+        )
+    return table
 
 
 def _check_needs(needs: FrameNeeds) -> None:

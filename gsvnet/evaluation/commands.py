@@ -1,8 +1,9 @@
-"""`gsvnet evaluate`: load what is named, score it, show the numbers and write them down."""
+"""`gsvnet evaluate`: load what is named, measure it, show the numbers and write them down."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -14,54 +15,148 @@ from torch import nn
 from gsvnet.errors import ConfigError
 from gsvnet.evaluation.camvid import open_camvid
 from gsvnet.evaluation.cityscapes import open_cityscapes
-from gsvnet.evaluation.config import EvaluateCamvidConfig, EvaluateConfig, ScoringOptions
+from gsvnet.evaluation.clip_consistency import ComparedConsistency, compare_consistency
+from gsvnet.evaluation.config import (
+    EvaluateCamvidConfig,
+    EvaluateCityscapesConfig,
+    EvaluateConfig,
+    EvaluateCostConfig,
+    EvaluatePlotConfig,
+    RunOptions,
+)
+from gsvnet.evaluation.cost import measure_cost
 from gsvnet.evaluation.dataset import ScoredClips
+from gsvnet.evaluation.plots import write_plots
+from gsvnet.evaluation.protocol import EvaluationResult
 from gsvnet.evaluation.protocol import evaluate as score_clips
-from gsvnet.evaluation.table import show_result
+from gsvnet.evaluation.speed import measure_speed
+from gsvnet.evaluation.table import show_consistency, show_cost, show_result
 from gsvnet.models.checkpoints import load_model
 from gsvnet.models.segmenter import VideoSegmenter
+from gsvnet.models.transfer import with_keyframe_scale
+
+ScoringConfig = EvaluateCamvidConfig | EvaluateCityscapesConfig
+
+_SECONDS = 10.0  # of running for frames/s beside a score
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Runner:
+    """A model on its device, and how it is run."""
+
+    model: VideoSegmenter
+    device: str
+    precision: Literal["fp32", "bf16"]
+    batch_chunks: int
 
 
 def evaluate(config: EvaluateConfig, console: Console) -> None:
-    """Do what `config` says; tables go to the console. Raises ConfigError for what cannot be scored."""
+    """Do what `config` says; tables go to the console. Raises ConfigError for what cannot be measured."""
+    if isinstance(config, EvaluatePlotConfig):
+        _plot([_read_figures(path) for path in config.results], config.out, console)
+        return
+    figures = _describe(config.run)
+    if isinstance(config, EvaluateCostConfig):
+        figures |= _measure_cost(_start(config.run), config.run, config.height_width, config.seconds, console)
+    else:
+        figures |= _score(config, console)
+    if config.run.json is not None:
+        _write_figures(config.run.json, figures)
+    if not isinstance(config, EvaluateCostConfig) and config.more.plots is not None:
+        _plot([figures], config.more.plots, console)
+
+
+def _score(config: ScoringConfig, console: Console) -> dict:
+    """Figures of the model on a dataset, and of what else is asked for."""
+    run, more = config.run, config.more
     open_split = open_camvid if isinstance(config, EvaluateCamvidConfig) else open_cityscapes
-    _score(open_split(config.root, config.split, keyframe_interval=config.scoring.keyframe_interval), config, console)
+    data = open_split(config.root, config.split, keyframe_interval=run.keyframe_interval)
+    if more.consistency and data.step_ms is None:
+        raise ConfigError(f"--consistency: the images of {data.dataset} {data.split} do not follow each other in time")
+    runner = _start(run)
+    result = _score_clips(runner, data, console)
+    show_result(result, console)
+    figures = result.to_dict()
+    if more.consistency:
+        consistency = _compare_consistency(runner, data, config, console)
+        show_consistency(consistency, console)
+        figures["consistency"] = consistency.to_dict()
+    if more.cost:
+        size = data.clips[0].frames[0].read_image().shape[:2]
+        figures |= _measure_cost(runner, run, size, _SECONDS, console)
+    return figures
 
 
-def _score(data: ScoredClips, config: EvaluateConfig, console: Console) -> None:
-    options = config.scoring
-    device = choose_device(options.device)
-    precision = choose_precision(options.precision, device)
-    model = _load_scored_model(options, device)
+def _score_clips(runner: _Runner, data: ScoredClips, console: Console) -> EvaluationResult:
     with Progress(console=console, transient=True) as bar:
         task = bar.add_task(f"{data.dataset} {data.split}")
-        result = score_clips(
-            model,
+        return score_clips(
+            runner.model,
             data,
-            batch_chunks=options.batch_chunks,
-            device=device,
-            precision=precision,
+            batch_chunks=runner.batch_chunks,
+            device=runner.device,
+            precision=runner.precision,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
-    show_result(result, console)
-    if options.json is not None:
-        about = {"model": options.model, "device": device, "precision": precision}
-        write_result(options.json, about | result.to_dict())
 
 
-def write_result(path: Path, figures: dict) -> None:
-    """Write figures as JSON. Raises ConfigError where the file cannot be written."""
-    try:
-        path.write_text(json.dumps(figures, indent=1, allow_nan=False) + "\n")
-    except OSError as error:
-        raise ConfigError(f"cannot write --json {path}: {error.strerror or error}") from error
+def _compare_consistency(
+    runner: _Runner, data: ScoredClips, config: ScoringConfig, console: Console
+) -> ComparedConsistency:
+    with console.status("temporal consistency"):
+        return compare_consistency(
+            runner.model,
+            data,
+            interval=config.run.keyframe_interval,
+            mode=config.more.consistency_mode,
+            device=runner.device,
+            bf16=runner.precision == "bf16",
+            batch_chunks=runner.batch_chunks,
+        )
 
 
-def _load_scored_model(options: ScoringOptions, device: str) -> VideoSegmenter:
-    """The model as it is scored: in evaluation mode, on the device."""
-    model = load_model(options.model)
+def _measure_cost(runner: _Runner, run: RunOptions, size: tuple[int, int], seconds: float, console: Console) -> dict:
+    """What the model costs on videos of a size (height, width); without its speed where seconds is 0."""
+    height, width = size
+    cost = measure_cost(runner.model, height=height, width=width, keyframe_interval=run.keyframe_interval)
+    show_cost(cost, console)
+    if seconds == 0:
+        return {"cost": cost.to_dict()}
+    with console.status("frames/s"):
+        speed = measure_speed(
+            runner.model,
+            height=height,
+            width=width,
+            keyframe_interval=run.keyframe_interval,
+            device=runner.device,
+            precision=runner.precision,
+            batch_chunks=runner.batch_chunks,
+            seconds=seconds,
+        )
+    console.print(speed.describe())
+    return {"cost": cost.to_dict(), "frames_per_s": speed.frames_per_s, "speed": speed.to_dict()}
+
+
+def _start(run: RunOptions) -> _Runner:
+    """The model as it is measured: in evaluation mode, on its device, keyframes at the wished size."""
+    device = choose_device(run.device)
+    model = load_model(run.model)
+    if run.scale is not None:
+        model = with_keyframe_scale(model, run.scale)  # type: ignore[type-var]  # refuses others by itself
     assert isinstance(model, nn.Module)
-    return model.to(device)
+    return _Runner(
+        model=model.to(device),
+        device=device,
+        precision=choose_precision(run.precision, device),
+        batch_chunks=run.batch_chunks,
+    )
+
+
+def _describe(run: RunOptions) -> dict:
+    """What was run, for the JSON; a keyframe scale only where one was asked for."""
+    device = choose_device(run.device)
+    about = {"model": run.model, "device": device, "precision": choose_precision(run.precision, device)}
+    return about if run.scale is None else about | {"scale": run.scale}
 
 
 def choose_device(device: str) -> str:
@@ -76,3 +171,27 @@ def choose_device(device: str) -> str:
 def choose_precision(precision: str, device: str) -> Literal["fp32", "bf16"]:
     """What the networks run in: by wish, or as labeling does, bf16 on CUDA and fp32 on a CPU."""
     return "bf16" if precision == "bf16" or (precision == "auto" and device == "cuda") else "fp32"
+
+
+def _plot(results: list[dict], folder: Path, console: Console) -> None:
+    for path in write_plots(results, folder):
+        console.print(f"wrote {path}")
+
+
+def _write_figures(path: Path, figures: dict) -> None:
+    """Write figures as JSON. Raises ConfigError where the file cannot be written."""
+    try:
+        path.write_text(json.dumps(figures, indent=1, allow_nan=False) + "\n")
+    except OSError as error:
+        raise ConfigError(f"cannot write --json {path}: {error.strerror or error}") from error
+
+
+def _read_figures(path: Path) -> dict:
+    """Figures as `_write_figures` wrote them. Raises ConfigError for files that hold anything else."""
+    try:
+        figures = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot read {path}: {error}") from error
+    if not isinstance(figures, dict):
+        raise ConfigError(f"{path} holds a JSON {type(figures).__name__}; needed: what gsvnet evaluate --json wrote")
+    return figures

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+import tyro
 
 from gsvnet.errors import ConfigError
+from gsvnet.labeling.config import parse_size
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoringOptions:
+class RunOptions:
     """The model, how it is run, and where the numbers go."""
 
     model: str = "default"
     """A name from `gsvnet models`, a checkpoint file, or package.module:factory."""
 
     keyframe_interval: int = 5
-    """Distances 0 .. interval - 1 from the keyframe are scored, where the data allows it."""
+    """Most frames per chunk: distances 0 .. interval - 1 from the keyframe."""
+
+    scale: float | None = None
+    """Keyframe input size over the frame size that the model works at, such as 0.75; default: the model's own."""
 
     device: Device = "auto"
     """auto: CUDA if there is one."""
@@ -32,15 +38,31 @@ class ScoringOptions:
     """Chunks that run through the networks as one batch."""
 
     json: Path | None = None
-    """Also write the numbers, in percent, to this file."""
+    """Also write the numbers to this file."""
 
     def __post_init__(self) -> None:
-        for flag, value in (
-            ("--keyframe-interval", self.keyframe_interval),
-            ("--batch-chunks", self.batch_chunks),
-        ):
+        for flag, value in (("--keyframe-interval", self.keyframe_interval), ("--batch-chunks", self.batch_chunks)):
             if value < 1:
                 raise ConfigError(f"{flag} {value}: at least 1")
+        if self.json is not None and not self.json.absolute().parent.is_dir():
+            raise ConfigError(f"--json {self.json}: there is no folder {self.json.parent}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MoreFigures:
+    """What is measured and drawn beside mIoU."""
+
+    consistency: bool = False
+    """Also temporal consistency (TC): of the truth where every frame has one, per frame, and at the interval."""
+
+    consistency_mode: Literal["sound", "etc"] = "sound"
+    """sound: where optical flow is valid. etc: the arithmetic behind ETC's published figures."""
+
+    cost: bool = False
+    """Also parameters, multiply-accumulates and frames/s, on frames of the data's size."""
+
+    plots: Path | None = None
+    """Folder for plots as PNG and SVG."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +75,8 @@ class EvaluateCamvidConfig:
     split: Literal["test", "val"] = "test"
     """test: images a second apart, per frame. val: a densely labelled clip, at every distance."""
 
-    scoring: ScoringOptions = field(default_factory=ScoringOptions)
+    run: RunOptions = field(default_factory=RunOptions)
+    more: MoreFigures = field(default_factory=MoreFigures)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,9 +87,47 @@ class EvaluateCityscapesConfig:
     """Folder with leftImg8bit_sequence and gtFine; files are found by their names anywhere below it."""
 
     split: Literal["val", "train"] = "val"
-    """Only files in folders of this name are used."""
+    """Only files below a folder of this name are used."""
 
-    scoring: ScoringOptions = field(default_factory=ScoringOptions)
+    run: RunOptions = field(default_factory=RunOptions)
+    more: MoreFigures = field(default_factory=MoreFigures)
 
 
-EvaluateConfig = EvaluateCamvidConfig | EvaluateCityscapesConfig
+@dataclass(frozen=True, kw_only=True)
+class EvaluateCostConfig:
+    """Measure what a model costs: parameters, multiply-accumulates, frames/s."""
+
+    size: str = "1024x2048"
+    """Size of the video, HEIGHTxWIDTH in pixels."""
+
+    seconds: float = 10.0
+    """How long to run for the frames/s; 0: not at all."""
+
+    run: RunOptions = field(default_factory=RunOptions)
+
+    def __post_init__(self) -> None:
+        if not self.seconds >= 0:
+            raise ConfigError(f"--seconds {self.seconds}: at least 0")
+        _ = self.height_width
+
+    @property
+    def height_width(self) -> tuple[int, int]:
+        """(height, width) of the video in pixels."""
+        size = parse_size(self.size)
+        if size is None:
+            raise ConfigError(f"--size {self.size}: must be HEIGHTxWIDTH, such as 1024x2048")
+        return size
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluatePlotConfig:
+    """Draw results side by side: accuracy against throughput and distance, and by class."""
+
+    results: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="JSON ...", help_behavior_hint="")]
+    """Files that `gsvnet evaluate --json` wrote, on one split of one dataset."""
+
+    out: Path
+    """Folder to write PNG and SVG to."""
+
+
+EvaluateConfig = EvaluateCamvidConfig | EvaluateCityscapesConfig | EvaluateCostConfig | EvaluatePlotConfig

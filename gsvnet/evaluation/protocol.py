@@ -20,8 +20,8 @@ import numpy as np
 
 from gsvnet.chunks import Chunk
 from gsvnet.classes import ClassSet
-from gsvnet.errors import ConfigError, ModelError
-from gsvnet.evaluation.clip import ClipLabeler
+from gsvnet.errors import ConfigError
+from gsvnet.evaluation.clip import ClipLabeler, find_relabeling
 from gsvnet.evaluation.confusion import ConfusionMatrix
 from gsvnet.evaluation.dataset import Clip, ScoredClips
 from gsvnet.models.segmenter import VideoSegmenter
@@ -121,10 +121,7 @@ def evaluate(
         raise ConfigError(f"batch of {batch_chunks} chunks: at least 1")
     if precision not in ("fp32", "bf16"):
         raise ConfigError(f"precision {precision!r}; allowed: fp32, bf16")
-    if segmenter.classes.identifiers != data.classes.identifiers:
-        raise ModelError(
-            f"the model's classes are {segmenter.classes.identifiers}; {data.dataset} has {data.classes.identifiers}"
-        )
+    relabel = find_relabeling(segmenter.classes, data.classes)
     interval = data.keyframe_interval
     distances = tuple(ConfusionMatrix(len(data.classes)) for _ in range(interval))
     held = tuple(ConfusionMatrix(len(data.classes)) for _ in range(interval))
@@ -132,7 +129,12 @@ def evaluate(
     done, total = 0, sum(map(len, plans))
     for clip, chunks in zip(data.clips, plans):
         labeler = ClipLabeler(
-            clip, segmenter, device=device, bf16=precision == "bf16", kept_frames=batch_chunks + interval
+            clip,
+            segmenter,
+            relabel=relabel,
+            device=device,
+            bf16=precision == "bf16",
+            kept_frames=batch_chunks + interval,
         )
         for first in range(0, len(chunks), batch_chunks):
             batch = chunks[first : first + batch_chunks]
@@ -148,8 +150,12 @@ def evaluate(
         distances=distances,
         held=held if data.is_propagated else None,
         step_ms=data.step_ms,
-        notes=data.notes,
+        notes=data.notes if relabel is None else (*data.notes, _merge_note(segmenter.classes, data.classes)),
     )
+
+
+def _merge_note(classes: ClassSet, wanted: ClassSet) -> str:
+    return f"the model's {len(classes)} {classes.name} classes were merged into {len(wanted)} of {wanted.name}"
 
 
 def plan_chunks(scored: Sequence[int], interval: int) -> list[Chunk]:

@@ -1,10 +1,12 @@
-"""An evaluation as tables for people."""
+"""What was measured, as tables for people."""
 
 from __future__ import annotations
 
 from rich.console import Console
 from rich.table import Table
 
+from gsvnet.evaluation.clip_consistency import ComparedConsistency
+from gsvnet.evaluation.cost import Cost
 from gsvnet.evaluation.protocol import EvaluationResult, percent
 
 _SUMMARY = {
@@ -26,6 +28,38 @@ def show_result(result: EvaluationResult, console: Console) -> None:
     console.print(_by_class(result))
     for note in result.notes:
         console.print(f"note: {note}")
+
+
+def show_consistency(consistency: ComparedConsistency, console: Console) -> None:
+    """Print the temporal consistency of the model's labels and, beside it, of per-frame labels and the truth."""
+    result = consistency.model
+    console.print(f"temporal consistency (TC) in percent, {result.num_pairs} pairs of frames; {result.note}")
+    table = Table()
+    table.add_column("labels")
+    table.add_column("TC", justify="right")
+    table.add_column("pixels compared", justify="right")
+    names = {"model": f"keyframe every {consistency.keyframe_interval} frames", "per_frame": "per frame"}
+    for name, row in consistency.rows.items():
+        table.add_row(names.get(name, name), f"{row.miou:.1f}", f"{100 * row.valid_share:.1f} %")
+    console.print(table)
+
+
+def show_cost(cost: Cost, console: Console) -> None:
+    """Print size and work of a network: megabytes, and multiply-accumulates (MAC) in billions."""
+    (height, width), (key_height, key_width) = cost.size, cost.keyframe_size
+    grid = "" if cost.grid is None else f", propagation grid {cost.grid[1]}x{cost.grid[0]}"
+    console.print(f"cost of a video {width}x{height}: keyframes read at {key_width}x{key_height}{grid}")
+    table = Table()
+    for name in ("", "MB", "GMAC", "GMAC as published"):
+        table.add_column(name, justify="right" if name else "left")
+    keyframe, frame = cost.keyframe_parameters_bytes, cost.propagation_parameters_bytes
+    for name, num_bytes, macs, published in (
+        ("keyframe", keyframe, cost.keyframe_macs, cost.keyframe_macs),
+        ("other frame", frame, cost.frame_macs, cost.published_frame_macs),
+        (f"mean at L={cost.keyframe_interval}", keyframe + frame, cost.average_macs, cost.published_average_macs),
+    ):
+        table.add_row(name, f"{num_bytes / 1e6:.2f}", f"{macs / 1e9:.2f}", f"{published / 1e9:.2f}")
+    console.print(table)
 
 
 def _by_distance(result: EvaluationResult, figures: dict) -> Table:

@@ -1,0 +1,96 @@
+"""Temporal consistency of a network's labels, beside that of its per-frame labels and of the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
+
+import numpy as np
+
+from gsvnet.classes import ClassSet
+from gsvnet.evaluation.clip import find_relabeling, label_frames
+from gsvnet.evaluation.consistency import ConsistencyResult, Mode, measure_consistency
+from gsvnet.evaluation.dataset import Clip, ScoredClips
+from gsvnet.models.segmenter import VideoSegmenter
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparedConsistency:
+    """Temporal consistency of three kinds of labels of the same frames.
+
+    model: keyframes every keyframe_interval frames from the first one on, as labeling places them. per_frame: every
+    frame a keyframe. truth: None unless every frame has true labels; those flicker too, and are what can be expected.
+    """
+
+    classes: ClassSet
+    keyframe_interval: int
+    model: ConsistencyResult
+    per_frame: ConsistencyResult
+    truth: ConsistencyResult | None
+
+    @property
+    def rows(self) -> dict[str, ConsistencyResult]:
+        """What there is, by name, the model first."""
+        rows = {"model": self.model, "per_frame": self.per_frame}
+        return rows if self.truth is None else rows | {"truth": self.truth}
+
+    def to_dict(self) -> dict:
+        """JSON-ready, in percent: mode, flow and note of all, and the figures of each."""
+        figures = {name: row.to_dict(self.classes.identifiers) for name, row in self.rows.items()}
+        shared = {key: figures["model"][key] for key in ("mode", "flow", "note")}
+        alone = {name: {k: v for k, v in row.items() if k not in shared} for name, row in figures.items()}
+        return {**shared, "keyframe_interval": self.keyframe_interval, **alone}
+
+
+def compare_consistency(
+    segmenter: VideoSegmenter,
+    data: ScoredClips,
+    *,
+    interval: int,
+    mode: Mode = "sound",
+    device: str = "cpu",
+    bf16: bool = False,
+    batch_chunks: int = 4,
+) -> ComparedConsistency:
+    """Consistency over all frames of all clips, labelled or not. segmenter: on `device`, in evaluation mode.
+
+    Raises ModelError for a network that does not fit, ConfigError for files that cannot be read.
+    """
+    relabel = find_relabeling(segmenter.classes, data.classes)
+
+    def measure(labels_of: Callable[[Clip], Iterable[np.ndarray]]) -> ConsistencyResult:
+        results = [
+            measure_consistency(
+                labels_of(clip),
+                (frame.read_image() for frame in clip.frames),
+                num_classes=len(data.classes),
+                mode=mode,
+            )
+            for clip in data.clips
+        ]
+        return reduce(add, results)
+
+    def label_at(interval: int) -> ConsistencyResult:
+        return measure(
+            lambda clip: label_frames(
+                clip,
+                segmenter,
+                interval=interval,
+                relabel=relabel,
+                device=device,
+                bf16=bf16,
+                batch_chunks=batch_chunks,
+            )
+        )
+
+    per_frame = label_at(1)
+    dense = all(frame.labels is not None for clip in data.clips for frame in clip.frames)
+    return ComparedConsistency(
+        classes=data.classes,
+        keyframe_interval=interval,
+        model=per_frame if interval == 1 else label_at(interval),
+        per_frame=per_frame,
+        truth=measure(lambda clip: (frame.read_truth() for frame in clip.frames)) if dense else None,
+    )
