@@ -95,9 +95,10 @@ def test_of_a_model_with_several_intervals_the_longest_is_drawn_by_distance(tmp_
     assert "6" in texts(svg)
 
 
-def test_names_of_curves_that_end_together_do_not_touch(tmp_path):
-    _, svg = plot_distances([result(name, hold=None) for name in ("aa", "bb", "cc")], tmp_path)
-    heights = sorted(height_of(svg, name) for name in ("aa", "bb", "cc"))
+def test_names_of_curves_that_end_together_at_the_bottom_are_all_there_and_do_not_touch(tmp_path):
+    names = [f"model {i}" for i in range(7)]
+    _, svg = plot_distances([result(name, hold=None) for name in names], tmp_path)
+    heights = sorted(height_of(svg, name) for name in names)
     assert np.diff(heights).min() >= 10  # the size of the letters
 
 
