@@ -97,7 +97,8 @@ def draw_distances(axes: Any, results: Sequence[PlottedResult], looks: Looks) ->
             ends.append((name, colour, len(values) - 1, _as_numbers(values)[-1]))
     axes.margins(x=0.02, y=0.1)
     axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.set(xlabel="distance from the keyframe (frames)", ylabel="mIoU (%)", title=results[0].data)
+    step = "" if results[0].step_ms is None else f" of {results[0].step_ms:.3g} ms"
+    axes.set(xlabel=f"distance from the keyframe (frames{step})", ylabel="mIoU (%)", title=results[0].data)
     _label_ends(axes, [end for end in ends if not np.isnan(end[3])])
 
 

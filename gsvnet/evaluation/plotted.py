@@ -18,7 +18,7 @@ class PlottedResult:
     """One result. All scores in percent; None where no class, or not this one, occurs in truth or labels.
 
     model: short name, the same for all results of one model. data: dataset and split. held: mIoU by distance of
-    keeping the keyframe's labels. device: where frames_per_s was taken.
+    keeping the keyframe's labels. device: where frames_per_s was taken. step_ms: from frame to frame, where known.
     """
 
     model: str
@@ -30,6 +30,7 @@ class PlottedResult:
     held: tuple[float | None, ...] | None = None
     frames_per_s: float | None = None
     device: str | None = None
+    step_ms: float | None = None
 
     def __post_init__(self) -> None:
         for what, distances in (("per_distance", self.per_distance), ("hold", self.held)):
@@ -92,6 +93,7 @@ def _read_result(result: Mapping[str, Any], model: str) -> PlottedResult:
         held=None if hold is None else tuple(hold["per_distance"]),
         frames_per_s=result.get("frames_per_s"),
         device=result.get("device"),
+        step_ms=result.get("step_ms"),
     )
 
 

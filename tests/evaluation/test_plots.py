@@ -89,6 +89,11 @@ def test_distances_name_every_curve_and_its_hold(tmp_path):
     assert "hold, other" not in texts(svg)
 
 
+def test_the_time_between_frames_is_said_where_it_is_known(tmp_path):
+    _, svg = plot_distances([result(step_ms=66.667)], tmp_path)
+    assert "distance from the keyframe (frames of 66.7 ms)" in texts(svg)
+
+
 def test_of_a_model_with_several_intervals_the_longest_is_drawn_by_distance(tmp_path):
     _, svg = plot_distances([result(interval=7), result(interval=2)], tmp_path)
     assert texts(svg).count("default") == 1
