@@ -98,9 +98,10 @@ def _read_result(result: Mapping[str, Any], model: str) -> PlottedResult:
 
 
 def _full_name(result: Mapping[str, Any]) -> str:
-    """The model as it was named, with the keyframe's size over the frame's where that was chosen."""
-    scale = result.get("scale")
-    return str(result["model"]) + ("" if scale is None else f" x{scale:g}")
+    """The model as it was named, with the keyframe's size over the frame's and the propagation where chosen."""
+    scale, propagation = result.get("scale"), result.get("propagation")
+    size = "" if scale is None else f" x{scale:g}"
+    return str(result["model"]) + size + ("" if propagation in (None, "full") else f" ({propagation})")
 
 
 def _short_names(names: Sequence[str]) -> dict[str, str]:

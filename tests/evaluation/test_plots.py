@@ -139,9 +139,10 @@ def test_checkpoints_are_named_by_file_unless_two_are_called_the_same(tmp_path):
     assert {"a/best.safetensors", "b/best.safetensors"} <= set(texts(svg))
 
 
-def test_input_sizes_of_one_model_are_models_of_their_own(tmp_path):
-    _, svg = plot_distances([result(scale=1.0), result(scale=0.75)], tmp_path)
-    assert {"default x1", "default x0.75"} <= set(texts(svg))
+def test_input_sizes_and_propagations_of_one_model_are_models_of_their_own(tmp_path):
+    results = [result(), result("a/default.safetensors", scale=0.75), result(propagation="flow")]
+    _, svg = plot_distances(results, tmp_path)
+    assert {"default", "default x0.75", "default (flow)"} <= set(texts(svg))
 
 
 @pytest.mark.parametrize(
