@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
+from gsvnet.evaluation.commands import choose_device
 from gsvnet.models.checkpoints import content_hash, read_notes, save_checkpoint
 from gsvnet.models.gsvnet import Propagation
 from gsvnet.models.spec import describe_model
@@ -21,7 +22,7 @@ from gsvnet.training.pictures import draw_clips, draw_stills, pick_clips, pick_s
 from gsvnet.training.propagation import LOG_EVERY, PropagationTraining, train_propagation
 from gsvnet.training.record import TrainingRecord
 from gsvnet.training.sources import mix_by_grid
-from gsvnet.training.start import choose_device, drop_auxiliary_heads, start_keyframe_network, start_propagation
+from gsvnet.training.start import drop_auxiliary_heads, start_keyframe_network, start_propagation
 from gsvnet.training.stills import class_weights
 from gsvnet.training.teacher import load_teacher
 

@@ -150,6 +150,9 @@ class TrainPropagationConfig:
     synthetic_frames: int = 30
     """Frames of each drawn clip."""
 
+    without_intra: bool = False
+    """Leave the intra network out, as in the second half of the paper's Table 4: an ablation."""
+
     init: Path | None = None
     """GSVNet checkpoint whose propagation to start from; default: random weights."""
 

@@ -32,7 +32,8 @@ def describe_command(config: Config) -> str:
         value = _by_name(getattr(config, field.name))
         if getattr(config, field.name) != field.default:
             flag = [] if field.name in _POSITIONAL else [f"--{field.name.replace('_', '-')}"]
-            words += [*flag, *map(str, value if isinstance(value, list) else [value])]
+            values = [] if value is True else value if isinstance(value, list) else [value]
+            words += [*flag, *map(str, values)]
     return shlex.join(words)
 
 
@@ -43,7 +44,9 @@ def find_folder(config: Config) -> Path:
     """
     folder = config.out.with_suffix(".training")
     if (folder / "state.pt").exists() and (folder / "command.json").exists():
-        known, wanted = json.loads((folder / "command.json").read_text()), _identify(config)
+        wanted, usual = _identify(config), {field.name: str(_in_full(field.default)) for field in fields(config)}
+        known = usual | json.loads((folder / "command.json").read_text())  # it may be older than some options
+        known = {name: value for name, value in known.items() if name not in _FREE_TO_CHANGE}
         names = sorted({*known, *wanted})
         differ = [f"--{name.replace('_', '-')}" for name in names if known.get(name) != wanted.get(name)]
         if differ:

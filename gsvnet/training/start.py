@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import torch
 from torch import nn
 
 from gsvnet.classes import CAMVID
-from gsvnet.errors import ConfigError, ModelError
+from gsvnet.errors import ModelError
 from gsvnet.models.bisenet import BiSeNet
-from gsvnet.models.checkpoints import load_checkpoint
+from gsvnet.models.checkpoints import load_checkpoint, load_strictly
 from gsvnet.models.gsvnet import GSVNet
 from gsvnet.models.segmenter import PerFrame, SizeRule
 from gsvnet.models.spec import ModelSpec, NormaliseSpec, build_model, describe_model
@@ -79,27 +78,23 @@ def drop_auxiliary_heads(net: nn.Module) -> None:
 
 
 def start_propagation(config: TrainPropagationConfig) -> GSVNet:
-    """The keyframe network of --keyframe with a new propagation, or with that of --init."""
+    """The keyframe network of --keyframe with a new propagation, or with that of --init.
+
+    Raises ModelError for networks that do not fit each other.
+    """
     keyframe = load_checkpoint(config.keyframe)
     network = keyframe.keyframe_network if isinstance(keyframe, GSVNet) else keyframe.net
     spec = describe_model(keyframe)
     family = spec.family if spec.family.startswith("gsvnet-") else f"gsvnet-{spec.family}"
     frame_normalise = spec.frame_normalise or spec.normalise
-    model = build_model(replace(spec, family=family, frame_normalise=frame_normalise, resize="area"))
+    options = {"intra": False} if config.without_intra else {}
+    spec = replace(spec, family=family, frame_normalise=frame_normalise, resize="area", propagation=options)
+    model = build_model(spec)
     assert isinstance(model, GSVNet)
     model.keyframe_network.load_state_dict(network.state_dict())
     if config.init is not None:
         start = load_checkpoint(config.init)
         if not isinstance(start, GSVNet) or start.classes.names != model.classes.names:
             raise ModelError(f"--init {config.init}: must hold a GSVNet with {model.classes.name} classes")
-        model.propagation.load_state_dict(start.propagation.state_dict())
+        load_strictly(model.propagation, start.propagation.state_dict(), source=f"--init {config.init}")
     return model
-
-
-def choose_device(device: str) -> str:
-    """ "cpu" or "cuda". Raises ConfigError where CUDA is asked for and is not there."""
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("--device cuda: torch sees no CUDA here")
-    return device

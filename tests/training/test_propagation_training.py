@@ -1,5 +1,9 @@
 import json
+import signal
+import time
 from dataclasses import replace
+from multiprocessing import get_context
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,6 +11,7 @@ import torch
 
 from gsvnet.errors import ConfigError
 from gsvnet.models.gsvnet import Propagation
+from gsvnet.models.segmenter import Normalise
 from gsvnet.training.clips import VideoClips
 from gsvnet.training.propagation import PropagationTraining, draw_batch, train_propagation
 
@@ -82,3 +87,39 @@ def test_a_batch_has_one_source_which_is_drawn_by_its_share():
     assert all(len({clip.frames.shape for clip in batch}) == 1 for batch in batches)
     assert np.mean([batch[0].frames.shape[-1] == 16 for batch in batches]) == pytest.approx(0.75, abs=0.08)
     assert {batch[0].frames.shape[0] for batch in batches} == {2, 3}
+
+
+def train_bars(folder: Path) -> None:
+    """A short training that saves often, for a process of its own."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    train_propagation(
+        Propagation(num_classes=3),
+        [(moving_bars(), 1.0)],
+        normalise=Normalise(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)),
+        class_weights=ONES,
+        config=replace(CONFIG, steps=60),
+        folder=folder,
+        log_every=1,
+        save_every=4,
+    )
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_any_step_has_the_loss_curve_of_an_undisturbed_one(tmp_path):
+    train_bars(tmp_path / "a")
+    processes, log = get_context("spawn"), tmp_path / "b" / "log.jsonl"
+    for steps in sorted(np.random.default_rng().integers(1, 59, 2)):
+        process = processes.Process(target=train_bars, args=(tmp_path / "b",))
+        process.start()
+        while not log.exists() or len(log.read_text().splitlines()) < steps:
+            assert process.is_alive()
+            time.sleep(0.001)
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+    train_bars(tmp_path / "b")
+    logs = [[json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()] for name in "ab"]
+    assert [(r["step"], r["loss"]) for r in logs[0]] == [(r["step"], r["loss"]) for r in logs[1]]
+    states = [torch.load(tmp_path / name / "state.pt", weights_only=True)["propagation"] for name in "ab"]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])

@@ -8,8 +8,13 @@ from gsvnet.models.bisenet import BiSeNet
 from gsvnet.models.checkpoints import save_checkpoint
 from gsvnet.models.segmenter import SizeRule
 from gsvnet.models.spec import KEYFRAME_NETWORKS, ModelSpec, NormaliseSpec, build_model
-from gsvnet.training.config import TrainKeyframeConfig
-from gsvnet.training.start import add_auxiliary_heads, drop_auxiliary_heads, start_keyframe_network
+from gsvnet.training.config import TrainKeyframeConfig, TrainPropagationConfig
+from gsvnet.training.start import (
+    add_auxiliary_heads,
+    drop_auxiliary_heads,
+    start_keyframe_network,
+    start_propagation,
+)
 
 
 def config(tmp_path, **options) -> TrainKeyframeConfig:
@@ -66,3 +71,15 @@ def test_bisenet_gets_auxiliary_heads_for_training_alone():
 def test_other_networks_have_no_auxiliary_heads():
     net = nn.Conv2d(3, 11, 1)
     assert add_auxiliary_heads(net, num_classes=11) is net
+
+
+def test_a_propagation_can_be_trained_without_intra_features(tmp_path, city):
+    options = {"keyframe": city, "out": tmp_path / "p.safetensors", "synthetic_clips": 1}
+    without = start_propagation(TrainPropagationConfig(**options, without_intra=True))
+    assert without.propagation.intra is None
+    assert without.align_corners
+    save_checkpoint(tmp_path / "without.safetensors", without)
+    with pytest.raises(ModelError, match=r"--init .*without\.safetensors does not fit Propagation: missing intra"):
+        start_propagation(TrainPropagationConfig(**options, init=tmp_path / "without.safetensors"))
+    again = TrainPropagationConfig(**options, init=tmp_path / "without.safetensors", without_intra=True)
+    assert start_propagation(again).propagation.intra is None

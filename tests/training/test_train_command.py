@@ -2,6 +2,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from gsvnet.models.segmenter import PerFrame, SizeRule
 from gsvnet.models.spec import ModelSpec, NormaliseSpec, build_model
 from gsvnet.synthetic import SceneConfig, write_video
 from gsvnet.training.config import TrainKeyframeConfig, TrainPropagationConfig
-from gsvnet.training.notes import describe_command
+from gsvnet.training.notes import claim_folder, describe_command, find_folder
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TINY = ["--batch-size", "2", "--precision", "fp32", "--threads", "1", "--device", "cpu"]
@@ -72,6 +73,19 @@ def test_a_rerun_goes_on_and_another_command_is_refused(trained, capsys):
     assert "other --crop; choose another --out" in capsys.readouterr().err
 
 
+def test_a_folder_from_before_an_option_existed_is_still_known(tmp_path):
+    config = TrainKeyframeConfig(out=tmp_path / "k.safetensors", synthetic_scenes=2)
+    claim_folder(tmp_path / "k.training", config)
+    (tmp_path / "k.training" / "state.pt").touch()
+    command = tmp_path / "k.training" / "command.json"
+    older = json.loads(command.read_text())
+    del older["teacher"], older["distillation"], older["unlabelled"]
+    command.write_text(json.dumps(older))
+    assert find_folder(config) == tmp_path / "k.training"
+    with pytest.raises(ConfigError, match="other --distillation"):
+        find_folder(replace(config, distillation=2.0))
+
+
 def test_camvid_and_drawn_streets_are_joined_at_the_size_of_camvid(camvid_folder, tmp_path, capsys):
     out = tmp_path / "k.safetensors"
     data = ["--camvid", str(camvid_folder), "--synthetic-scenes", "1"]
@@ -117,9 +131,10 @@ def test_the_noted_command_leaves_out_defaults_and_folders(tmp_path):
         keyframe=tmp_path / "k.safetensors",
         out=tmp_path / "p.safetensors",
         video=("/data/a b.mp4", "https://me:secret@x/c.mp4?key=1"),
+        without_intra=True,
     )
     assert describe_command(propagation) == (
-        "gsvnet train propagation --keyframe k.safetensors --out p.safetensors --video 'a b.mp4' c.mp4"
+        "gsvnet train propagation --keyframe k.safetensors --out p.safetensors --video 'a b.mp4' c.mp4 --without-intra"
     )
 
 
