@@ -11,7 +11,7 @@ from gsvnet import cli
 from gsvnet.cli import main
 from gsvnet.labeling.config import LabelConfig
 
-RUN = "--model --keyframe-interval --scale --device --precision --batch-chunks --json"
+RUN = "--model --keyframe-interval --scale --propagation --device --precision --batch-chunks --json"
 MORE_FIGURES = "--consistency --consistency-mode --cost --plots"
 
 # Names that scripts rely on: flags may be added, never renamed or removed without a word in the changelog.
@@ -24,7 +24,7 @@ FLAGS = {
     "show": "--frame --video --png --source",
     "models": "",
     "convert": "--family --keyframe --propagation --out",
-    "evaluate camvid": f"--root --split {RUN} {MORE_FIGURES}",
+    "evaluate camvid": f"--root --split --motion-video {RUN} {MORE_FIGURES}",
     "evaluate cityscapes": f"--root --split {RUN} {MORE_FIGURES}",
     "evaluate cost": f"--size --seconds {RUN}",
     "evaluate plot": "--out",

@@ -13,6 +13,7 @@ from torch import Tensor
 from gsvnet.chunks import Chunk, chunk_starts
 from gsvnet.classes import ClassSet, merge_table
 from gsvnet.errors import ConfigError, ModelError
+from gsvnet.evaluation.codec_motion import trace_chunks
 from gsvnet.evaluation.dataset import Clip
 from gsvnet.evaluation.resize import resize_image
 from gsvnet.models.segmenter import ChunkBatch, FrameNeeds, VideoSegmenter
@@ -40,7 +41,7 @@ class ClipLabeler:
         self.clip, self.segmenter, self.relabel, self.device, self.bf16 = clip, segmenter, relabel, device, bf16
         self.size: tuple[int, int] = clip.frames[0].read_image().shape[:2]
         self.needs = segmenter.needs(*self.size)
-        _check_needs(self.needs)
+        _check_needs(self.needs, clip)
         self._pixels = lru_cache(maxsize=kept_frames)(self._read_pixels)
         self.truth = lru_cache(maxsize=kept_frames)(self._read_truth)
 
@@ -84,13 +85,21 @@ class ClipLabeler:
         index = starts[:, None] + position.minimum(lengths[:, None] - 1)
         keyframes = torch.stack([self._pixels(s)[0] for s in starts.tolist()])
         frames = torch.stack([self._pixels(s)[1] for s in index.flatten().tolist()]).unflatten(0, index.shape)
+        motion, motion_valid = self._trace(chunks) if self.needs.motion else (None, None)
         return ChunkBatch(
             first_frame=chunks[0].first_frame,
             num_frames=lengths,
             keyframes=keyframes.to(self.device),
             frames=frames.to(self.device),
             valid=position < lengths[:, None],
+            motion=motion,
+            motion_valid=motion_valid,
         )
+
+    def _trace(self, chunks: Sequence[Chunk]) -> tuple[Tensor, Tensor]:
+        """Codec motion on the grid that the network reads frames at."""
+        motion, known = trace_chunks(self.clip, chunks, self.needs.frame_size or self.needs.keyframe_size)
+        return motion.to(self.device), known.to(self.device)
 
     def _read_pixels(self, index: int) -> tuple[Tensor, Tensor]:
         """A frame as the network reads it, as a keyframe (3, H, W) and on the way (3, h, w)."""
@@ -145,10 +154,10 @@ def find_relabeling(classes: ClassSet, wanted: ClassSet) -> np.ndarray | None:
     return table
 
 
-def _check_needs(needs: FrameNeeds) -> None:
-    """Refuse what a folder of images cannot give."""
+def _check_needs(needs: FrameNeeds, clip: Clip) -> None:
+    """Refuse what a folder of images, and a video of them where there is one, cannot give."""
     wanted = {
-        "motion": needs.motion,
+        "motion": needs.motion and clip.motion is None,
         "frames before": needs.before,
         "frames after": needs.after,
         "the next keyframe": needs.next_keyframe,

@@ -16,6 +16,7 @@ from gsvnet.errors import ConfigError
 from gsvnet.evaluation.camvid import open_camvid
 from gsvnet.evaluation.cityscapes import open_cityscapes
 from gsvnet.evaluation.clip_consistency import ComparedConsistency, compare_consistency
+from gsvnet.evaluation.codec_motion import attach_motion
 from gsvnet.evaluation.config import (
     EvaluateCamvidConfig,
     EvaluateCityscapesConfig,
@@ -31,6 +32,7 @@ from gsvnet.evaluation.protocol import EvaluationResult
 from gsvnet.evaluation.protocol import evaluate as score_clips
 from gsvnet.evaluation.speed import measure_speed
 from gsvnet.evaluation.table import show_consistency, show_cost, show_result
+from gsvnet.evaluation.variants import vary_propagation
 from gsvnet.models.checkpoints import load_model
 from gsvnet.models.segmenter import VideoSegmenter
 from gsvnet.models.transfer import with_keyframe_scale
@@ -71,6 +73,8 @@ def _score(config: ScoringConfig, console: Console) -> dict:
     run, more = config.run, config.more
     open_split = open_camvid if isinstance(config, EvaluateCamvidConfig) else open_cityscapes
     data = open_split(config.root, config.split, keyframe_interval=run.keyframe_interval)
+    if isinstance(config, EvaluateCamvidConfig) and config.motion_video is not None:
+        data = attach_motion(data, config.motion_video)
     if more.consistency and data.step_ms is None:
         raise ConfigError(f"--consistency: the images of {data.dataset} {data.split} do not follow each other in time")
     runner = _start(run)
@@ -143,6 +147,7 @@ def _start(run: RunOptions) -> _Runner:
     model = load_model(run.model)
     if run.scale is not None:
         model = with_keyframe_scale(model, run.scale)  # type: ignore[type-var]  # refuses others by itself
+    model = vary_propagation(model, run.propagation)
     assert isinstance(model, nn.Module)
     return _Runner(
         model=model.to(device),
@@ -153,9 +158,11 @@ def _start(run: RunOptions) -> _Runner:
 
 
 def _describe(run: RunOptions) -> dict:
-    """What was run, for the JSON; a keyframe scale only where one was asked for."""
+    """What was run, for the JSON; a keyframe scale and another propagation only where one was asked for."""
     device = choose_device(run.device)
     about = {"model": run.model, "device": device, "precision": choose_precision(run.precision, device)}
+    if run.propagation != "full":
+        about["propagation"] = run.propagation
     return about if run.scale is None else about | {"scale": run.scale}
 
 

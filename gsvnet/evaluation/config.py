@@ -13,6 +13,7 @@ from gsvnet.labeling.config import parse_size
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16"]
+Variant = Literal["full", "hold", "motion", "flow", "filter"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +28,10 @@ class RunOptions:
 
     scale: float | None = None
     """Keyframe input size over the frame size that the model works at, such as 0.75; default: the model's own."""
+
+    propagation: Variant = "full"
+    """full: as the model has it. For ablations, on the same keyframes: hold (nothing moves), motion (warped by the
+    codec's), flow (warped by the model's flow, no filter), filter (no motion)."""
 
     device: Device = "auto"
     """auto: CUDA if there is one."""
@@ -75,8 +80,15 @@ class EvaluateCamvidConfig:
     split: Literal["test", "val"] = "test"
     """test: images a second apart, per frame. val: a densely labelled clip, at every distance."""
 
+    motion_video: str | None = None
+    """For --propagation motion: the split as a video (path or URI), frame i of it is the i-th image."""
+
     run: RunOptions = field(default_factory=RunOptions)
     more: MoreFigures = field(default_factory=MoreFigures)
+
+    def __post_init__(self) -> None:
+        if (self.run.propagation == "motion") != (self.motion_video is not None):
+            raise ConfigError("--propagation motion and --motion-video VIDEO need each other")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,18 +13,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Literal, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from gsvnet.errors import ModelError
+from gsvnet.evaluation.config import Variant
 from gsvnet.models.gsvnet import GSVNet, Propagation
 from gsvnet.models.segmenter import ChunkBatch, FrameNeeds, LogitsBatch, VideoSegmenter
 from gsvnet.nn.blocks import resize
 from gsvnet.nn.warp import warp
-
-Variant = Literal["full", "hold", "motion", "flow", "filter"]
 
 
 def vary_propagation(model: VideoSegmenter, variant: Variant) -> VideoSegmenter:
@@ -46,7 +45,7 @@ class Hold(nn.Module):
 
     def __init__(self, model: GSVNet) -> None:
         super().__init__()
-        self.model, self.classes = model, model.classes
+        self.model, self.classes = _with_propagation(model, NoPropagation(model.propagation)), model.classes
 
     def needs(self, height: int, width: int) -> FrameNeeds:
         """Keyframes as the model does; the other frames are not looked at."""
@@ -65,7 +64,7 @@ class MotionWarp(nn.Module):
 
     def __init__(self, model: GSVNet) -> None:
         super().__init__()
-        self.model, self.classes = model, model.classes
+        self.model, self.classes = _with_propagation(model, NoPropagation(model.propagation)), model.classes
 
     def needs(self, height: int, width: int) -> FrameNeeds:
         """Keyframes as the model does, and codec motion; the other frames are not looked at."""
@@ -80,6 +79,14 @@ class MotionWarp(nn.Module):
                 motion = chunks.motion[keyframes.chunk[rows], position]
                 logits = resize(keyframes.logits[rows], motion.shape[-2:], align_corners=keyframes.align_corners)
                 yield _at_position(keyframes, rows, position, warp(logits, _stay_inside(motion)))
+
+
+class NoPropagation(nn.Module):
+    """In place of `Propagation`, where only keyframes are run: no parameters."""
+
+    def __init__(self, propagation: Propagation) -> None:
+        super().__init__()
+        self.num_classes = propagation.num_classes
 
 
 class PlainWarp(nn.Module):
@@ -118,10 +125,10 @@ class StillFilter(nn.Module):
         return self.guided_filter(state, intra)
 
 
-def _with_propagation(model: GSVNet, part: PlainWarp | StillFilter) -> GSVNet:
+def _with_propagation(model: GSVNet, part: PlainWarp | StillFilter | NoPropagation) -> GSVNet:
     return GSVNet(
         model.keyframe_network,
-        cast(Propagation, part),  # it has the methods and the attribute that GSVNet calls
+        cast(Propagation, part),  # it has what GSVNet calls
         classes=model.classes,
         keyframe_normalise=model.keyframe_normalise,
         frame_normalise=model.frame_normalise,

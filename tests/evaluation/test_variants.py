@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
+import av
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from gsvnet.classes import ClassSet
+from gsvnet.cli import main
 from gsvnet.errors import ModelError
 from gsvnet.evaluation.variants import vary_propagation
 from gsvnet.models.gsvnet import GSVNet, Propagation
@@ -142,3 +148,56 @@ def test_warping_inside_the_picture_is_plain_warping(model, chunks):
     flow[:, 0, :, 2:10] = 1.5
     part = vary_propagation(model, "flow").propagation
     assert torch.allclose(part.step(state, flow, None), warp(state, flow), atol=1e-5)
+
+
+def test_only_what_a_variant_uses_counts_as_its_parameters(model):
+    def count(part: nn.Module) -> int:
+        return sum(p.numel() for p in part.parameters())
+
+    keyframe, flow = count(model.keyframe_network), count(model.propagation.flow)
+    assert {v: count(vary_propagation(model, v)) for v in ("hold", "motion", "flow", "filter")} == {
+        "hold": keyframe,
+        "motion": keyframe,
+        "flow": keyframe + flow,
+        "filter": count(model) - flow,
+    }
+
+
+@pytest.fixture
+def camvid(tmp_path, write_camvid) -> Path:
+    truths = np.random.default_rng(0).integers(0, 12, (5, 48, 64))
+    return write_camvid(tmp_path / "camvid", truths)
+
+
+def score(camvid: Path, model: Path, *options: str) -> dict:
+    out = camvid.parent / "result.json"
+    command = ["evaluate", "camvid", "--root", str(camvid), "--split", "val", "--keyframe-interval", "3"]
+    assert main([*command, "--model", str(model), "--json", str(out), *options]) == 0
+    return json.loads(out.read_text())
+
+
+def test_the_command_scores_hold_as_the_baseline_of_every_run(camvid, tiny_model):
+    full, held = score(camvid, tiny_model), score(camvid, tiny_model, "--propagation", "hold")
+    assert held["per_distance"] == full["hold"]["per_distance"]
+    assert held["per_distance"] != full["per_distance"]
+    assert held["propagation"] == "hold"
+
+
+def test_the_command_scores_codec_motion_from_a_video_of_the_clip(camvid, tiny_model, tmp_path):
+    path = tmp_path / "clip.mp4"
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("libx264", rate=15, options={"bf": "0"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for index in range(5):
+            image = np.full((48, 64, 3), 10 * index, np.uint8)
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        output.mux(stream.encode())
+    figures = score(camvid, tiny_model, "--propagation", "motion", "--motion-video", str(path))
+    assert len(figures["per_distance"]) == 3
+    assert figures["propagation"] == "motion"
+
+
+@pytest.mark.parametrize("options", [["--propagation", "motion"], ["--motion-video", "clip.mp4"]])
+def test_codec_motion_and_its_video_need_each_other(camvid, options, capsys):
+    assert main(["evaluate", "camvid", "--root", str(camvid), *options]) == 2
+    assert "need each other" in capsys.readouterr().err
