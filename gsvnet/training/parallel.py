@@ -59,8 +59,11 @@ def check_batch_size(batch_size: int) -> None:
 
 
 def share_gradients(loss_of: nn.Module) -> nn.Module:
-    """A module whose forward returns a loss, with gradients that are averaged over all processes."""
-    return loss_of if num_processes() == 1 else DistributedDataParallel(loss_of)
+    """A module whose forward returns a loss, with gradients that are averaged over all processes.
+
+    Parameters may be unused: published ESPNetv2 files hold some.
+    """
+    return loss_of if num_processes() == 1 else DistributedDataParallel(loss_of, find_unused_parameters=True)
 
 
 def average(value: float, device: str) -> float:

@@ -1,3 +1,5 @@
+from typing import get_args, get_type_hints
+
 import pytest
 import torch
 from torch import nn
@@ -34,6 +36,11 @@ def city(tmp_path):
     )
     save_checkpoint(tmp_path / "city.safetensors", build_model(spec))
     return tmp_path / "city.safetensors"
+
+
+def test_the_command_line_offers_every_family():
+    literal, _ = get_args(get_type_hints(TrainKeyframeConfig)["family"])
+    assert set(get_args(literal)) == set(KEYFRAME_NETWORKS)
 
 
 def test_every_family_of_image_networks_can_be_trained(tmp_path):

@@ -93,3 +93,15 @@ def test_stills_of_two_sizes_do_not_mix(tiny_stills):
     with pytest.raises(ConfigError, match="do not mix"):
         tiny_stills.joined(other)
     assert len(tiny_stills.joined(tiny_stills)) == 8
+
+
+@pytest.mark.parametrize("shape", [(4, 24, 31), (3, 24, 32)])
+def test_labels_that_do_not_fit_their_images_are_refused(tiny_stills, shape):
+    with pytest.raises(ConfigError, match=r"stills of \(4, 3, 24, 32\) with labels of"):
+        Stills(images=tiny_stills.images, labels=torch.zeros(shape, dtype=torch.uint8))
+
+
+def test_joined_stills_keep_their_drives(tiny_stills):
+    other = Stills(images=tiny_stills.images, labels=tiny_stills.labels, sequences=("b",) * 4)
+    assert tiny_stills.joined(other).sequences == ("",) * 4 + ("b",) * 4
+    assert other.pick([1, 3]).sequences == ("b", "b")
