@@ -43,21 +43,29 @@ class ConfusionMatrix:
         return pooled
 
     def iou(self) -> np.ndarray:
-        """(C,) float64 in 0..1: intersection over union; NaN for classes absent from truth and labels alike."""
-        square = self.counts[:, :-1]
+        """(C,) float64 in 0..1: intersection over union; NaN for classes absent from the truth.
+
+        A class that is only labeled has no IoU of its own: its pixels miss their true classes. So all label maps of the
+        same truth are judged by the same classes, and their mIoUs may be compared even on few frames.
+        """
+        square, in_truth = self.counts[:, :-1], self.counts.sum(1)
         hits = np.diagonal(square).astype(np.float64)
-        union = self.counts.sum(1) + square.sum(0) - hits
-        return np.divide(hits, union, out=np.full(len(hits), np.nan), where=union > 0)
+        union = in_truth + square.sum(0) - hits
+        return np.divide(hits, union, out=np.full(len(hits), np.nan), where=in_truth > 0)
 
     def miou(self) -> float:
-        """Mean IoU in 0..1 over the classes that occur in truth or labels; NaN if none does."""
+        """Mean IoU in 0..1 over the classes that occur in the truth; NaN if none does."""
         iou = self.iou()
         present = ~np.isnan(iou)
         return float(iou[present].mean()) if present.any() else float("nan")
 
     def absent(self) -> tuple[int, ...]:
-        """Ids of the classes that occur neither in truth nor in labels, which `miou` leaves out."""
+        """Ids of the classes that do not occur in the truth, which `miou` leaves out."""
         return tuple(np.flatnonzero(np.isnan(self.iou())).tolist())
+
+    def only_labeled(self) -> tuple[int, ...]:
+        """Ids of the absent classes that pixels of other classes were labeled as."""
+        return tuple(i for i in self.absent() if self.counts[:, i].any())
 
     def _check_ids(self, what: str, ids: np.ndarray) -> None:
         wrong = (ids >= self.num_classes) & (ids != IGNORE)

@@ -31,7 +31,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationResult:
-    """Confusion matrices of one evaluation. All mIoUs are in percent, over the classes that occur.
+    """Confusion matrices of one evaluation. All mIoUs are in percent, over the classes that occur in the truth.
 
     distances: one matrix per distance from the keyframe, 0..L-1, all over the same num_frames frames. held: the same
     for the baseline that keeps the keyframe's own labels; None where propagation is not scored. step_ms: time from
@@ -76,10 +76,11 @@ class EvaluationResult:
         return float(np.mean([matrix.miou() for matrix in self.distances]))
 
     def to_dict(self) -> dict:
-        """JSON-ready, in percent; null for a class that occurs neither in truth nor in labels.
+        """JSON-ready, in percent; null for a class that does not occur in the truth.
 
-        per_class: of the matrix pooled over distances. per_frame: the network run on every scored frame, which is
-        distance 0. hold: only where propagation is scored.
+        per_class: of the matrix pooled over distances. labeled_but_absent: classes given to pixels though no scored
+        frame has them; they have no IoU, their pixels miss their true classes. per_frame: the network run on every
+        scored frame, which is distance 0. hold: only where propagation is scored.
         """
         pooled = self.pooled
         result = {
@@ -96,6 +97,7 @@ class EvaluationResult:
             "per_frame": self.per_distance[0],
             "per_class": {name: percent(iou) for name, iou in zip(self.classes.identifiers, pooled.iou().tolist())},
             "absent_classes": [self.classes.identifiers[i] for i in pooled.absent()],
+            "labeled_but_absent": [self.classes.identifiers[i] for i in pooled.only_labeled()],
             "notes": list(self.notes),
         }
         if self.held is not None:

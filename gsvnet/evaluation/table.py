@@ -26,6 +26,8 @@ def show_result(result: EvaluationResult, console: Console) -> None:
     for key, meaning in _SUMMARY.items():
         console.print(f"{key} {_figure(figures[key])} ({meaning})")
     console.print(_by_class(result))
+    for name in figures["labeled_but_absent"]:
+        console.print(f"note: {name} was labeled but is not in the truth; its pixels miss their true classes")
     for note in result.notes:
         console.print(f"note: {note}")
 

@@ -48,10 +48,20 @@ def test_absent_classes_are_nan_and_left_out_of_the_mean():
     assert matrix.miou() == pytest.approx((2 / 3 + 0) / 2)
 
 
-def test_a_class_only_labeled_counts_as_zero():
-    matrix = ConfusionMatrix(2)
+def test_a_class_only_labeled_is_no_class_of_the_mean_and_costs_the_true_one():
+    matrix = ConfusionMatrix(3)
     matrix.update(_ids(0, 0), _ids(0, 1))
-    assert matrix.iou().tolist() == [0.5, 0.0]
+    assert np.isnan(matrix.iou()).tolist() == [False, True, True]
+    assert matrix.miou() == 0.5
+    assert (matrix.absent(), matrix.only_labeled()) == ((1, 2), (1,))
+
+
+def test_worse_labels_of_the_same_truth_never_score_higher_by_labeling_fewer_classes():
+    truth = _ids(0, 0, 0, 0, 1, 1)
+    good, worse = ConfusionMatrix(3), ConfusionMatrix(3)
+    good.update(truth, _ids(0, 0, 0, 2, 1, 1))
+    worse.update(truth, _ids(0, 0, 0, 1, 1, 1))
+    assert worse.miou() < good.miou()
 
 
 def test_nothing_counted_has_no_miou():
