@@ -1,4 +1,4 @@
-"""Score a model on the cluster or here: python -m jobs.evaluate camvid --root CAMVID --split val [--model M]."""
+"""Score a model on the cluster or here: python -m jobs.evaluate camvid|cityscapes|cost|plot, as `gsvnet evaluate`."""
 
 import sys
 
