@@ -1,4 +1,4 @@
-"""The command line: `gsvnet label|show|models|convert|train|evaluate`. Each command is one function's arguments."""
+"""The command line: `gsvnet label|show|models|convert|train|adapt|evaluate`. Each command is a function's arguments."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from gsvnet.evaluation.config import (
 )
 from gsvnet.labeling.config import LabelConfig
 from gsvnet.threads import yield_idle_cores
+from gsvnet.training.adapt_config import AdaptConfig
 from gsvnet.training.config import TrainKeyframeConfig, TrainPropagationConfig
 
 _EXTRA_OF = {
@@ -148,12 +149,26 @@ def train(config: Annotated[TrainConfig, tyro.conf.OmitSubcommandPrefixes]) -> i
     return 0
 
 
+def adapt(config: AdaptConfig) -> int:
+    """Train the propagation for a keyframe network on your own videos, without labels, and report what it gives."""
+    from gsvnet.training.adapt import adapt as run
+    from gsvnet.training.adapt_report import show_report
+
+    console = Console(highlight=False, soft_wrap=True)
+    result = run(config, console=console)
+    show_report(result, Console(highlight=False))
+    json = config.out.with_suffix(".json").name
+    console.print(f"wrote {config.out} and {json}; use it with: gsvnet label {result.label_options(str(config.out))}")
+    return 0
+
+
 COMMANDS: dict[str, Callable[..., int]] = {
     "label": label,
     "show": show,
     "models": models,
     "convert": convert,
     "train": train,
+    "adapt": adapt,
     "evaluate": evaluate,
 }
 

@@ -21,6 +21,11 @@ FLAGS = {
         --cpus-per-actor --device --batch-chunks --precision --mask-size --spool-dir --demo --no-ray --max-attempts
         --shard-timeout-s --unsafe-commit --storage-options --video-options
     """,
+    "adapt": """
+        --keyframe-model --out --init --hold-out --frames-per-video --steps --batch-size --frames --interval --agreement
+        --stride --learning-rate --flow-learning-rate --warmup-steps --weight-temper --distillation --precision --device
+        --threads --seed
+    """,
     "show": "--frame --video --png --source",
     "models": "",
     "convert": "--family --keyframe --propagation --out",
