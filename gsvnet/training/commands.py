@@ -51,8 +51,8 @@ def _train_keyframe(config: TrainKeyframeConfig, device: str, console: Console) 
     material = gather_stills(config, model.size_rule, console.print)
     teacher = None
     if config.teacher is not None:
-        size = (material.stills.labels.shape[-2], material.stills.labels.shape[-1])
-        teacher = load_teacher(config.teacher, model.classes, size)
+        rows, columns = material.stills.labels.shape[-2:]
+        teacher = load_teacher(config.teacher, model.classes, model.size_rule.keyframe_size(rows, columns))
     training = KeyframeTraining(
         epochs=config.epochs,
         batch_size=config.batch_size,

@@ -40,7 +40,7 @@ class Teacher(nn.Module):
 
 
 def load_teacher(path: Path, classes: ClassSet, size: tuple[int, int]) -> Teacher:
-    """The keyframe network of a checkpoint as the teacher of students that see frames of `size` (height, width).
+    """The keyframe network of a checkpoint as the teacher of students that read frames at `size` (height, width).
 
     Raises ModelError when its classes are others.
     """

@@ -23,7 +23,7 @@ IMAGE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".
 
 
 def read_unlabelled(inputs: Iterable[str], rule: SizeRule, *, step: int) -> Iterator[tuple[str, Stills]]:
-    """(video or folder, its stills at the rule's keyframe size, all labels 255), one after the other.
+    """(video or folder, its stills at the rule's working size, all labels 255), one after the other.
 
     inputs: as `gsvnet label` takes them, and folders that hold images, all of one size. step: every so many frames of a
     video are taken; of images all. Raises ConfigError and VideoError for what cannot be read.
@@ -48,7 +48,7 @@ def _read_images(paths: list[Path], rule: SizeRule) -> Stills:
     images: list[torch.Tensor] = []
     for path in paths:
         image = _read_image(path)
-        small = resize_image(image, rule.keyframe_size(image.shape[-2], image.shape[-1]), "area")
+        small = resize_image(image, rule.working_size(image.shape[-2], image.shape[-1]), "area")
         if images and small.shape != images[0].shape:
             raise ConfigError(
                 f"{path}: {tuple(image.shape[-2:])} pixels do not fit {paths[0].name}; "
@@ -72,7 +72,7 @@ def _read_image(path: Path) -> torch.Tensor:
 
 def _read_video(uri: str, rule: SizeRule, step: int) -> Stills:
     info = probe_video(uri)
-    view = View(*rule.keyframe_size(info.height, info.width), resize="area")
+    view = View(*rule.working_size(info.height, info.width), resize="area")
     frames = read_views(uri, lambda index: [view] if index % step == 0 else [], rotation=info.rotation)
     images = [torch.from_numpy(frame.images[0]).permute(2, 0, 1) for frame in frames if frame.images]
     if not images:
