@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -9,7 +10,6 @@ from typing import Annotated, Literal
 import tyro
 
 from gsvnet.errors import ConfigError
-from gsvnet.labeling.config import parse_size
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16"]
@@ -125,10 +125,10 @@ class EvaluateCostConfig:
     @property
     def height_width(self) -> tuple[int, int]:
         """(height, width) of the video in pixels."""
-        size = parse_size(self.size)
-        if size is None:
+        match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", self.size)
+        if match is None:
             raise ConfigError(f"--size {self.size}: must be HEIGHTxWIDTH, such as 1024x2048")
-        return size
+        return int(match[1]), int(match[2])
 
 
 @dataclass(frozen=True, kw_only=True)
