@@ -26,12 +26,15 @@ class Clip:
     targets (T, H, W) uint8 labels with 255 = ignore.
 
     teacher: (T, C, h, w) float16, the logits that each frame should come near; NaN where they are not known.
+    flow: (T - 1, 2, h, w) float, the true flow of frames 1..T-1 to the frame before, (dx, dy) in pixels of the grid;
+    NaN where it is not known.
     """
 
     keyframe_logits: Tensor
     frames: Tensor
     targets: Tensor
     teacher: Tensor | None = None
+    flow: Tensor | None = None
 
 
 @torch.no_grad()
@@ -74,6 +77,7 @@ class StillClips:
             frames=jitter_colours(to_grid(moved, self.grid), generator),
             targets=targets,
             teacher=_move_logits(self.logits[i], positions, align_corners=self.align_corners),
+            flow=_flow_between(positions, self.grid),
         )
         return mirror(clip) if generator.random() < 0.5 else clip
 
@@ -82,13 +86,21 @@ class VideoClips:
     """Clips cut from one shot of video whose frames all have logits and targets (true, or the network's own labels)."""
 
     def __init__(
-        self, frames: Tensor, logits: Tensor, targets: Tensor, *, strides: tuple[int, ...] = (1, 2, 3)
+        self,
+        frames: Tensor,
+        logits: Tensor,
+        targets: Tensor,
+        *,
+        flow: Tensor | None = None,
+        strides: tuple[int, ...] = (1, 2, 3),
     ) -> None:
         """frames: (N, 3, h, w) uint8 on the grid; logits: (N, C, h, w); targets: (N, H, W) uint8.
 
-        strides: frame steps to draw from; 2 shows twice the motion.
+        flow: (N, 2, h, w), of every frame to the one before it, as in Clip; clips that run forward, frame by frame,
+        carry it. strides: frame steps to draw from; 2 shows twice the motion.
         """
         self.frames, self.logits, self.targets, self.strides = frames, logits, targets, strides
+        self.flow = flow
         self.grid = (frames.shape[-2], frames.shape[-1])
 
     def draw(self, num_frames: int, generator: np.random.Generator) -> Clip:
@@ -100,12 +112,15 @@ class VideoClips:
         reach = stride * (num_frames - 1) + 1
         start = int(generator.integers(0, len(self.frames) - reach + 1))
         order = torch.arange(start, start + reach, stride)
-        order = order.flip(0) if generator.random() < 0.5 else order
+        backward = generator.random() < 0.5
+        order = order.flip(0) if backward else order
+        knows_flow = self.flow is not None and stride == 1 and not backward
         clip = Clip(
             keyframe_logits=self.logits[order[0]].float(),
             frames=jitter_colours(self.frames[order].float(), generator),
             targets=self.targets[order],
             teacher=self.logits[order],
+            flow=self.flow[order[1:]].float() if self.flow is not None and knows_flow else None,
         )
         return mirror(clip) if generator.random() < 0.5 else clip
 
@@ -117,6 +132,7 @@ def mirror(clip: Clip) -> Clip:
         frames=clip.frames.flip(-1),
         targets=clip.targets.flip(-1),
         teacher=None if clip.teacher is None else clip.teacher.flip(-1),
+        flow=None if clip.flow is None else clip.flow.flip(-1) * torch.tensor([-1.0, 1.0]).view(2, 1, 1),
     )
 
 
@@ -134,6 +150,26 @@ def _move_logits(logits: Tensor, positions: Tensor, *, align_corners: bool) -> T
     moved = F.grid_sample(still, grid, mode="bilinear", padding_mode="border", align_corners=align_corners)
     beyond = (grid.abs() > 1 + 1e-5).any(dim=-1)
     return torch.where(beyond[:, None], float("nan"), moved).half()
+
+
+def _flow_between(positions: Tensor, grid: tuple[int, int]) -> Tensor:
+    """(T - 1, 2, h, w): the flow of frames 1..T-1 to the one before, (dx, dy) in pixels of `grid`; NaN where what a
+    frame shows was beyond the border one frame ago.
+
+    positions: (T, H, W, 2) = still + t * displacement. What frame t shows at p was at q one frame ago, where
+    q + (t - 1) * displacement(q) = p + t * displacement(p): solved by iteration, on the grid, for motion is smooth.
+    """
+    at_grid = F.adaptive_avg_pool2d(positions[:2].movedim(-1, 1), grid)  # (2, 2, h, w)
+    still, displacement = at_grid[:1], at_grid[1:] - at_grid[:1]
+    steps = torch.arange(1, len(positions)).view(-1, 1, 1, 1)
+    seen = still + steps * displacement
+    field = displacement.expand(len(steps), -1, -1, -1)
+    before = seen - (steps - 1) * field
+    for _ in range(4):
+        moved = F.grid_sample(field, before.movedim(1, -1), padding_mode="border", align_corners=False)
+        before = seen - (steps - 1) * moved
+    flow = (before - still) * torch.tensor([grid[1] / 2, grid[0] / 2]).view(2, 1, 1)
+    return torch.where((before.abs() <= 1).all(dim=1, keepdim=True), flow, float("nan"))
 
 
 def _moving_positions(num_frames: int, size: tuple[int, int], generator: np.random.Generator) -> Tensor:

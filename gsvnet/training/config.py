@@ -48,6 +48,10 @@ class TrainKeyframeConfig:
     init: Path | None = None
     """Checkpoint to start from, of any classes; default: random weights."""
 
+    keyframe_scale: float = 1.0
+    """How large the network will read images when it labels, relative to 360 rows; the views' scales should lie about
+    it. 1.5 finds small things better and costs 2.25 times as much per keyframe."""
+
     epochs: int = 100
     """Passes over all images."""
 
@@ -100,8 +104,10 @@ class TrainKeyframeConfig:
         _check_least(self, {"synthetic_scenes": 0, "epochs": 1, "batch_size": 2, "warmup_steps": 0, "threads": 0})
         _check_least(self, {"seed": 0, "unlabelled_step": 1})
         _check_temper(self)
-        _check_distillation(self)
+        _check_weight("--distillation", self.distillation)
         _check_hold_out(self.hold_out)
+        if not 0 < self.keyframe_scale <= 4:
+            raise ConfigError(f"--keyframe-scale {self.keyframe_scale}: must be above 0, at most 4")
         if not 0 < self.scales[0] <= self.scales[1]:
             raise ConfigError(f"--scales {self.scales[0]} {self.scales[1]}: must be positive and ascending")
         _ = self.crop_size
@@ -160,6 +166,10 @@ class TrainPropagationConfig:
     """How much the divergence from the keyframe network's own output on each frame counts beside cross-entropy, per
     pixel; GSVNet's authors: 10 / number of classes."""
 
+    flow_supervision: float = 0.0
+    """How much each pixel of error of the flow counts, where the true flow is known: stills in motion, drawn streets.
+    GSVNet's authors: 0."""
+
     hold_out: float = 0.0
     """Keep the last so much (0.15: 15 %) of every drive and video out of training, and score it every 100 steps."""
 
@@ -210,7 +220,8 @@ class TrainPropagationConfig:
         _check_least(self, {"threads": 0, "seed": 0, "last_steps": 0})
         _check_least(self, {"video_frames": self.frames, "synthetic_frames": self.frames})
         _check_temper(self)
-        _check_distillation(self)
+        _check_weight("--distillation", self.distillation)
+        _check_weight("--flow-supervision", self.flow_supervision)
         _check_hold_out(self.hold_out)
         for flag, share in (
             ("--still-share", self.still_share),
@@ -234,9 +245,9 @@ def _check_temper(config: TrainConfig) -> None:
         raise ConfigError(f"--weight-temper {config.weight_temper}: must be above 1")
 
 
-def _check_distillation(config: TrainConfig) -> None:
-    if not config.distillation >= 0:
-        raise ConfigError(f"--distillation {config.distillation}: must not be negative")
+def _check_weight(flag: str, weight: float) -> None:
+    if not weight >= 0:
+        raise ConfigError(f"{flag} {weight}: must not be negative")
 
 
 def _check_hold_out(share: float) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from gsvnet.errors import ConfigError
 from gsvnet.evaluation.confusion import ConfusionMatrix
+from gsvnet.evaluation.resize import resize_image
 from gsvnet.models.gsvnet import Propagation, with_gain
 from gsvnet.models.segmenter import Normalise
 from gsvnet.nn.upsample import upsample_labels
@@ -40,13 +41,19 @@ def split_stills(stills: Stills, share: float) -> tuple[Stills, Stills]:
 
 
 @torch.no_grad()
-def score_stills(net: nn.Module, stills: Stills, *, num_classes: int, normalise: Normalise) -> float:
-    """mIoU in 0..1 of a network on whole stills; classes that occur in neither truth nor labels are left out."""
+def score_stills(
+    net: nn.Module, stills: Stills, *, num_classes: int, normalise: Normalise, scale: float = 1.0
+) -> float:
+    """mIoU in 0..1 of a network on whole stills, which it reads at `scale` times their size.
+
+    Classes that occur in neither truth nor labels are left out.
+    """
     device = normalise.mean.device
     was_training = net.training
     net.eval()
     confusion = ConfusionMatrix(num_classes)
     for images, truth in zip(stills.images.split(_BATCH_IMAGES), stills.labels.split(_BATCH_IMAGES)):
+        images = resize_image(images, (round(images.shape[-2] * scale), round(images.shape[-1] * scale)), "area")
         pixels = normalise(images.to(device)).contiguous(memory_format=torch.channels_last)
         confusion.update(truth.numpy(), _label(net, pixels, truth).numpy())
     net.train(was_training)
@@ -56,11 +63,13 @@ def score_stills(net: nn.Module, stills: Stills, *, num_classes: int, normalise:
 def split_video(clips: VideoClips, share: float) -> tuple[VideoClips, VideoClips]:
     """The start of a video, which is trained on, and its last `share` (0..1), in whole frames, which is kept back."""
     num_held = round(share * len(clips.frames))
-    start, end = (
-        VideoClips(clips.frames[part], clips.logits[part], clips.targets[part], strides=clips.strides)
-        for part in (slice(len(clips.frames) - num_held), slice(len(clips.frames) - num_held, None))
-    )
-    return start, end
+    border = len(clips.frames) - num_held
+    return _cut_video(clips, slice(border)), _cut_video(clips, slice(border, None))
+
+
+def _cut_video(clips: VideoClips, part: slice) -> VideoClips:
+    flow = None if clips.flow is None else clips.flow[part]
+    return VideoClips(clips.frames[part], clips.logits[part], clips.targets[part], flow=flow, strides=clips.strides)
 
 
 @torch.no_grad()
@@ -72,7 +81,7 @@ def score_clips(propagation: Propagation, clips: Sequence[Clip], *, normalise: N
     confusion = ConfusionMatrix(propagation.num_classes)
     for clip in clips:
         state = with_gain(clip.keyframe_logits[None].to(device))
-        states = advance(propagation, state, normalise(clip.frames.to(device))[None])
+        states, _ = advance(propagation, state, normalise(clip.frames.to(device))[None])
         size = (clip.targets.shape[-2], clip.targets.shape[-1])
         labels = upsample_labels(torch.cat(states)[:, :-1], size, align_corners=align_corners)
         confusion.update(clip.targets[1:].numpy(), labels.cpu().numpy())

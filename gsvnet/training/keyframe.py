@@ -25,7 +25,8 @@ from gsvnet.training.teacher import Teacher
 
 @dataclass(frozen=True, kw_only=True)
 class KeyframeTraining:
-    """One training run. crop: (height, width) in pixels. scales: zoom range of the views.
+    """One training run. crop: (height, width) in pixels. scales: zoom range of the views. keyframe_scale: at how many
+    times their size held-out stills are read when they are scored.
 
     learning_rate: the optimiser's peak; linear warm-up over `warmup_steps`, then cosine to zero. ema_decay: of the
     weight average that is kept as the result. weight_temper: of `class_weights`; larger counts classes more equally.
@@ -37,6 +38,7 @@ class KeyframeTraining:
     batch_size: int = 8
     crop: tuple[int, int] = (320, 416)
     scales: tuple[float, float] = (0.6, 1.8)
+    keyframe_scale: float = 1.0
     learning_rate: float = 8e-4
     weight_decay: float = 1e-2
     warmup_steps: int = 200
@@ -112,7 +114,9 @@ def train_keyframe(
         if not parallel.is_first():
             continue
         if held_out is not None:
-            score = score_stills(run.average, held_out, num_classes=num_classes, normalise=normalise)
+            score = score_stills(
+                run.average, held_out, num_classes=num_classes, normalise=normalise, scale=config.keyframe_scale
+            )
             record["held_out_miou"] = score
         append_log(folder, record)  # before the state: a line too many is cut on resuming, a missing one stays missing
         _save(folder, config, epoch + 1, run)

@@ -44,6 +44,13 @@ def distillation_loss(logits: Tensor, teacher: Tensor) -> Tensor:
     return (divergence * known).sum() / known.sum().clamp(min=1)
 
 
+def flow_loss(flows: Tensor, known: Tensor) -> Tensor:
+    """Mean absolute error, (), of flows (..., 2, h, w) where the true ones are known (not NaN), in pixels; else 0."""
+    counted = known.isfinite()
+    error = (flows - torch.where(counted, known, 0.0)).abs() * counted
+    return error.sum() / counted.sum().clamp(min=1)
+
+
 class StillLoss(nn.Module):
     """The loss of an image network on views: cross-entropy of each of its heads + distillation * KL to a teacher."""
 
@@ -72,7 +79,8 @@ class StillLoss(nn.Module):
 
 
 class ClipLoss(nn.Module):
-    """The loss of a propagation on clips: cross-entropy at twice the grid + distillation * KL on the grid.
+    """The loss of a propagation on clips: cross-entropy at twice the grid + distillation * KL on the grid
+    + flow_supervision * error of the flow, where the true one is known.
 
     last_steps: how many steps of a clip are learned from, 0 for all. The steps before them run in evaluation mode and
     without gradient: the rule of GSVNet's authors, whose number is 2. (They leave their flow network in training mode.)
@@ -86,13 +94,15 @@ class ClipLoss(nn.Module):
         weights: Tensor,
         *,
         distillation: float = 0.0,
+        flow_supervision: float = 0.0,
         last_steps: int = 0,
         align_corners: bool = False,
         bf16: bool = True,
     ) -> None:
         super().__init__()
         self.propagation, self.normalise, self.align_corners = propagation, normalise, align_corners
-        self.distillation, self.last_steps, self.bf16 = distillation, last_steps, bf16
+        self.distillation, self.flow_supervision = distillation, flow_supervision
+        self.last_steps, self.bf16 = last_steps, bf16
         self.register_buffer("weights", weights, persistent=False)
         self.weights: Tensor
 
@@ -106,7 +116,7 @@ class ClipLoss(nn.Module):
         with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
             if first:
                 state = self._advance_without_learning(state, frames[:, : first + 1])
-            states = advance(self.propagation, state, frames[:, first:])
+            states, flows = advance(self.propagation, state, frames[:, first:])
         targets = self._resize_targets(clips, (2 * h, 2 * w)).to(device)
         learned = list(zip(range(first + 1, length), states))
         loss = torch.stack([self._hard_loss(state, targets[:, t]) for t, state in learned]).mean()
@@ -114,6 +124,9 @@ class ClipLoss(nn.Module):
             teacher = _stack_teachers(clips).to(device)
             softly = [distillation_loss(state[:, :-1], teacher[:, t]) for t, state in learned]
             loss = loss + self.distillation * torch.stack(softly).mean()
+        if self.flow_supervision:
+            known = _stack_flows(clips).to(device)[:, first:]
+            loss = loss + self.flow_supervision * flow_loss(flows, known)
         return loss
 
     def _resize_targets(self, clips: Sequence[Clip], size: tuple[int, int]) -> Tensor:
@@ -127,13 +140,16 @@ class ClipLoss(nn.Module):
     def _advance_without_learning(self, state: Tensor, frames: Tensor) -> Tensor:
         was_training = self.propagation.training
         self.propagation.eval()
-        state = advance(self.propagation, state, frames)[-1]
+        states, _ = advance(self.propagation, state, frames)
         self.propagation.train(was_training)
-        return state
+        return states[-1]
 
 
-def advance(propagation: Propagation, state: Tensor, frames: Tensor) -> list[Tensor]:
-    """States (B, C + 1, h, w) of frames 1..T-1, from that of frame 0; frames: (B, T, 3, h, w), normalised."""
+def advance(propagation: Propagation, state: Tensor, frames: Tensor) -> tuple[list[Tensor], Tensor]:
+    """States (B, C + 1, h, w) and flows (B, T - 1, 2, h, w) of frames 1..T-1, from the state of frame 0.
+
+    frames: (B, T, 3, h, w), normalised.
+    """
     steps = frames.shape[1] - 1
     current, previous = frames[:, 1:].flatten(0, 1), frames[:, :-1].flatten(0, 1)
     flows = propagation.estimate_flow(current, previous).unflatten(0, (-1, steps))
@@ -143,7 +159,7 @@ def advance(propagation: Propagation, state: Tensor, frames: Tensor) -> list[Ten
     for t in range(steps):
         state = propagation.step(state, flows[:, t], None if intras is None else intras[:, t])
         states.append(state)
-    return states
+    return states, flows
 
 
 def resize_labels(labels: Tensor, size: tuple[int, int], *, align_corners: bool = False) -> Tensor:
@@ -163,3 +179,12 @@ def _stack_teachers(clips: Sequence[Clip]) -> Tensor:
         nowhere = clip.keyframe_logits.new_full((len(clip.frames), *clip.keyframe_logits.shape), float("nan"))
         teachers.append(nowhere.half() if clip.teacher is None else clip.teacher)
     return torch.stack(teachers)
+
+
+def _stack_flows(clips: Sequence[Clip]) -> Tensor:
+    """(B, T - 1, 2, h, w); a clip without known flow has NaN everywhere."""
+    flows = []
+    for clip in clips:
+        nowhere = clip.frames.new_full((len(clip.frames) - 1, 2, *clip.frames.shape[-2:]), float("nan"))
+        flows.append(nowhere if clip.flow is None else clip.flow)
+    return torch.stack(flows)

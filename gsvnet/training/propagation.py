@@ -38,8 +38,8 @@ class PropagationTraining:
     """One run. num_frames: most frames per clip, the keyframe included; clips of 2..num_frames are drawn.
 
     Learning rates as in the authors' recipe differ by part: the flow network learns slowest. Both are peaks: linear
-    warm-up over `warmup_steps`, then cosine to zero. distillation, last_steps: of `ClipLoss`; the authors'
-    recipe is 10 / number of classes and 2. precision: "bf16" (autocast) or "fp32".
+    warm-up over `warmup_steps`, then cosine to zero. distillation, flow_supervision, last_steps: of `ClipLoss`; the
+    authors' recipe is 10 / number of classes, 0 and 2. precision: "bf16" (autocast) or "fp32".
     """
 
     steps: int = 900
@@ -50,6 +50,7 @@ class PropagationTraining:
     weight_decay: float = 5e-4
     warmup_steps: int = 50
     distillation: float = 0.0
+    flow_supervision: float = 0.0
     last_steps: int = 0
     optimiser: str = "adamw"
     precision: str = "bf16"
@@ -61,8 +62,11 @@ class PropagationTraining:
                 f"steps {self.steps} and batch_size {self.batch_size} must be at least 1, "
                 f"num_frames {self.num_frames} at least 2"
             )
-        if self.distillation < 0 or self.last_steps < 0:
-            raise ConfigError(f"distillation {self.distillation} and last_steps {self.last_steps}: at least 0")
+        if min(self.distillation, self.flow_supervision, self.last_steps) < 0:
+            raise ConfigError(
+                f"distillation {self.distillation}, flow_supervision {self.flow_supervision} and "
+                f"last_steps {self.last_steps}: at least 0"
+            )
         check_recipe(self.optimiser, self.precision)
 
 
@@ -114,6 +118,7 @@ def train_propagation(
             normalise,
             class_weights.to(device),
             distillation=config.distillation,
+            flow_supervision=config.flow_supervision,
             last_steps=config.last_steps,
             align_corners=align_corners,
             bf16=config.precision == "bf16",

@@ -12,6 +12,7 @@ from itertools import islice
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from gsvnet.errors import VideoError
@@ -19,7 +20,7 @@ from gsvnet.evaluation.resize import resize_image
 from gsvnet.models.gsvnet import GSVNet
 from gsvnet.nn.blocks import resize
 from gsvnet.nn.upsample import upsample_labels
-from gsvnet.synthetic import SceneConfig, StreetScene
+from gsvnet.synthetic import SceneConfig, SceneFrame, StreetScene
 from gsvnet.training.clips import Clip, StillClips, VideoClips, compute_logits, to_grid
 from gsvnet.training.stills import Stills
 from gsvnet.video.decode import Frame, read_frames
@@ -85,7 +86,8 @@ def make_street_clips(
         indices = range(first, first + num_frames)
         images = torch.stack([torch.from_numpy(scene.image(j)).permute(2, 0, 1) for j in indices])
         targets = torch.stack([torch.from_numpy(scene.labels(j)) for j in indices])
-        yield VideoClips(to_grid(images, grid).to(torch.uint8), _see_all(model, images), targets)
+        flow = torch.stack([_flow_to_grid(scene.frame(j), grid) for j in indices])
+        yield VideoClips(to_grid(images, grid).to(torch.uint8), _see_all(model, images), targets, flow=flow)
 
 
 def make_video_clips(uri: str, model: GSVNet, *, max_frames: int, threads: int = 1) -> VideoClips:
@@ -109,6 +111,17 @@ def make_video_clips(uri: str, model: GSVNet, *, max_frames: int, threads: int =
     if sum(map(len, frames)) < 2:
         raise VideoError("less than two frames can be decoded; nothing to learn motion from", uri=info.uri)
     return VideoClips(torch.cat(frames), torch.cat(logits), torch.cat(targets))
+
+
+def _flow_to_grid(frame: SceneFrame, grid: tuple[int, int]) -> Tensor:
+    """(2, h, w) float16: a drawn frame's flow in pixels of the grid, the mean over the pixels that were visible one
+    frame ago; NaN where those are less than half."""
+    flow, valid = torch.from_numpy(frame.flow), torch.from_numpy(frame.flow_valid)[None].float()
+    (height, width), (h, w) = flow.shape[-2:], grid
+    share = F.adaptive_avg_pool2d(valid, grid)
+    mean = F.adaptive_avg_pool2d(flow * valid, grid) / share.clamp(min=1e-6)
+    mean = mean * torch.tensor([w / width, h / height]).view(2, 1, 1)
+    return torch.where(share > 0.5, mean, float("nan")).half()
 
 
 def _draw_street(seed: int, size: tuple[int, int], generator: np.random.Generator) -> StreetScene:

@@ -18,7 +18,6 @@ from gsvnet.nn.resnet import initialise_for_training
 from gsvnet.training.config import TrainKeyframeConfig, TrainPropagationConfig
 
 CAMVID_NORMALISE = NormaliseSpec(mean=(0.4119, 0.4251, 0.4327), std=(0.2741, 0.2851, 0.2828))
-CAMVID_SIZE_RULE = SizeRule(rows=360, strides=(4,))
 
 
 def start_keyframe_network(config: TrainKeyframeConfig) -> PerFrame:
@@ -32,7 +31,7 @@ def start_keyframe_network(config: TrainKeyframeConfig) -> PerFrame:
             family=config.family or "swiftnet",
             classes=CAMVID,
             normalise=CAMVID_NORMALISE,
-            size_rule=CAMVID_SIZE_RULE,
+            size_rule=_size_rule(config),
             align_corners=False,
         )
         model = build_model(spec)
@@ -44,6 +43,11 @@ def start_keyframe_network(config: TrainKeyframeConfig) -> PerFrame:
             model = replace_classes(model, CAMVID)
     model.net = add_auxiliary_heads(model.net, num_classes=len(CAMVID))
     return model
+
+
+def _size_rule(config: TrainKeyframeConfig) -> SizeRule:
+    """CamVid's 360 rows, whatever the video; a propagation grid of 90."""
+    return SizeRule(rows=360, keyframe_scale=config.keyframe_scale, strides=(4,))
 
 
 def _load_image_network(config: TrainKeyframeConfig) -> PerFrame:
@@ -58,7 +62,7 @@ def _load_image_network(config: TrainKeyframeConfig) -> PerFrame:
         if isinstance(found, GSVNet)
         else (found.net, found.normalise)
     )
-    return PerFrame(net, classes=found.classes, normalise=normalise, size_rule=CAMVID_SIZE_RULE, align_corners=False)
+    return PerFrame(net, classes=found.classes, normalise=normalise, size_rule=_size_rule(config), align_corners=False)
 
 
 def add_auxiliary_heads(net: nn.Module, *, num_classes: int) -> nn.Module:

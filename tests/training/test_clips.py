@@ -159,3 +159,35 @@ def test_a_mirrored_clip_has_a_mirrored_teacher(video):
     clip = video.draw(3, np.random.default_rng(1))
     marked = replace(clip, teacher=torch.arange(6.0).half().expand_as(clip.teacher))
     assert torch.equal(mirror(marked).teacher, marked.teacher.flip(-1))
+
+
+def test_the_flow_of_a_still_clip_leads_to_the_frame_before(plain_colours):
+    y, x = torch.meshgrid(torch.linspace(0, 6, 96), torch.linspace(0, 8, 128), indexing="ij")
+    smooth = torch.stack([torch.sin(x + y), torch.cos(x - y), torch.sin(2 * x)]) * 100 + 120
+    stills = Stills(images=smooth.round().to(torch.uint8)[None], labels=torch.zeros(1, 96, 128, dtype=torch.uint8))
+    clips = StillClips(stills, torch.zeros(1, 3, 48, 64).half(), grid=(48, 64))
+    for generator in generators(6):
+        clip = clips.draw(6, generator)
+        assert clip.flow is not None
+        for t in (1, 5):
+            known = clip.flow[t - 1].isfinite().all(dim=0)
+            followed = warp(clip.frames[t - 1 : t], clip.flow[t - 1 : t].nan_to_num())[0]
+            apart, still = ((f - clip.frames[t]).abs().mean(dim=0)[known] for f in (followed, clip.frames[t - 1]))
+            assert apart[apart.argsort()[: int(0.95 * len(apart))]].mean() < 1.0 < still.mean()
+            assert known.float().mean() > 0.7
+
+
+def test_a_video_clip_carries_flow_only_when_it_runs_forward_frame_by_frame(plain_colours, video):
+    number = torch.arange(10.0).view(10, 1, 1, 1).expand(10, 2, 4, 6)
+    clips = VideoClips(video.frames, video.logits, video.targets, flow=number)
+    seen = set()
+    for generator in generators(40):
+        clip = clips.draw(3, generator)
+        numbers = clip.frames[:, 0, 0, 0]
+        forward = bool((numbers.diff() == 1).all())
+        seen.add(forward)
+        assert (clip.flow is not None) == forward
+        if clip.flow is not None:
+            assert torch.equal(clip.flow[:, 1, 0, 0], numbers[1:])
+            assert torch.equal(clip.flow[:, 0, 0, 0].abs(), numbers[1:])  # a mirror turns dx around
+    assert seen == {True, False}

@@ -71,3 +71,12 @@ def test_clips_are_scored_on_propagated_frames_alone(normalise):
     assert score_clips(hold, [clip], **options) == pytest.approx(1 / 3)
     assert hold.training
     assert np.isfinite(score_clips(Propagation(num_classes=2), [clip], **options))
+
+
+def test_stills_are_scored_at_the_size_that_labeling_reads(tiny_network, tiny_stills, normalise):
+    sizes: list[tuple[int, ...]] = []
+    network = tiny_network(3)
+    network.register_forward_pre_hook(lambda module, inputs: sizes.append(tuple(inputs[0].shape[-2:])))
+    score_stills(network, tiny_stills, num_classes=3, normalise=normalise, scale=1.5)
+    height, width = tiny_stills.labels.shape[-2:]
+    assert set(sizes) == {(round(1.5 * height), round(1.5 * width))}

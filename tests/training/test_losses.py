@@ -9,7 +9,7 @@ from gsvnet.classes import IGNORE
 from gsvnet.models.bisenet import BiSeNet
 from gsvnet.models.gsvnet import Propagation, with_gain
 from gsvnet.training.clips import Clip, VideoClips
-from gsvnet.training.losses import ClipLoss, StillLoss, advance, distillation_loss, resize_labels, still_loss
+from gsvnet.training.losses import ClipLoss, StillLoss, advance, distillation_loss, flow_loss, resize_labels, still_loss
 
 ONES = torch.ones(3)
 
@@ -134,7 +134,7 @@ def test_clips_are_distilled_on_the_grid(normalise):
     propagation = Propagation(num_classes=3).eval()
     clip = moving_bars().draw(3, np.random.default_rng(0))
     frames = normalise(clip.frames)[None]
-    states = advance(propagation, with_gain(clip.keyframe_logits[None]), frames)
+    states, _ = advance(propagation, with_gain(clip.keyframe_logits[None]), frames)
     softly = [distillation_loss(state[:, :-1], clip.teacher[None, t]).item() for t, state in enumerate(states, start=1)]
     plain, both = (ClipLoss(propagation, normalise, ONES, distillation=d, bf16=False)([clip]).item() for d in (0, 2))
     assert both == pytest.approx(plain + 2 * np.mean(softly), rel=1e-5)
@@ -150,7 +150,7 @@ def test_clips_without_a_teacher_are_learned_from_their_targets_alone(normalise)
 def test_of_a_long_clip_only_the_last_steps_are_learned_from(normalise):
     propagation = Propagation(num_classes=3).eval()
     clip = moving_bars().draw(5, np.random.default_rng(0))
-    states = advance(propagation, with_gain(clip.keyframe_logits[None]), normalise(clip.frames)[None])
+    states, _ = advance(propagation, with_gain(clip.keyframe_logits[None]), normalise(clip.frames)[None])
     targets = resize_labels(clip.targets, (24, 32)).long()
     expected = np.mean([still_loss(states[t - 1][:, :-1], targets[t, None], ONES).item() for t in (3, 4)])
     loss_of = ClipLoss(propagation, normalise, ONES, last_steps=2, bf16=False)
@@ -198,3 +198,27 @@ def test_clips_are_learned_from_in_the_convention_of_their_logits(normalise):
     wanted = still_loss(state[:, :-1], targets[1:], ONES, align_corners=True)
     loss = ClipLoss(propagation, normalise, ONES, align_corners=True, bf16=False)([clip])
     assert loss.item() == pytest.approx(wanted.item(), rel=1e-5)
+
+
+def test_the_error_of_the_flow_counts_where_it_is_known():
+    flows, known = torch.zeros(1, 2, 2, 3, 4, requires_grad=True), torch.full((1, 2, 2, 3, 4), float("nan"))
+    known[:, 0, 0] = 3.0
+    known[:, 0, 1] = -1.0
+    loss = flow_loss(flows, known)
+    loss.backward()
+    assert loss.item() == 2.0
+    assert flows.grad[:, 1].abs().max() == 0
+    assert flow_loss(flows, torch.full_like(known, float("nan"))) == 0
+
+
+def test_flow_supervision_adds_its_weighed_error(normalise):
+    propagation = Propagation(num_classes=3).eval()
+    clip = moving_bars().draw(3, np.random.default_rng(0))
+    known = replace(clip, flow=torch.ones(2, 2, 12, 16))
+    _, flows = advance(propagation, with_gain(clip.keyframe_logits[None]), normalise(clip.frames)[None])
+    plain, with_flow, unknown = (
+        ClipLoss(propagation, normalise, ONES, flow_supervision=s, bf16=False)([c]).item()
+        for s, c in ((0, known), (0.5, known), (0.5, clip))
+    )
+    assert with_flow == pytest.approx(plain + 0.5 * (flows - 1).abs().mean().item(), rel=1e-5)
+    assert unknown == plain

@@ -7,9 +7,10 @@ from gsvnet.errors import VideoError
 from gsvnet.models.gsvnet import GSVNet, Propagation
 from gsvnet.models.segmenter import SizeRule
 from gsvnet.nn.upsample import upsample_labels
-from gsvnet.synthetic import SceneConfig, write_video
+from gsvnet.synthetic import SceneConfig, SceneFrame, write_video
 from gsvnet.training.clips import VideoClips
 from gsvnet.training.sources import (
+    _flow_to_grid,
     draw_street_stills,
     make_still_clips,
     make_street_clips,
@@ -100,3 +101,19 @@ def test_sources_of_one_grid_share_their_batches():
     drawn = [int(mixed[0][0].draw(2, generator).targets[0, 0, 0]) for _ in range(300)]
     assert set(drawn) == {1, 3}
     assert np.mean([d == 1 for d in drawn]) == pytest.approx(0.75, abs=0.08)
+
+
+def test_the_flow_of_a_drawn_street_comes_to_the_grid_in_its_pixels(model):
+    (clips,) = make_street_clips(1, 3, (64, 96), model, seed=0)
+    assert clips.flow is not None
+    assert clips.flow.shape == (3, 2, 8, 12)
+    frame = SceneFrame(
+        image=np.zeros((64, 96, 3), np.uint8),
+        labels=np.zeros((64, 96), np.uint8),
+        flow=np.stack([np.full((64, 96), 8.0, np.float32), np.full((64, 96), -16.0, np.float32)]),
+        flow_valid=np.arange(64 * 96).reshape(64, 96) % 96 >= 12,
+        moving=np.zeros((64, 96), bool),
+    )
+    flow = _flow_to_grid(frame, (8, 12))
+    assert flow[:, :, 0].isnan().all()  # its first columns were not visible
+    assert flow[:, 0, 5].tolist() == [1.0, -2.0]

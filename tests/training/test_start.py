@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from gsvnet.classes import CAMVID, CITYSCAPES
-from gsvnet.errors import ModelError
+from gsvnet.errors import ConfigError, ModelError
 from gsvnet.models.bisenet import BiSeNet
 from gsvnet.models.checkpoints import save_checkpoint
 from gsvnet.models.segmenter import SizeRule
@@ -57,6 +57,13 @@ def test_a_network_of_other_classes_is_adopted_in_the_conventions_of_training(tm
     assert model.size_rule.rows == 360
     assert not model.align_corners
     assert model.normalise.mean.flatten().tolist() == pytest.approx([0.485, 0.456, 0.406])
+
+
+def test_a_network_may_read_larger_images_than_its_propagation_works_on(tmp_path, city):
+    needs = start_keyframe_network(config(tmp_path, init=city, keyframe_scale=1.5)).needs(720, 960)
+    assert needs.keyframe_size == (540, 720)
+    with pytest.raises(ConfigError, match="--keyframe-scale 0"):
+        config(tmp_path, keyframe_scale=0)
 
 
 def test_another_family_than_asked_for_is_refused(tmp_path, city):
