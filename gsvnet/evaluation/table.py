@@ -20,22 +20,26 @@ _SUMMARY = {
 def show_result(result: EvaluationResult, console: Console) -> None:
     """Print mIoU by distance (with the hold baseline where there is one) and IoU by class, in percent."""
     figures = result.to_dict()
-    step = f", {result.step_ms:.1f} ms from frame to frame" if result.step_ms else ""
+    step = f", {result.step_ms:.1f} ms per frame" if result.step_ms else ""
     console.print(f"{result.dataset} {result.split}: {result.num_frames} scored frames{step}; mIoU and IoU in percent")
     console.print(_by_distance(result, figures))
     for key, meaning in _SUMMARY.items():
         console.print(f"{key} {_figure(figures[key])} ({meaning})")
     console.print(_by_class(result))
     for name in figures["labeled_but_absent"]:
-        console.print(f"note: {name} was labeled but is not in the truth; its pixels miss their true classes")
+        console.print(
+            f"note: {name} was labeled but is not in the truth; its pixels miss their true classes", soft_wrap=True
+        )
     for note in result.notes:
-        console.print(f"note: {note}")
+        console.print(f"note: {note}", soft_wrap=True)
 
 
 def show_consistency(consistency: ComparedConsistency, console: Console) -> None:
     """Print the temporal consistency of the model's labels and, beside it, of per-frame labels and the truth."""
     result = consistency.model
-    console.print(f"temporal consistency (TC) in percent, {result.num_pairs} pairs of frames; {result.note}")
+    console.print(
+        f"temporal consistency (TC) in percent, {result.num_pairs} pairs of frames; {result.note}", soft_wrap=True
+    )
     table = Table()
     table.add_column("labels")
     table.add_column("TC", justify="right")

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from gsvnet.classes import CAMVID
+from gsvnet.evaluation.camvid import open_camvid
+from gsvnet.evaluation.clip_consistency import compare_consistency
+from gsvnet.models.segmenter import FrameNeeds, LogitsBatch
+
+pytest.importorskip("cv2")
+
+
+class Alternates(torch.nn.Module):
+    """Keeps its keyframe's labels: sky everywhere where the keyframe's number is even, building where it is odd."""
+
+    classes = CAMVID
+
+    def needs(self, height, width):
+        return FrameNeeds(keyframe_size=(height, width))
+
+    def segment(self, chunks):
+        chunk, position = chunks.valid.nonzero(as_tuple=True)
+        ids = chunks.keyframes[chunk, 2, 0, 0].long() % 2
+        logits = torch.nn.functional.one_hot(ids, len(CAMVID)).float()[..., None, None].expand(-1, -1, 2, 2)
+        yield LogitsBatch(chunk=chunk, position=position, logits=logits)
+
+
+@pytest.fixture
+def data(tmp_path, write_camvid):
+    """Five still images with constant truth, whose blue channel is their number."""
+    return open_camvid(write_camvid(tmp_path / "clip", np.zeros((5, 24, 32), int)), "val", keyframe_interval=2)
+
+
+def test_each_kind_of_labels_has_its_own_consistency(data):
+    compared = compare_consistency(Alternates(), data, interval=2)
+    assert compared.per_frame.miou == 0  # sky, building, sky, ...
+    assert compared.model.miou == 100  # keyframes 0, 2, 4: always sky
+    assert compared.truth is not None
+    assert compared.truth.miou == 100
+    assert [row.num_pairs for row in compared.rows.values()] == [4, 4, 4]
+
+
+def test_labels_that_change_at_every_second_frame_agree_in_half_of_the_pairs(data):
+    data.clips[0].frames[2].image.write_bytes(data.clips[0].frames[1].image.read_bytes())
+    result = compare_consistency(Alternates(), data, interval=2).model  # labels 0 0 1 1 0
+    assert result.per_class[:2].tolist() == pytest.approx([100 / 3, 100 / 3])
+
+
+def test_at_interval_one_the_model_is_its_per_frame_labels(data):
+    figures = compare_consistency(Alternates(), data, interval=1, mode="etc").to_dict()
+    assert figures["model"] == figures["per_frame"]
+    assert (figures["mode"], figures["keyframe_interval"]) == ("etc", 1)
+    assert {"miou", "per_class", "num_pairs"} <= set(figures["truth"])
+    assert "flow" not in figures["truth"]
