@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+import gsvnet
 from gsvnet.classes import CITYSCAPES
 from gsvnet.cli import main
 from gsvnet.errors import ConfigError, ModelError
@@ -107,6 +108,14 @@ def test_a_network_from_outside_is_named_by_its_hash_and_brought_again_for_label
     border = round(60 * 0.8)
     again = measure_agreement(model, open_footage(str(drive)), first_frame=border, stop_frame=60, interval=3)
     assert again.pixels == pytest.approx(result.adapted.pixels, abs=0.2)  # weights are stored in half precision
+
+
+def test_labeling_finds_the_adapted_propagation_and_the_network_that_was_brought(config, label_config):
+    adapt(config())
+    job = label_config(model=str(config().out), keyframe_model="off_the_shelf:make", keyframe_interval=3)
+    labels = gsvnet.open_labels(gsvnet.label(job).out)
+    distances = labels.frames.to_table(columns=["keyframe_distance"])["keyframe_distance"].to_pylist()
+    assert distances == [0, 1, 2] * 20
 
 
 def test_the_report_lies_beside_the_checkpoint_and_in_its_notes(config, drive):
