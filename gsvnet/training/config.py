@@ -156,6 +156,10 @@ class TrainPropagationConfig:
     synthetic_frames: int = 30
     """Frames of each drawn clip."""
 
+    stride: int | None = None
+    """Pixels of the 360-row frame (of the frame, where the keyframe network has no rows of its own) per pixel of the
+    grid that labels are propagated on; a finer grid keeps thin things and costs more. Default: as --keyframe says."""
+
     without_intra: bool = False
     """Leave the intra network out, as in the second half of the paper's Table 4: an ablation."""
 
@@ -219,6 +223,8 @@ class TrainPropagationConfig:
         _check_least(self, {"synthetic_clips": 0, "steps": 1, "batch_size": 1, "frames": 2, "warmup_steps": 0})
         _check_least(self, {"threads": 0, "seed": 0, "last_steps": 0})
         _check_least(self, {"video_frames": self.frames, "synthetic_frames": self.frames})
+        if self.stride is not None:
+            _check_least(self, {"stride": 1})
         _check_temper(self)
         _check_weight("--distillation", self.distillation)
         _check_weight("--flow-supervision", self.flow_supervision)

@@ -92,7 +92,10 @@ def start_propagation(config: TrainPropagationConfig) -> GSVNet:
     family = spec.family if spec.family.startswith("gsvnet-") else f"gsvnet-{spec.family}"
     frame_normalise = spec.frame_normalise or spec.normalise
     options = {"intra": False} if config.without_intra else {}
-    spec = replace(spec, family=family, frame_normalise=frame_normalise, resize="area", propagation=options)
+    rule = spec.size_rule if config.stride is None else replace(spec.size_rule, strides=(config.stride,))
+    spec = replace(
+        spec, family=family, frame_normalise=frame_normalise, size_rule=rule, resize="area", propagation=options
+    )
     model = build_model(spec)
     assert isinstance(model, GSVNet)
     model.keyframe_network.load_state_dict(network.state_dict())

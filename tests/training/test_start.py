@@ -97,3 +97,15 @@ def test_a_propagation_can_be_trained_without_intra_features(tmp_path, city):
         start_propagation(TrainPropagationConfig(**options, init=tmp_path / "without.safetensors"))
     again = TrainPropagationConfig(**options, init=tmp_path / "without.safetensors", without_intra=True)
     assert start_propagation(again).propagation.intra is None
+
+
+def test_a_propagation_can_be_trained_on_another_grid(tmp_path, city):
+    grids = [
+        start_propagation(
+            TrainPropagationConfig(keyframe=city, out=tmp_path / "p.safetensors", synthetic_clips=1, stride=stride)
+        )
+        .needs(512, 1024)
+        .frame_size
+        for stride in (None, 4)
+    ]
+    assert grids == [(64, 128), (128, 256)]
