@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from gsvnet.errors import ModelError
+from gsvnet.errors import ConfigError, ModelError
 from gsvnet.evaluation.agreement import Agreement, measure_agreement
 from gsvnet.evaluation.commands import choose_device
 from gsvnet.labeling.inputs import expand_inputs
@@ -34,13 +34,15 @@ from gsvnet.training.record import TrainingRecord
 from gsvnet.training.sources import mix_by_grid
 from gsvnet.training.stills import class_weights
 
+KEYFRAME_FILE = "keyframe.sha256"
+
 
 def adapt(config: AdaptConfig, *, console: Console | None = None) -> AdaptReport:
     """Train what `config` says, write `config.out` and the report beside it. console: for progress; default: nowhere.
 
     A rerun of the same command goes on where the last one stopped. Videos that cannot be used are left out and named.
     Raises ConfigError, before training starts, for a model that does not fit, for videos that leave nothing to train or
-    to report on, and for a folder that belongs to another command.
+    to report on, and for a folder that belongs to another command or another keyframe network.
     """
     console = console or Console(quiet=True)
     report = partial(console.print, markup=False)
@@ -48,9 +50,11 @@ def adapt(config: AdaptConfig, *, console: Console | None = None) -> AdaptReport
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     device, (model, start) = choose_device(config.device), start_model(config)
-    folder = find_folder(config)
+    folder, sha256 = find_folder(config), keyframe_hash(model)
+    _check_keyframe(folder, sha256)
     materials = cut_videos(expand_inputs(config.videos), config, report)
     claim_folder(folder, config)
+    (folder / KEYFRAME_FILE).write_text(sha256 + "\n")
     model.eval().to(device)
     report(f"propagation starts {start}")
     report(f"measuring it on {sum(stop - first for m in materials for first, stop in m.held_out)} held-out frames")
@@ -68,6 +72,16 @@ def adapt(config: AdaptConfig, *, console: Console | None = None) -> AdaptReport
     )
     _save(model, config, result, describe_data(materials))
     return result
+
+
+def _check_keyframe(folder: Path, sha256: str) -> None:
+    """Refuse to go on with a training for another keyframe network, though its name may be the same."""
+    path = folder / KEYFRAME_FILE
+    if (folder / "state.pt").exists() and path.exists() and path.read_text().strip() != sha256:
+        raise ConfigError(
+            f"{folder} holds an adaptation to another keyframe network (sha256 {path.read_text()[:12]}..., now "
+            f"{sha256[:12]}...); choose another --out, or remove the folder"
+        )
 
 
 def measure_held_out(model: GSVNet, materials: Sequence[Material], config: AdaptConfig, device: str) -> Agreement:

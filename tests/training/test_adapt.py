@@ -1,4 +1,6 @@
+import importlib
 import json
+import sys
 from dataclasses import replace
 
 import pytest
@@ -50,6 +52,8 @@ def factories(tmp_path, monkeypatch):
     """Models that a user may bring, named off_the_shelf:NAME."""
     (tmp_path / "off_the_shelf.py").write_text(FACTORIES)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "off_the_shelf", raising=False)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
 
 
 @pytest.fixture(autouse=True)
@@ -144,6 +148,15 @@ def test_a_rerun_only_reports_again_and_another_command_is_refused(config):
     assert all(torch.equal(again[name], tensor) for name, tensor in weights.items())
     with pytest.raises(ConfigError, match="other --hold-out"):
         adapt(config(hold_out=0.3))
+
+
+def test_a_retrained_keyframe_network_of_the_same_name_is_noticed(config, tmp_path):
+    adapt(config())
+    (tmp_path / "off_the_shelf.py").write_text(FACTORIES.replace("seed=0", "seed=7"))
+    sys.modules.pop("off_the_shelf")
+    importlib.invalidate_caches()
+    with pytest.raises(ConfigError, match="adaptation to another keyframe network"):
+        adapt(config())
 
 
 def test_a_killed_adaptation_goes_on_and_ends_the_same(config, tmp_path, monkeypatch):
