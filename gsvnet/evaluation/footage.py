@@ -41,10 +41,11 @@ class Footage:
 class SeenFrames:
     """N consecutive decodable frames.
 
-    frames: (N, 3, h, w) RGB in 0..255 on the propagation grid. logits: (N, C, h', w') float32, the keyframe network's
-    for every one of them, on its own grid.
+    keyframes: (N, 3, H, W) RGB in 0..255 as the keyframe network reads them. frames: (N, 3, h, w), the same on the
+    propagation grid. logits: (N, C, h', w') float32, the keyframe network's for every one of them, on its own grid.
     """
 
+    keyframes: Tensor
     frames: Tensor
     logits: Tensor
 
@@ -106,7 +107,7 @@ def see_frames(
         while part := list(islice(images, _BATCH_FRAMES)):
             keyframes, small = (_stack([views[i] for views in part]).to(device) for i in range(2))
             logits = model.keyframe_network(model.keyframe_normalise(keyframes)).float()
-            yield SeenFrames(frames=small, logits=logits)
+            yield SeenFrames(keyframes=keyframes, frames=small, logits=logits)
 
 
 def _stack(images: list[np.ndarray]) -> Tensor:

@@ -26,7 +26,7 @@ from gsvnet.training.adapt_config import AdaptConfig
 from gsvnet.training.adapt_material import Material, cut_videos, describe_data, label_clips
 from gsvnet.training.adapt_report import AdaptReport
 from gsvnet.training.adapt_start import start_model
-from gsvnet.training.clips import VideoClips
+from gsvnet.training.clips import StillClips, VideoClips
 from gsvnet.training.notes import claim_folder, describe_training, find_folder
 from gsvnet.training.pictures import draw_clips, pick_clips
 from gsvnet.training.propagation import LOG_EVERY, PropagationTraining, train_propagation
@@ -104,7 +104,7 @@ def measure_held_out(model: GSVNet, materials: Sequence[Material], config: Adapt
 
 def _train(
     model: GSVNet,
-    clips: list[tuple[VideoClips, float]],
+    clips: list[tuple[VideoClips | StillClips, float]],
     config: AdaptConfig,
     folder: Path,
     device: str,
@@ -118,11 +118,13 @@ def _train(
         flow_learning_rate=config.flow_learning_rate,
         warmup_steps=config.warmup_steps,
         distillation=config.distillation,
+        flow_supervision=config.flow_supervision,
         precision=config.precision,
         seed=config.seed,
     )
-    targets = torch.cat([clip.targets.flatten() for clip, _ in clips])
-    samples = pick_clips({"video": clips[0][0]}, config.frames)
+    videos = [clip for clip, _ in clips if isinstance(clip, VideoClips)]
+    targets = torch.cat([clip.targets.flatten() for clip in videos])
+    samples = pick_clips({"video": videos[0]}, config.frames)
     record: TrainingRecord[Propagation] = TrainingRecord(
         folder,
         unit="step",

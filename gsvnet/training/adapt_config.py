@@ -78,6 +78,10 @@ class AdaptConfig:
     distillation: float = 1.0
     """How much the divergence from the keyframe network's soft output counts beside cross-entropy, per pixel."""
 
+    flow_supervision: float = 0.5
+    """How much each pixel of error of the flow counts on stills of the videos that are set in motion, where it is
+    known."""
+
     precision: Precision = "bf16"
     """bf16: mixed precision in training, faster on processors that know it."""
 
@@ -106,6 +110,7 @@ class AdaptConfig:
             ("--threads", self.threads, 0),
             ("--seed", self.seed, 0),
             ("--distillation", self.distillation, 0),
+            ("--flow-supervision", self.flow_supervision, 0),
         ):
             if not value >= least:
                 raise ConfigError(f"{flag} {value}: at least {least}")

@@ -13,12 +13,15 @@ from gsvnet.models.gsvnet import GSVNet
 from gsvnet.nn.blocks import resize
 from gsvnet.nn.upsample import upsample_labels
 from gsvnet.training.adapt_config import AdaptConfig
-from gsvnet.training.clips import VideoClips
+from gsvnet.training.clips import StillClips, VideoClips
+from gsvnet.training.stills import Stills
 from gsvnet.video.source import redact_uri
 
 Report = Callable[[str], None]
 Runs = list[tuple[int, int]]
 
+STILL_EVERY = 8  # frames; so many stills say all that a video shows
+STILL_SHARE = 0.5  # of the clips: stills in motion beside the video itself
 RUN_FRAMES = 32  # enough for clips of 6 frames at three times the speed, few enough to see many places of a long video
 
 
@@ -78,33 +81,48 @@ def _cut_video(footage: Footage, config: AdaptConfig) -> Material:
 
 def label_clips(
     model: GSVNet, materials: Sequence[Material], config: AdaptConfig, device: str, report: Report
-) -> list[tuple[VideoClips, float]]:
-    """Clips of all training runs, drawn as often as they have frames."""
-    clips = []
+) -> list[tuple[VideoClips | StillClips, float]]:
+    """Clips of all training runs, drawn as often as they have frames, and of stills from them that are set in motion.
+
+    The video shows how things really move, but not where to; of a still in motion the flow is known.
+    """
+    clips: list[tuple[VideoClips | StillClips, float]] = []
     for material in materials:
         for first, stop in material.training:
-            clip = _label_run(model, material.footage, first, stop, device=device, threads=max(1, config.threads))
-            if len(clip.frames) >= config.frames:
-                clips.append((clip, float(len(clip.frames))))
+            video, stills = _see_run(
+                model, material.footage, first, stop, device=device, threads=max(1, config.threads)
+            )
+            if len(video.frames) >= config.frames:
+                clips.append((video, float(len(video.frames)) * (1 - STILL_SHARE)))
+                clips.append((stills, float(len(video.frames)) * STILL_SHARE))
         report(f"labeled {sum(stop - first for first, stop in material.training)} frames of {material.name}")
     if not clips:
         raise ConfigError(f"no {config.frames} frames in a row can be decoded")
     return clips
 
 
-@torch.no_grad()
-def _label_run(
+def _see_run(
     model: GSVNet, footage: Footage, first_frame: int, stop_frame: int, *, device: str, threads: int
-) -> VideoClips:
-    """Frames and the keyframe network's logits there, and its labels at twice the grid, as the loss reads them."""
+) -> tuple[VideoClips, StillClips]:
+    """The run as it is, and every so many frames of it as stills.
+
+    Targets are the keyframe network's labels, of the video at twice the grid, as the loss reads them.
+    """
     frames, logits, targets = [], [], []
+    images, labels = [], []
     seen = see_frames(model, footage, first_frame=first_frame, stop_frame=stop_frame, device=device, threads=threads)
     for part in seen:
         h, w = part.frames.shape[-2:]
         frames.append(part.frames.round().to(torch.uint8).cpu())
         logits.append(resize(part.logits, (h, w), align_corners=model.align_corners).half().cpu())
         targets.append(upsample_labels(part.logits, (2 * h, 2 * w), align_corners=model.align_corners).cpu())
-    return VideoClips(torch.cat(frames), torch.cat(logits), torch.cat(targets))
+        picked = slice(-sum(map(len, frames[:-1])) % STILL_EVERY, None, STILL_EVERY)
+        size = (part.keyframes.shape[-2], part.keyframes.shape[-1])
+        images.append(part.keyframes[picked].round().to(torch.uint8).cpu())
+        labels.append(upsample_labels(part.logits[picked], size, align_corners=model.align_corners).cpu())
+    video = VideoClips(torch.cat(frames), torch.cat(logits), torch.cat(targets))
+    stills = Stills(images=torch.cat(images), labels=torch.cat(labels), sequences=("",) * sum(map(len, images)))
+    return video, StillClips(stills, video.logits[::STILL_EVERY], grid=video.grid, align_corners=model.align_corners)
 
 
 def describe_data(materials: Sequence[Material]) -> list[str]:
