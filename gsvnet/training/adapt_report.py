@@ -88,6 +88,21 @@ def show_report(report: AdaptReport, console: Console) -> None:
     console.print(_table_by_interval(figures))
     for name, words in (("miou", "mIoU"), ("pixels", "equal pixels")):
         console.print(_recommend(words, figures["recommended"][name], report), soft_wrap=True)
+    for note in _notes(figures):
+        console.print(note, soft_wrap=True)
+
+
+def _notes(figures: dict) -> list[str]:
+    """What a reader must not overlook: adapted weights that are worse than none."""
+    notes = []
+    for name, words in (("miou", "mIoU"), ("pixels", "equal pixels")):
+        held, adapted = (mean_by_interval(figures[who][name])[-1] for who in ("hold", "adapted"))
+        if held > adapted:
+            notes.append(
+                f"note: by {words} the adapted weights agree less than holding the keyframe's labels does (mean "
+                f"{adapted:.1f} against {held:.1f} %): train longer (--steps), on more video, from other weights (--init)"
+            )
+    return notes
 
 
 def _table_by_distance(figures: dict) -> Table:

@@ -1,16 +1,20 @@
 import importlib
+import io
 import json
 import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 import gsvnet
 from gsvnet.classes import CITYSCAPES
 from gsvnet.cli import main
 from gsvnet.errors import ConfigError, ModelError
-from gsvnet.evaluation.agreement import measure_agreement
+from gsvnet.evaluation.agreement import Agreement, measure_agreement
+from gsvnet.evaluation.confusion import ConfusionMatrix
 from gsvnet.evaluation.footage import open_footage
 from gsvnet.models.checkpoints import keyframe_hash, load_checkpoint, load_model, read_notes
 from gsvnet.models.gsvnet import GSVNet
@@ -20,6 +24,7 @@ from gsvnet.training import adapt_start
 from gsvnet.training.adapt import adapt
 from gsvnet.training.adapt_config import AdaptConfig
 from gsvnet.training.adapt_material import cut_videos
+from gsvnet.training.adapt_report import AdaptReport, show_report
 from gsvnet.training.adapt_start import start_model
 from gsvnet.training.notes import describe_command
 from gsvnet.training.propagation import train_propagation
@@ -183,6 +188,28 @@ def test_training_brings_propagation_nearer_to_the_keyframe_network(config):
     result = adapt(config(steps=40, frames=4, learning_rate=5e-3))
     assert result.adapted.pixels[1] > result.start.pixels[1] + 5
     assert result.adapted.pixels[2] > result.start.pixels[2] + 5
+
+
+def confusion(share_equal: float) -> ConfusionMatrix:
+    matrix, truth = ConfusionMatrix(len(CITYSCAPES)), np.zeros(100, np.uint8)
+    labels = np.where(np.arange(100) < 100 * share_equal, 0, 1).astype(np.uint8)
+    matrix.update(truth, labels)
+    return matrix
+
+
+@pytest.mark.parametrize(("adapted", "held", "notes"), [(0.8, 0.9, 2), (0.9, 0.8, 0)])
+def test_the_report_says_so_where_holding_would_be_better(adapted, held, notes):
+    agreement = Agreement(
+        classes=CITYSCAPES,
+        num_frames=1,
+        propagated=(confusion(1.0), confusion(adapted)),
+        held=(confusion(1.0), confusion(held)),
+    )
+    console = Console(record=True, file=io.StringIO(), width=80)
+    show_report(AdaptReport(videos=("a.mp4",), start=agreement, adapted=agreement, wished=99.0), console)
+    printed = console.export_text()
+    assert printed.count("agree less than holding") == notes
+    assert printed.count("no keyframe interval keeps it") == 2
 
 
 # --- what it starts from ---
