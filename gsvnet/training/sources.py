@@ -83,10 +83,10 @@ def make_street_clips(
     for i in range(num_clips):
         scene = _draw_street(_STREETS_OF_CLIPS + 1000 * seed + i, size, generator)
         first = int(generator.integers(0, 400))
-        indices = range(first, first + num_frames)
-        images = torch.stack([torch.from_numpy(scene.image(j)).permute(2, 0, 1) for j in indices])
-        targets = torch.stack([torch.from_numpy(scene.labels(j)) for j in indices])
-        flow = torch.stack([_flow_to_grid(scene.frame(j), grid) for j in indices])
+        drawn = [scene.frame(j) for j in range(first, first + num_frames)]
+        images = torch.stack([torch.from_numpy(frame.image).permute(2, 0, 1) for frame in drawn])
+        targets = torch.stack([torch.from_numpy(frame.labels) for frame in drawn])
+        flow = torch.stack([_flow_to_grid(frame, grid) for frame in drawn])
         yield VideoClips(to_grid(images, grid).to(torch.uint8), _see_all(model, images), targets, flow=flow)
 
 
