@@ -100,7 +100,7 @@ def _notes(figures: dict) -> list[str]:
         if held > adapted:
             notes.append(
                 f"note: by {words} the adapted weights agree less than holding the keyframe's labels does (mean "
-                f"{adapted:.1f} against {held:.1f} %): train longer (--steps), on more video, from other weights (--init)"
+                f"{adapted:.1f} against {held:.1f} %): train longer (--steps), on more video, or with another --init"
             )
     return notes
 
