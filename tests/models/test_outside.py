@@ -1,3 +1,5 @@
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -41,10 +43,11 @@ def other_corners():
 
 @pytest.fixture
 def own(tmp_path, monkeypatch) -> GSVNet:
-    """A GSVNet over the network of off_the_shelf:make."""
-    (tmp_path / "off_the_shelf.py").write_text(FACTORIES)
+    """A GSVNet over the network of somebodys_network:make."""
+    (tmp_path / "somebodys_network.py").write_text(FACTORIES)
     monkeypatch.syspath_prepend(tmp_path)
-    keyframe = load_model("off_the_shelf:make")
+    monkeypatch.delitem(sys.modules, "somebodys_network", raising=False)
+    keyframe = load_model("somebodys_network:make")
     torch.manual_seed(3)
     return GSVNet(
         keyframe.net,
@@ -66,7 +69,7 @@ def stored(own, tmp_path) -> str:
 
 
 def test_a_propagation_alone_comes_back_under_its_keyframe_network(own, stored):
-    model = load_model(stored, keyframe_model="off_the_shelf:make")
+    model = load_model(stored, keyframe_model="somebodys_network:make")
     assert isinstance(model, GSVNet)
     assert keyframe_hash(model) == keyframe_hash(own)
     for name, tensor in own.state_dict().items():
@@ -104,7 +107,7 @@ def test_it_is_no_keyframe_network_itself(stored, tiny_model):
 )
 def test_another_keyframe_network_is_refused(stored, factory, message):
     with pytest.raises(ModelError, match=message):
-        load_model(stored, keyframe_model=f"off_the_shelf:{factory}")
+        load_model(stored, keyframe_model=f"somebodys_network:{factory}")
 
 
 def test_its_network_gives_no_logits(stored):
