@@ -61,9 +61,9 @@ def check_batch_size(batch_size: int) -> None:
 def share_gradients(loss_of: nn.Module) -> nn.Module:
     """A module whose forward returns a loss, with gradients that are averaged over all processes.
 
-    Parameters may be unused: published ESPNetv2 files hold some.
+    Every parameter that asks for a gradient takes part in the loss.
     """
-    return loss_of if num_processes() == 1 else DistributedDataParallel(loss_of, find_unused_parameters=True)
+    return loss_of if num_processes() == 1 else DistributedDataParallel(loss_of)
 
 
 def average(value: float, device: str) -> float:

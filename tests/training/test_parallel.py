@@ -13,10 +13,13 @@ from torch import nn
 from gsvnet.errors import ConfigError
 from gsvnet.models.gsvnet import Propagation
 from gsvnet.models.segmenter import Normalise
+from gsvnet.models.spec import KEYFRAME_NETWORKS
 from gsvnet.training import parallel
 from gsvnet.training.clips import VideoClips
 from gsvnet.training.keyframe import KeyframeTraining, train_keyframe
+from gsvnet.training.losses import StillLoss
 from gsvnet.training.propagation import PropagationTraining, train_propagation
+from gsvnet.training.start import add_auxiliary_heads
 from gsvnet.training.stills import Stills
 
 STILLS = KeyframeTraining(
@@ -26,12 +29,12 @@ CLIPS = PropagationTraining(steps=3, batch_size=2, num_frames=3, warmup_steps=1,
 
 
 class Tiny(nn.Module):
-    """A network without batch norm, and with parameters that take no part."""
+    """A network without batch norm, and with frozen parameters that take no part."""
 
     def __init__(self):
         super().__init__()
         self.first, self.last = nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.Conv2d(8, 3, 1)
-        self.unused = nn.Linear(2, 2)
+        self.unused = nn.Linear(2, 2).requires_grad_(False)
 
     def forward(self, pixels):
         return self.last(self.first(pixels).relu())
@@ -132,3 +135,11 @@ def test_alone_nothing_is_shared():
     assert parallel.share_gradients(net) is net
     assert parallel.average(2.5, "cpu") == 2.5
     assert range(4)[parallel.own_share()] == range(4)
+
+
+@pytest.mark.parametrize("family", KEYFRAME_NETWORKS)
+def test_no_process_waits_for_a_parameter_that_takes_no_part(family):
+    net = add_auxiliary_heads(KEYFRAME_NETWORKS[family](num_classes=3), num_classes=3).train()
+    loss_of = StillLoss(net, torch.ones(3), distillation=1.0, bf16=False)
+    loss_of(torch.rand(2, 3, 64, 64), torch.randint(0, 3, (2, 64, 64))).backward()
+    assert [name for name, p in net.named_parameters() if p.requires_grad and p.grad is None] == []
