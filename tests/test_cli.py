@@ -23,8 +23,8 @@ FLAGS = {
     """,
     "adapt": """
         --keyframe-model --out --init --hold-out --frames-per-video --steps --batch-size --frames --interval --agreement
-        --stride --learning-rate --flow-learning-rate --warmup-steps --weight-temper --distillation --precision --device
-        --threads --seed
+        --stride --learning-rate --flow-learning-rate --warmup-steps --weight-temper --distillation --flow-supervision
+        --precision --device --threads --seed
     """,
     "show": "--frame --video --png --source",
     "models": "",
