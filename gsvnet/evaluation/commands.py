@@ -59,7 +59,8 @@ def evaluate(config: EvaluateConfig, console: Console) -> None:
         return
     figures = _describe(config.run)
     if isinstance(config, EvaluateCostConfig):
-        figures |= _measure_cost(_start(config.run), config.run, config.height_width, config.seconds, console)
+        interval = config.run.keyframe_interval
+        figures |= _measure_cost(_start(config.run), config.height_width, interval, config.seconds, console)
     else:
         figures |= _score(config, console)
     if config.run.json is not None:
@@ -75,7 +76,7 @@ def _score(config: ScoringConfig, console: Console) -> dict:
     data = open_split(config.root, config.split, keyframe_interval=run.keyframe_interval)
     if isinstance(config, EvaluateCamvidConfig) and config.motion_video is not None:
         data = attach_motion(data, config.motion_video)
-    if more.consistency and data.step_ms is None:
+    if more.consistency and (data.step_ms is None or min(len(clip.frames) for clip in data.clips) < 2):
         raise ConfigError(f"--consistency: the images of {data.dataset} {data.split} do not follow each other in time")
     runner = _start(run)
     result = _score_clips(runner, data, console)
@@ -87,7 +88,7 @@ def _score(config: ScoringConfig, console: Console) -> dict:
         figures["consistency"] = consistency.to_dict()
     if more.cost:
         size = data.clips[0].frames[0].read_image().shape[:2]
-        figures |= _measure_cost(runner, run, size, _SECONDS, console)
+        figures |= _measure_cost(runner, size, data.keyframe_interval, _SECONDS, console)
     return figures
 
 
@@ -111,7 +112,7 @@ def _compare_consistency(
         return compare_consistency(
             runner.model,
             data,
-            interval=config.run.keyframe_interval,
+            interval=data.keyframe_interval,
             mode=config.more.consistency_mode,
             device=runner.device,
             bf16=runner.precision == "bf16",
@@ -119,10 +120,10 @@ def _compare_consistency(
         )
 
 
-def _measure_cost(runner: _Runner, run: RunOptions, size: tuple[int, int], seconds: float, console: Console) -> dict:
+def _measure_cost(runner: _Runner, size: tuple[int, int], interval: int, seconds: float, console: Console) -> dict:
     """What the model costs on videos of a size (height, width); without its speed where seconds is 0."""
     height, width = size
-    cost = measure_cost(runner.model, height=height, width=width, keyframe_interval=run.keyframe_interval)
+    cost = measure_cost(runner.model, height=height, width=width, keyframe_interval=interval)
     show_cost(cost, console)
     if seconds == 0:
         return {"cost": cost.to_dict()}
@@ -131,7 +132,7 @@ def _measure_cost(runner: _Runner, run: RunOptions, size: tuple[int, int], secon
             runner.model,
             height=height,
             width=width,
-            keyframe_interval=run.keyframe_interval,
+            keyframe_interval=interval,
             device=runner.device,
             precision=runner.precision,
             batch_chunks=runner.batch_chunks,

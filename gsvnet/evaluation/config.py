@@ -51,6 +51,8 @@ class RunOptions:
                 raise ConfigError(f"{flag} {value}: at least 1")
         if self.json is not None and not self.json.absolute().parent.is_dir():
             raise ConfigError(f"--json {self.json}: there is no folder {self.json.parent}")
+        if self.json is not None and self.json.is_dir():
+            raise ConfigError(f"--json {self.json}: is a folder; name a file")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +70,10 @@ class MoreFigures:
 
     plots: Path | None = None
     """Folder for plots as PNG and SVG."""
+
+    def __post_init__(self) -> None:
+        if self.plots is not None and self.plots.exists() and not self.plots.is_dir():
+            raise ConfigError(f"--plots {self.plots}: is a file; name a folder")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +95,8 @@ class EvaluateCamvidConfig:
     def __post_init__(self) -> None:
         if (self.run.propagation == "motion") != (self.motion_video is not None):
             raise ConfigError("--propagation motion and --motion-video VIDEO need each other")
+        if self.more.cost and self.run.propagation == "motion":
+            raise ConfigError("--cost: not measured with --propagation motion, whose vectors come with decoding")
 
 
 @dataclass(frozen=True, kw_only=True)

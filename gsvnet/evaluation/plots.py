@@ -79,13 +79,16 @@ def plot_classes(results: Results, folder: str | Path) -> tuple[Path, ...]:
 
 
 def _draw(results: Sequence[PlottedResult], folder: str | Path, name: str, draw: Draw) -> tuple[Path, ...]:
-    """Both files of one plot. Raises ConfigError for more models than there are colours."""
+    """Both files of one plot. Raises ConfigError for more models than colours, and for a folder that cannot be made."""
     models = list(by_model(results))
     if len(models) > len(COLOURS):
         raise ConfigError(f"{len(models)} models in one plot; at most {len(COLOURS)} can be told apart")
     style = import_matplotlib("matplotlib.style")
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot make the folder {folder}: {error.strerror or error}") from error
     files = folder / f"{name}.png", folder / f"{name}.svg"
     with style.context(["default", STYLE]):
         figure = import_matplotlib("matplotlib.figure").Figure(figsize=(7.0, 4.2))

@@ -92,7 +92,7 @@ def _read_result(result: Mapping[str, Any], model: str) -> PlottedResult:
         per_class=dict(result["per_class"]),
         held=None if hold is None else tuple(hold["per_distance"]),
         frames_per_s=result.get("frames_per_s"),
-        device=result.get("device"),
+        device=result.get("speed", result).get("device"),  # of a GPU its name, too
         step_ms=result.get("step_ms"),
     )
 

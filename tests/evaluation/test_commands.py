@@ -13,7 +13,7 @@ from PIL import Image
 from gsvnet.classes import CAMVID, CITYSCAPES
 from gsvnet.cli import main
 from gsvnet.errors import ConfigError
-from gsvnet.evaluation.config import EvaluateCostConfig, RunOptions
+from gsvnet.evaluation.config import EvaluateCamvidConfig, EvaluateCostConfig, MoreFigures, RunOptions
 from gsvnet.models.segmenter import FrameNeeds, LogitsBatch
 
 
@@ -164,6 +164,26 @@ def test_consistency_of_stills_is_refused_before_anything_runs(tmp_path, write_c
     assert "--consistency: the images of camvid test do not follow" in capsys.readouterr().err
 
 
+def test_consistency_of_single_images_is_refused_before_anything_runs(cityscapes, model_is, capsys):
+    for number in (0, 1):
+        (cityscapes / "val" / f"ulm_000000_{number:06d}_leftImg8bit.png").unlink()
+    model_is(ReadsRed(CITYSCAPES))
+    assert _evaluate("cityscapes", "--root", cityscapes, "--keyframe-interval", 1, "--consistency") == 2
+    said = capsys.readouterr()
+    assert "--consistency: the images of cityscapes val do not follow" in said.err
+    assert "mIoU" not in said.out
+
+
+def test_cost_beside_a_score_is_at_the_interval_that_was_scored(tmp_path, write_camvid, tiny_model, monkeypatch):
+    monkeypatch.setattr("gsvnet.evaluation.commands._SECONDS", 0.01)
+    root, out = write_camvid(tmp_path / "far", np.zeros((2, 48, 64), int), split="test", step=30), tmp_path / "a.json"
+    assert _evaluate("camvid", "--root", root, "--model", tiny_model, "--device", "cpu", "--cost", "--json", out) == 0
+    result = json.loads(out.read_text())
+    assert (
+        result["keyframe_interval"] == result["cost"]["keyframe_interval"] == result["speed"]["keyframe_interval"] == 1
+    )
+
+
 def test_plots_of_one_result_and_of_several(camvid, model_is, tmp_path, capsys):
     pytest.importorskip("matplotlib")
     model_is(ReadsRed(CAMVID))
@@ -196,11 +216,23 @@ def test_a_plot_of_something_else_names_the_file(text, complaint, tmp_path, caps
         ({"keyframe_interval": 0}, "--keyframe-interval 0: at least 1"),
         ({"batch_chunks": 0}, "--batch-chunks 0: at least 1"),
         ({"json": Path("no/such/folder.json")}, "--json no/such/folder.json: there is no folder no/such"),
+        ({"json": Path(__file__).parent}, "--json .*: is a folder"),
     ],
 )
 def test_options_out_of_range_are_named(options, message):
     with pytest.raises(ConfigError, match=message):
         RunOptions(**options)
+
+
+def test_plots_into_a_file_are_refused():
+    with pytest.raises(ConfigError, match=r"--plots .*test_commands.py: is a file"):
+        MoreFigures(plots=Path(__file__))
+
+
+def test_cost_of_codec_motion_is_refused_before_anything_is_scored(tmp_path):
+    run, more = RunOptions(propagation="motion"), MoreFigures(cost=True)
+    with pytest.raises(ConfigError, match="--cost: not measured with --propagation motion"):
+        EvaluateCamvidConfig(root=tmp_path, motion_video="clip.mp4", run=run, more=more)
 
 
 @pytest.mark.parametrize(("options", "message"), [({"size": "8"}, "--size 8"), ({"seconds": -1.0}, "--seconds -1.0")])

@@ -158,6 +158,10 @@ def test_input_sizes_and_propagations_of_one_model_are_models_of_their_own(tmp_p
         ([result(frames_per_s=0.0)], "frames_per_s is 0.0"),
         ([result(f"model {i}") for i in range(8)], "8 models in one plot; at most 7"),
         ([result(), result("other", device="cuda")], "different devices .* 'cpu' and 'cuda'"),
+        (
+            [result(speed={"device": "cuda (A)"}), result("b", speed={"device": "cuda (B)"})],
+            "'cuda .A.' and 'cuda .B.'",
+        ),
     ],
 )
 def test_what_cannot_be_plotted_together_is_refused_before_anything_is_written(tmp_path, results, message):
@@ -180,3 +184,9 @@ def test_a_missing_matplotlib_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.style", None)
     with pytest.raises(MissingExtra, match=r"gsvnet\[evaluate\]"):
         plot_classes([result()], tmp_path)
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"cannot make the folder .*file"):
+        write_plots([result()], tmp_path / "file")
