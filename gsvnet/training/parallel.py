@@ -42,14 +42,19 @@ def num_processes() -> int:
     return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
 
 
+def rank() -> int:
+    """This process's number; 0 without torchrun."""
+    return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+
+
 def is_first() -> bool:
     """Whether this process is the one that writes and reports."""
-    return not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
+    return rank() == 0
 
 
 def own_share() -> slice:
     """Which places of a batch this process fills."""
-    return slice(None) if num_processes() == 1 else slice(torch.distributed.get_rank(), None, num_processes())
+    return slice(rank(), None, num_processes())
 
 
 def check_batch_size(batch_size: int) -> None:

@@ -21,9 +21,9 @@ class Killed(Exception):
 
 @pytest.fixture
 def train(tiny_network, tiny_stills, normalise):
-    def run(config, folder, on_epoch=lambda record: None):
+    def run(config, folder, on_epoch=lambda record: None, *, dropout=0.0):
         return train_keyframe(
-            tiny_network(3),
+            nn.Sequential(nn.Dropout(dropout), tiny_network(3)),
             tiny_stills,
             num_classes=3,
             normalise=normalise,
@@ -58,10 +58,10 @@ def test_a_network_overfits_four_stills(train, tiny_stills, normalise, tmp_path)
 
 
 def test_a_killed_and_resumed_run_ends_like_an_undisturbed_one(train, kill_after, tmp_path):
-    undisturbed = train(CONFIG, tmp_path / "a").state_dict()
+    undisturbed = train(CONFIG, tmp_path / "a", dropout=0.3).state_dict()
     with pytest.raises(Killed):
-        train(CONFIG, tmp_path / "b", kill_after("epoch", 2))
-    resumed = train(CONFIG, tmp_path / "b").state_dict()
+        train(CONFIG, tmp_path / "b", kill_after("epoch", 2), dropout=0.3)
+    resumed = train(CONFIG, tmp_path / "b", dropout=0.3).state_dict()
     assert all(torch.equal(undisturbed[name], resumed[name]) for name in undisturbed)
     epochs = [line.split(",")[0] for line in (tmp_path / "b" / "log.jsonl").read_text().splitlines()]
     assert epochs == [f'{{"epoch": {i}' for i in (1, 2, 3, 4)]

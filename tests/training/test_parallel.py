@@ -134,6 +134,7 @@ def test_alone_nothing_is_shared():
     net = nn.Conv2d(1, 1, 1)
     assert parallel.share_gradients(net) is net
     assert parallel.average(2.5, "cpu") == 2.5
+    assert (parallel.rank(), parallel.is_first()) == (0, True)
     assert range(4)[parallel.own_share()] == range(4)
 
 
