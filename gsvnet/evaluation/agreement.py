@@ -103,8 +103,7 @@ def measure_agreement(
 
     The first interval - 1 frames are only propagated from. Memory does not grow with the video. Lost frames are stepped
     over, as in labeling. The model is on `device` in evaluation mode. Raises ConfigError for less frames than
-    `interval`, VideoError when reading cannot go on
-    or too few frames can be decoded.
+    `interval`, VideoError when reading cannot go on or too few frames can be decoded.
     """
     if interval < 1 or stop_frame - first_frame < interval:
         raise ConfigError(f"keyframe interval {interval}; allowed: 1 to the {stop_frame - first_frame} frames measured")

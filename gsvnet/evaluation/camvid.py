@@ -15,6 +15,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from collections import Counter
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -46,16 +47,16 @@ class CamvidFrame:
         Raises ConfigError for files that do not decode, sizes that differ, and ids that are no class.
         """
         frame = _as_frame(self)
-        image, truth = frame.read_image(), frame.read_truth()
-        frame.check_size(truth, image.shape[:2])
-        return image, truth
+        image = frame.read_image()
+        return image, frame.read_truth(image.shape[:2])
 
 
 def open_camvid(root: str | Path, split: str, *, keyframe_interval: int) -> ScoredClips:
     """The labelled frames of a split, each scored at every distance below the keyframe interval.
 
     Where nothing lies between the labelled frames only distance 0 is scored, and the notes say so. Raises ConfigError
-    as `list_frames` does, for an interval longer than the clip, and for images that are missing in frames/.
+    as `list_frames` does, for an interval longer than the clip, for a clip with a gap, and for images that are missing
+    in frames/.
     """
     frames = list_frames(root, split)
     folder = Path(root) / "frames"
@@ -67,6 +68,7 @@ def open_camvid(root: str | Path, split: str, *, keyframe_interval: int) -> Scor
         clips, notes = _sparse_clips(folder, frames, keyframe_interval)
     else:
         if keyframe_interval > 1:
+            _check_gaps(Path(root) / "index.csv", frames)
             keyframe_interval, notes = 1, (f"{split}: {_TOO_FAR_APART}",)
         clips, step = [Clip(name=split, frames=tuple(map(_as_frame, frames)), scored=tuple(range(len(frames))))], None
     return ScoredClips(
@@ -93,6 +95,9 @@ def list_frames(root: str | Path, split: str) -> tuple[CamvidFrame, ...]:
     frames = [_find_frame(row, root, images, void) for row in _read_index(root / "index.csv") if row["split"] == split]
     if not frames:
         raise ConfigError(f"{root / 'index.csv'} has no row of split {split!r}")
+    stem, times = Counter(frame.labels.stem for frame in frames).most_common(1)[0]
+    if times > 1:
+        raise ConfigError(f"{root / 'index.csv'} has {times} rows of {stem} in split {split!r}")
     return tuple(sorted(frames, key=lambda frame: (frame.sequence, frame.frame_30hz)))
 
 
@@ -104,6 +109,18 @@ def is_clip(frames: tuple[CamvidFrame, ...]) -> bool:
 
 def _steps(frames: tuple[CamvidFrame, ...]) -> set[int]:
     return {b.frame_30hz - a.frame_30hz for a, b in pairwise(frames)}
+
+
+def _check_gaps(index: Path, frames: tuple[CamvidFrame, ...]) -> None:
+    """Raises ConfigError for a clip that lacks a frame: one drive, some frames close in time, others farther apart."""
+    near = min(_steps(frames), default=_CLIP_STEP + 1)
+    if near > _CLIP_STEP or len({frame.sequence for frame in frames}) > 1:
+        return
+    a, b = next((a, b) for a, b in pairwise(frames) if b.frame_30hz - a.frame_30hz != near)
+    raise ConfigError(
+        f"{index}: {b.labels.stem} follows {a.labels.stem} after {b.frame_30hz - a.frame_30hz} frames at 30 Hz, others "
+        f"after {near}; a frame is missing (--keyframe-interval 1 scores each by itself)"
+    )
 
 
 def _dense_clip(frames: tuple[CamvidFrame, ...], keyframe_interval: int) -> Clip:
@@ -159,7 +176,7 @@ def _ids(void: int) -> LabelIds:
 
 
 def _read_void(path: Path) -> int:
-    """The id of unlabelled pixels. Raises ConfigError when the names are not those of CamVid's 11 classes."""
+    """The id of unlabelled pixels. Raises ConfigError for one of a class, and for names that are not CamVid's 11."""
     try:
         about = json.loads(path.read_text())
         names, void = [str(name) for name in about["classes"]], int(about["void"])
@@ -167,6 +184,8 @@ def _read_void(path: Path) -> int:
         raise ConfigError(f"cannot read {path} ({error!r}); keys needed: classes, void") from error
     if [_squeeze(name) for name in names] != [_squeeze(name) for name in CAMVID.names]:
         raise ConfigError(f"{path}: classes are {names}; they must be {list(CAMVID.names)}")
+    if not len(CAMVID) <= void <= IGNORE:
+        raise ConfigError(f"{path}: void is {void}; allowed: {len(CAMVID)} to {IGNORE}, as ids below are classes")
     return void
 
 
@@ -175,12 +194,15 @@ def _squeeze(name: str) -> str:
 
 
 def _read_index(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        reader = csv.DictReader(file)
-        missing = {"split", "sequence", "frame_30hz", "stem"} - set(reader.fieldnames or ())
-        if missing:
-            raise ConfigError(f"{path} lacks the columns {sorted(missing)}")
-        return list(reader)
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file, restval="")
+            missing = {"split", "sequence", "frame_30hz", "stem"} - set(reader.fieldnames or ())
+            if missing:
+                raise ConfigError(f"{path} lacks the columns {sorted(missing)}")
+            return list(reader)
+    except (OSError, ValueError, csv.Error) as error:
+        raise ConfigError(f"cannot read {path}: {error}") from error
 
 
 def _find_frame(row: dict[str, str], root: Path, images: dict[str, Path], void: int) -> CamvidFrame:

@@ -43,7 +43,7 @@ class ClipLabeler:
         self.needs = segmenter.needs(*self.size)
         _check_needs(self.needs, clip)
         self._pixels = lru_cache(maxsize=kept_frames)(self._read_pixels)
-        self.truth = lru_cache(maxsize=kept_frames)(self._read_truth)
+        self.truth = lru_cache(maxsize=kept_frames)(lambda index: clip.frames[index].read_truth(self.size))
 
     @torch.inference_mode()
     def label(self, chunks: Sequence[Chunk], wanted: AbstractSet[Place] | None = None) -> dict[Place, np.ndarray]:
@@ -109,12 +109,6 @@ class ClipLabeler:
         pixels, needs = torch.from_numpy(image).permute(2, 0, 1), self.needs
         keyframe = resize_image(pixels, needs.keyframe_size, needs.resize)
         return keyframe, resize_image(pixels, needs.frame_size, needs.resize) if needs.frame_size else keyframe
-
-    def _read_truth(self, index: int) -> np.ndarray:
-        frame = self.clip.frames[index]
-        truth = frame.read_truth()
-        frame.check_size(truth, self.size)
-        return truth
 
 
 def label_frames(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -92,5 +92,9 @@ def compare_consistency(
         keyframe_interval=interval,
         model=per_frame if interval == 1 else label_at(interval),
         per_frame=per_frame,
-        truth=measure(lambda clip: (frame.read_truth() for frame in clip.frames)) if dense else None,
+        truth=measure(_read_truths) if dense else None,
     )
+
+
+def _read_truths(clip: Clip) -> Iterator[np.ndarray]:
+    return (frame.read_truth(frame.read_image().shape[:2]) for frame in clip.frames)

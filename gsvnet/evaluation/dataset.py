@@ -46,15 +46,16 @@ class Frame:
         """Image (H, W, 3) uint8 RGB. Raises ConfigError for files that do not decode."""
         return _read_pixels(self.image, "RGB")
 
-    def read_truth(self) -> np.ndarray:
-        """Truth (H, W) uint8 with 255 = ignore, of a labelled frame. Raises ConfigError as `LabelIds` does."""
-        assert self.labels is not None, self.image
-        return self.ids.translate(_read_pixels(self.labels, None), self.labels)
+    def read_truth(self, size: tuple[int, int]) -> np.ndarray:
+        """Truth (H, W) uint8 with 255 = ignore, of a labelled frame whose image has this size (H, W).
 
-    def check_size(self, truth: np.ndarray, size: tuple[int, int]) -> None:
-        """Raises ConfigError, naming files and sizes, where truth (H, W) is not of the image's size."""
+        Raises ConfigError for another size, and as `LabelIds` does.
+        """
+        assert self.labels is not None, self.image
+        truth = self.ids.translate(_read_pixels(self.labels, None), self.labels)
         if truth.shape != size:
             raise ConfigError(f"{self.labels}: labels have shape {truth.shape}, their image has {size}")
+        return truth
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +92,9 @@ class ScoredClips:
     def __post_init__(self) -> None:
         if self.keyframe_interval < 1:
             raise ConfigError(f"keyframe interval {self.keyframe_interval}: at least 1")
+        if not self.clips:
+            before = self.keyframe_interval - 1
+            raise ConfigError(f"no labelled frame of {self.dataset} {self.split} has {before} frames before it")
         for clip in self.clips:
             assert clip.scored, clip.name
             assert clip.scored[0] >= self.keyframe_interval - 1, clip.name

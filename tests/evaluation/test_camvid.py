@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -70,6 +71,34 @@ def test_a_split_without_rows_is_refused(root):
     (root / "labels" / "test").mkdir()
     with pytest.raises(ConfigError, match="no row of split 'test'"):
         list_frames(root, "test")
+
+
+def test_an_incomplete_row_is_refused(root):
+    with (root / "index.csv").open("a") as index:
+        index.write("val,drive\n")
+    with pytest.raises(ConfigError, match=r"no image .*, which index.csv names"):
+        list_frames(root, "val")
+
+
+def test_an_index_that_is_no_text_is_named(root):
+    (root / "index.csv").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match=r"cannot read .*index.csv"):
+        list_frames(root, "val")
+
+
+def test_a_frame_named_twice_is_refused(root):
+    index = root / "index.csv"
+    index.write_text(index.read_text() + index.read_text().splitlines()[-1] + "\n")
+    with pytest.raises(ConfigError, match=r"index.csv has 2 rows of drive_00104 in split 'val'"):
+        list_frames(root, "val")
+
+
+@pytest.mark.parametrize("void", [3, 256])
+def test_void_must_be_an_id_beside_the_classes(root, void):
+    about = json.loads((root / "classes.json").read_text())
+    (root / "classes.json").write_text(json.dumps(about | {"void": void}))
+    with pytest.raises(ConfigError, match=f"classes.json: void is {void}; allowed: 11 to 255"):
+        list_frames(root, "val")
 
 
 def test_other_classes_are_refused(root):
@@ -163,9 +192,27 @@ def test_a_labelled_frame_that_starts_its_drive_is_left_out_with_a_note(tmp_path
     assert data.notes == ("not scored, since the drive starts there: drive_00100",)
 
 
+def test_a_split_whose_drives_all_start_with_the_labelled_frame_is_refused(stills):
+    index = stills / "index.csv"
+    index.write_text(re.sub(r"drive,\d+,", "drive,0,", index.read_text()))
+    with pytest.raises(ConfigError, match="no labelled frame of camvid test has 2 frames before it"):
+        open_camvid(stills, "test", keyframe_interval=3)
+
+
 def test_without_frames_between_only_distance_0_is_scored_and_a_note_says_so(tmp_path, truths, write_camvid):
     root = write_camvid(tmp_path / "far", truths, split="test", step=30)
     data = open_camvid(root, "test", keyframe_interval=4)
     assert (data.keyframe_interval, data.num_scored, data.step_ms) == (1, 3, None)
     assert "only distance 0 is scored" in data.notes[0]
     assert open_camvid(root, "test", keyframe_interval=1).notes == ()
+
+
+def test_a_clip_that_lacks_a_frame_is_not_taken_for_stills(tmp_path, write_camvid):
+    root = write_camvid(tmp_path / "gap", np.zeros((4, 6, 8), int))
+    index = root / "index.csv"
+    index.write_text("".join(row for row in index.read_text().splitlines(keepends=True) if "drive_00104" not in row))
+    with pytest.raises(
+        ConfigError, match=r"index.csv: drive_00106 follows drive_00102 after 4 frames .* others after 2"
+    ):
+        open_camvid(root, "val", keyframe_interval=2)
+    assert open_camvid(root, "val", keyframe_interval=1).num_scored == 3

@@ -43,7 +43,7 @@ def test_the_labelled_frame_of_a_snippet_is_scored(root):
     assert data.step_ms == pytest.approx(58.82, abs=0.01)
     frame = data.clips[0].frames[4]
     assert int(frame.read_image()[0, 0, 0]) == 14
-    np.testing.assert_array_equal(frame.read_truth(), np.arange(48).reshape(6, 8) % 19)
+    np.testing.assert_array_equal(frame.read_truth((6, 8)), np.arange(48).reshape(6, 8) % 19)
 
 
 def test_real_frames_are_found_without_the_official_folders(data_dir):
@@ -51,8 +51,7 @@ def test_real_frames_are_found_without_the_official_folders(data_dir):
     [clip] = data.clips
     assert (len(clip.frames), clip.scored) == (15, (4,))
     assert clip.frames[4].image.name == "frankfurt_000001_047552_leftImg8bit.jpg"
-    truth = clip.frames[4].read_truth()
-    assert truth.shape == (1024, 2048)
+    truth = clip.frames[4].read_truth((1024, 2048))
     assert set(np.unique(truth)) <= {*range(19), IGNORE}
     assert open_cityscapes(data_dir / "cityscapes", "train", keyframe_interval=1).num_scored == 8
 
@@ -66,7 +65,7 @@ def test_label_ids_become_train_ids(root):
     folder = root / "gtFine" / "val" / "frankfurt"
     next(folder.iterdir()).unlink()
     _write_labels(folder, 14, np.arange(48).reshape(6, 8) % 34, kind="Ids")
-    truth = open_cityscapes(root, "val", keyframe_interval=1).clips[0].frames[4].read_truth().flatten()
+    truth = open_cityscapes(root, "val", keyframe_interval=1).clips[0].frames[4].read_truth((6, 8)).flatten()
     assert [CITYSCAPES.names[truth[i]] for i in (7, 8, 11, 21, 24, 26, 33)] == [
         "road", "sidewalk", "building", "vegetation", "person", "car", "bicycle",
     ]  # fmt: skip
@@ -116,7 +115,7 @@ def test_labels_without_their_image_are_named(root):
 def test_wrong_ids_name_file_and_value(root):
     path = _write_labels(root / "gtFine" / "val" / "frankfurt", 14, np.full((6, 8), 19))
     with pytest.raises(ConfigError, match=rf"{path.name}: class id 19; allowed: 0..18 and 255"):
-        open_cityscapes(root, "val", keyframe_interval=1).clips[0].frames[4].read_truth()
+        open_cityscapes(root, "val", keyframe_interval=1).clips[0].frames[4].read_truth((6, 8))
 
 
 def test_a_split_without_files_is_refused(root, tmp_path):

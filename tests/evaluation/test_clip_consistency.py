@@ -3,8 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from gsvnet.classes import CAMVID
+from gsvnet.errors import ConfigError
 from gsvnet.evaluation.camvid import open_camvid
 from gsvnet.evaluation.clip_consistency import compare_consistency
 from gsvnet.models.segmenter import FrameNeeds, LogitsBatch
@@ -54,3 +56,10 @@ def test_at_interval_one_the_model_is_its_per_frame_labels(data):
     assert (figures["mode"], figures["keyframe_interval"]) == ("etc", 1)
     assert {"miou", "per_class", "num_pairs"} <= set(figures["truth"])
     assert "flow" not in figures["truth"]
+
+
+def test_truth_of_another_size_is_named(data):
+    path = data.clips[0].frames[0].labels
+    Image.fromarray(np.zeros((20, 32), np.uint8)).save(path)
+    with pytest.raises(ConfigError, match=rf"{path.name}: labels have shape \(20, 32\), their image has \(24, 32\)"):
+        compare_consistency(Alternates(), data, interval=1)
