@@ -28,7 +28,7 @@ from gsvnet.evaluation.dataset import Clip, Frame, LabelIds, ScoredClips
 
 SPLITS = ("train", "val", "test")
 _CLIP_STEP = 3  # in frames at 30 Hz; the val clip has 2, the stills of train and test are 30 apart
-_TOO_FAR_APART = "frames are too far apart to propagate; only distance 0 is scored (propagation: val only)"
+_TOO_FAR_APART = "frames are too far apart to propagate; only distance 0 is scored (more: with all images in frames/)"
 
 
 @dataclass(frozen=True, kw_only=True)

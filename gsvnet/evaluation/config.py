@@ -81,10 +81,10 @@ class EvaluateCamvidConfig:
     """Score a model on CamVid: per frame on test, at every distance from the keyframe on the val clip."""
 
     root: Path
-    """Folder with images/<split>, labels/<split>, index.csv and classes.json."""
+    """Folder with images/<split>, labels/<split>, index.csv, classes.json; frames/<sequence> if you have all images."""
 
     split: Literal["test", "val"] = "test"
-    """test: images a second apart, per frame. val: a densely labelled clip, at every distance."""
+    """test: images a second apart, at distance 0 only unless frames/ is there. val: a clip, at every distance."""
 
     motion_video: str | None = None
     """For --propagation motion: the split as a video (path or URI), frame i of it is the i-th image."""

@@ -203,7 +203,7 @@ def test_without_frames_between_only_distance_0_is_scored_and_a_note_says_so(tmp
     root = write_camvid(tmp_path / "far", truths, split="test", step=30)
     data = open_camvid(root, "test", keyframe_interval=4)
     assert (data.keyframe_interval, data.num_scored, data.step_ms) == (1, 3, None)
-    assert "only distance 0 is scored" in data.notes[0]
+    assert "only distance 0 is scored (more: with all images in frames/)" in data.notes[0]
     assert open_camvid(root, "test", keyframe_interval=1).notes == ()
 
 
