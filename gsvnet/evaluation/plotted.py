@@ -57,7 +57,10 @@ def read_results(results: Sequence[Mapping[str, Any]]) -> tuple[PlottedResult, .
                 f"result {number} of {len(results)} lacks {', '.join(missing)}; is it of gsvnet evaluate?"
             )
     names = _short_names([_full_name(result) for result in results])
-    plotted = tuple(_read_result(result, names[_full_name(result)]) for result in results)
+    try:
+        plotted = tuple(_read_result(result, names[_full_name(result)]) for result in results)
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise ConfigError(f"a result is not as gsvnet evaluate writes it: {error!r}") from error
     check_alike("dataset and split", [result.data for result in plotted])
     check_alike("classes", [", ".join(sorted(result.per_class)) for result in plotted])
     pair, times = Counter((result.model, result.keyframe_interval) for result in plotted).most_common(1)[0]

@@ -156,6 +156,7 @@ def test_input_sizes_and_propagations_of_one_model_are_models_of_their_own(tmp_p
         ([result(per_distance=[60.0])], "per_distance has 1 distances"),
         ([result(hold={"per_distance": [1.0]})], "hold has 1 distances"),
         ([result(frames_per_s=0.0)], "frames_per_s is 0.0"),
+        ([result(per_distance=3)], "a result is not as gsvnet evaluate writes it"),
         ([result(f"model {i}") for i in range(8)], "8 models in one plot; at most 7"),
         ([result(), result("other", device="cuda")], "different devices .* 'cpu' and 'cuda'"),
         (
