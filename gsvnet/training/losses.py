@@ -113,9 +113,9 @@ class ClipLoss(nn.Module):
         length, (h, w) = frames.shape[1], frames.shape[-2:]
         first = max(0, length - 1 - self.last_steps) if self.last_steps else 0
         state = with_gain(torch.stack([clip.keyframe_logits for clip in clips]).to(device))
+        if first:
+            state = self._advance_without_learning(state, frames[:, : first + 1])
         with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
-            if first:
-                state = self._advance_without_learning(state, frames[:, : first + 1])
             states, flows = advance(self.propagation, state, frames[:, first:])
         targets = self._resize_targets(clips, (2 * h, 2 * w)).to(device)
         learned = list(zip(range(first + 1, length), states))
@@ -140,7 +140,9 @@ class ClipLoss(nn.Module):
     def _advance_without_learning(self, state: Tensor, frames: Tensor) -> Tensor:
         was_training = self.propagation.training
         self.propagation.eval()
-        states, _ = advance(self.propagation, state, frames)
+        # not the region of the learned steps: torch before 2.10 would reuse its casts of the weights, without gradient
+        with torch.autocast(state.device.type, torch.bfloat16, enabled=self.bf16):
+            states, _ = advance(self.propagation, state, frames)
         self.propagation.train(was_training)
         return states[-1]
 

@@ -171,6 +171,22 @@ def test_steps_that_are_not_learned_from_leave_no_trace_in_the_batch_norms(norma
     assert all(torch.equal(statistics[0][name], statistics[1][name]) for name in statistics[0])
 
 
+def test_steps_that_are_not_learned_from_share_no_mixed_precision_casts_with_those_that_are(normalise, monkeypatch):
+    """Casts live until the outermost autocast region ends; torch before 2.10 keeps them without gradient."""
+    propagation, outermost = Propagation(num_classes=3), []
+    real = ClipLoss._advance_without_learning
+
+    def spy(self, *arguments):
+        outermost.append(not torch.is_autocast_enabled("cpu"))
+        return real(self, *arguments)
+
+    monkeypatch.setattr(ClipLoss, "_advance_without_learning", spy)
+    clips = [moving_bars().draw(5, np.random.default_rng(seed)) for seed in range(2)]
+    ClipLoss(propagation, normalise, ONES, last_steps=2, bf16=True)(clips).backward()
+    assert outermost == [True]
+    assert [name for name, p in propagation.named_parameters() if p.grad is None] == []
+
+
 def test_labels_are_picked_where_corner_aligned_logits_lie():
     labels = torch.arange(9, dtype=torch.uint8).expand(1, 9, 9)
     assert resize_labels(labels, (3, 5), align_corners=True)[0].tolist() == [[0, 2, 4, 6, 8]] * 3
