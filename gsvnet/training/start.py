@@ -82,7 +82,7 @@ def drop_auxiliary_heads(net: nn.Module) -> None:
 
 
 def start_propagation(config: TrainPropagationConfig) -> GSVNet:
-    """The keyframe network of --keyframe with a new propagation, or with that of --init.
+    """The keyframe network of --keyframe with a new propagation, or with that of --init and its normalisation.
 
     Raises ModelError for networks that do not fit each other.
     """
@@ -104,4 +104,5 @@ def start_propagation(config: TrainPropagationConfig) -> GSVNet:
         if not isinstance(start, GSVNet) or start.classes.names != model.classes.names:
             raise ModelError(f"--init {config.init}: must hold a GSVNet with {model.classes.name} classes")
         load_strictly(model.propagation, start.propagation.state_dict(), source=f"--init {config.init}")
+        model.frame_normalise = start.frame_normalise
     return model

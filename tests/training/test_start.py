@@ -8,7 +8,7 @@ from gsvnet.classes import CAMVID, CITYSCAPES
 from gsvnet.errors import ConfigError, ModelError
 from gsvnet.models.bisenet import BiSeNet
 from gsvnet.models.checkpoints import save_checkpoint
-from gsvnet.models.segmenter import SizeRule
+from gsvnet.models.segmenter import Normalise, SizeRule
 from gsvnet.models.spec import KEYFRAME_NETWORKS, ModelSpec, NormaliseSpec, build_model
 from gsvnet.training.config import TrainKeyframeConfig, TrainPropagationConfig
 from gsvnet.training.start import (
@@ -97,6 +97,17 @@ def test_a_propagation_can_be_trained_without_intra_features(tmp_path, city):
         start_propagation(TrainPropagationConfig(**options, init=tmp_path / "without.safetensors"))
     again = TrainPropagationConfig(**options, init=tmp_path / "without.safetensors", without_intra=True)
     assert start_propagation(again).propagation.intra is None
+
+
+def test_a_propagation_that_is_started_from_sees_frames_as_before(tmp_path, city):
+    options = {"keyframe": city, "out": tmp_path / "p.safetensors", "synthetic_clips": 1}
+    before = start_propagation(TrainPropagationConfig(**options))
+    before.frame_normalise = Normalise(mean=(73.0, 83.0, 72.0), std=(48.0, 48.0, 48.0), scale=1.0, channels="bgr")
+    save_checkpoint(tmp_path / "before.safetensors", before)
+    after = start_propagation(TrainPropagationConfig(**options, init=tmp_path / "before.safetensors"))
+    image = torch.randint(0, 256, (3, 4, 4))
+    assert torch.equal(after.frame_normalise(image), before.frame_normalise(image))
+    assert torch.equal(after.keyframe_normalise(image), before.keyframe_normalise(image))
 
 
 def test_a_propagation_can_be_trained_on_another_grid(tmp_path, city):
