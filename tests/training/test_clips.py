@@ -8,7 +8,15 @@ from gsvnet.classes import IGNORE
 from gsvnet.errors import ConfigError
 from gsvnet.nn.warp import warp
 from gsvnet.training import clips as clips_module
-from gsvnet.training.clips import StillClips, VideoClips, _moving_positions, compute_logits, mirror, to_grid
+from gsvnet.training.clips import (
+    StillClips,
+    VideoClips,
+    _move_logits,
+    _moving_positions,
+    compute_logits,
+    mirror,
+    to_grid,
+)
 from gsvnet.training.stills import Stills
 
 
@@ -130,6 +138,22 @@ def test_logits_do_not_depend_on_how_images_are_batched_and_need_no_gradient(tin
     assert not logits.requires_grad
     torch.testing.assert_close(logits, compute_logits(network, normalise, images))
     (torch.nn.Parameter(torch.ones(())) * logits.float()).sum().backward()  # may take part in a graph
+
+
+def test_the_teacher_of_a_corner_aligned_network_is_its_keyframe_moved_in_its_own_convention():
+    y, x = torch.meshgrid(torch.linspace(0, 3, 48), torch.linspace(0, 4, 64), indexing="ij")
+    smooth = torch.stack([torch.sin(x + y), torch.cos(x - y), torch.sin(2 * x)])[None] * 100
+    logits = torch.nn.functional.interpolate(smooth, (12, 16), mode="bilinear", align_corners=True)
+    apart = {False: [], True: []}
+    for generator in generators(4):
+        positions = _moving_positions(4, (48, 64), generator)
+        moved = torch.nn.functional.grid_sample(smooth.expand(4, -1, -1, -1), positions, align_corners=False)
+        wanted = torch.nn.functional.interpolate(moved, (12, 16), mode="bilinear", align_corners=True)
+        for align_corners, errors in apart.items():
+            teacher = _move_logits(logits[0], positions, align_corners=align_corners).float()
+            errors.append((teacher - wanted)[..., 2:-2, 2:-2].abs().nanmean())
+    assert max(apart[True]) < 1.5
+    assert sum(apart[True]) < sum(apart[False])
 
 
 def test_the_teacher_of_a_still_clip_is_the_keyframe_moved_like_its_frames(plain_colours):
