@@ -95,6 +95,7 @@ class SwiftNet(nn.Module):
 
     def __init__(self, *, num_classes: int, features: int = 128) -> None:
         super().__init__()
+        self.options = {} if features == 128 else {"features": features}
         self.backbone = SwiftNetBackbone(features=features)
         self.logits = NormReluConv(features, num_classes, bias=True)
 

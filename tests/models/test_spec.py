@@ -30,6 +30,13 @@ def test_network_options_survive_a_checkpoint(tmp_path):
     assert loaded.keyframe_network.options == {"width": 0.5, "projection": 12}
 
 
+def test_a_narrow_swiftnet_can_be_read_back(tmp_path):
+    spec = replace(SPEC, family="swiftnet", frame_normalise=None, network={"features": 16})
+    save_checkpoint(tmp_path / "m.safetensors", build_model(spec))
+    assert describe_model(load_checkpoint(tmp_path / "m.safetensors")) == spec
+    assert describe_model(build_model(replace(spec, network={}))).network == {}
+
+
 def test_options_survive_json():
     assert ModelSpec.from_dict(json.loads(json.dumps(SPEC.to_dict()))) == SPEC
 
