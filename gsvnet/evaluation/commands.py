@@ -34,7 +34,9 @@ from gsvnet.evaluation.speed import measure_speed
 from gsvnet.evaluation.table import show_consistency, show_cost, show_result
 from gsvnet.evaluation.variants import vary_propagation
 from gsvnet.models.checkpoints import load_model
+from gsvnet.models.published import PUBLISHED
 from gsvnet.models.segmenter import VideoSegmenter
+from gsvnet.models.spec import build_model
 from gsvnet.models.transfer import with_keyframe_scale
 
 ScoringConfig = EvaluateCamvidConfig | EvaluateCityscapesConfig
@@ -59,8 +61,8 @@ def evaluate(config: EvaluateConfig, console: Console) -> None:
         return
     figures = _describe(config.run)
     if isinstance(config, EvaluateCostConfig):
-        interval = config.run.keyframe_interval
-        figures |= _measure_cost(_start(config.run), config.height_width, interval, config.seconds, console)
+        runner, interval = _start(config.run, untrained=config.run.model in PUBLISHED), config.run.keyframe_interval
+        figures |= _measure_cost(runner, config.height_width, interval, config.seconds, console)
     else:
         figures |= _score(config, console)
     if config.run.json is not None:
@@ -142,10 +144,13 @@ def _measure_cost(runner: _Runner, size: tuple[int, int], interval: int, seconds
     return {"cost": cost.to_dict(), "frames_per_s": speed.frames_per_s, "speed": speed.to_dict()}
 
 
-def _start(run: RunOptions) -> _Runner:
-    """The model as it is measured: in evaluation mode, on its device, keyframes at the wished size."""
+def _start(run: RunOptions, *, untrained: bool = False) -> _Runner:
+    """The model as it is measured: in evaluation mode, on its device, keyframes at the wished size.
+
+    untrained: `run.model` is a published family, with random weights, which cost what trained ones do.
+    """
     device = choose_device(run.device)
-    model = load_model(run.model)
+    model: VideoSegmenter = build_model(PUBLISHED[run.model]).eval() if untrained else load_model(run.model)
     if run.scale is not None:
         model = with_keyframe_scale(model, run.scale)  # type: ignore[type-var]  # refuses others by itself
     model = vary_propagation(model, run.propagation)

@@ -115,7 +115,10 @@ class EvaluateCityscapesConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateCostConfig:
-    """Measure what a model costs: parameters, multiply-accumulates, frames/s."""
+    """Measure what a model costs: parameters, multiply-accumulates, frames/s.
+
+    --model may also name a published family, such as gsvnet-swiftnet: random weights cost the same.
+    """
 
     size: str = "1024x2048"
     """Size of the video, HEIGHTxWIDTH in pixels."""

@@ -245,3 +245,12 @@ def test_cuda_is_refused_where_there_is_none(camvid, tiny_model, monkeypatch, ca
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert _evaluate("camvid", "--root", camvid, "--model", tiny_model, "--device", "cuda") == 2
     assert "--device cuda" in capsys.readouterr().err
+
+
+def test_a_published_family_is_measured_without_its_weights(tmp_path):
+    out = tmp_path / "cost.json"
+    words = ["evaluate", "cost", "--model", "gsvnet-swiftnet", "--keyframe-interval", "4", "--seconds", "0"]
+    assert main([*words, "--size", "1024x2048", "--json", str(out)]) == 0
+    cost = json.loads(out.read_text())["cost"]
+    assert cost["keyframe_macs"] / 1e9 == pytest.approx(58.26, rel=0.01)
+    assert cost["frame_macs"] / 1e9 == pytest.approx(2.70, rel=0.01)
