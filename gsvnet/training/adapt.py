@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from gsvnet.errors import ConfigError, ModelError
+from gsvnet.errors import ModelError
 from gsvnet.evaluation.agreement import Agreement, measure_agreement
 from gsvnet.evaluation.commands import choose_device
 from gsvnet.labeling.inputs import expand_inputs
@@ -27,14 +27,12 @@ from gsvnet.training.adapt_material import Material, cut_videos, describe_data, 
 from gsvnet.training.adapt_report import AdaptReport
 from gsvnet.training.adapt_start import start_model
 from gsvnet.training.clips import StillClips, VideoClips
-from gsvnet.training.notes import claim_folder, describe_training, find_folder
+from gsvnet.training.notes import check_keyframe, claim_folder, describe_training, find_folder
 from gsvnet.training.pictures import draw_clips, pick_clips
 from gsvnet.training.propagation import LOG_EVERY, PropagationTraining, train_propagation
 from gsvnet.training.record import TrainingRecord
 from gsvnet.training.sources import mix_by_grid
 from gsvnet.training.stills import class_weights
-
-KEYFRAME_FILE = "keyframe.sha256"
 
 
 def adapt(config: AdaptConfig, *, console: Console | None = None) -> AdaptReport:
@@ -51,10 +49,9 @@ def adapt(config: AdaptConfig, *, console: Console | None = None) -> AdaptReport
     torch.manual_seed(config.seed)
     device, (model, start) = choose_device(config.device), start_model(config)
     folder, sha256 = find_folder(config), keyframe_hash(model)
-    _check_keyframe(folder, sha256)
+    check_keyframe(folder, sha256)
     materials = cut_videos(expand_inputs(config.videos), config, report)
-    claim_folder(folder, config)
-    (folder / KEYFRAME_FILE).write_text(sha256 + "\n")
+    claim_folder(folder, config, keyframe_sha256=sha256)
     model.eval().to(device)
     report(f"propagation starts {start}")
     report(f"measuring it on {sum(stop - first for m in materials for first, stop in m.held_out)} held-out frames")
@@ -72,16 +69,6 @@ def adapt(config: AdaptConfig, *, console: Console | None = None) -> AdaptReport
     )
     _save(model, config, result, describe_data(materials))
     return result
-
-
-def _check_keyframe(folder: Path, sha256: str) -> None:
-    """Refuse to go on with a training for another keyframe network, though its name may be the same."""
-    path = folder / KEYFRAME_FILE
-    if (folder / "state.pt").exists() and path.exists() and path.read_text().strip() != sha256:
-        raise ConfigError(
-            f"{folder} holds an adaptation to another keyframe network (sha256 {path.read_text()[:12]}..., now "
-            f"{sha256[:12]}...); choose another --out, or remove the folder"
-        )
 
 
 def measure_held_out(model: GSVNet, materials: Sequence[Material], config: AdaptConfig, device: str) -> Agreement:

@@ -10,14 +10,14 @@ import torch
 from rich.console import Console
 
 from gsvnet.evaluation.commands import choose_device
-from gsvnet.models.checkpoints import content_hash, read_notes, save_checkpoint
+from gsvnet.models.checkpoints import keyframe_hash, read_notes, save_checkpoint
 from gsvnet.models.gsvnet import Propagation
 from gsvnet.models.spec import describe_model
 from gsvnet.training import parallel
 from gsvnet.training.config import TrainConfig, TrainKeyframeConfig, TrainPropagationConfig
 from gsvnet.training.keyframe import KeyframeTraining, train_keyframe
 from gsvnet.training.material import count_targets, gather_clips, gather_stills
-from gsvnet.training.notes import claim_folder, describe_training, find_folder
+from gsvnet.training.notes import check_keyframe, claim_folder, describe_training, find_folder
 from gsvnet.training.pictures import draw_clips, draw_stills, pick_clips, pick_stills
 from gsvnet.training.propagation import LOG_EVERY, PropagationTraining, train_propagation
 from gsvnet.training.record import TrainingRecord
@@ -105,6 +105,8 @@ def _train_keyframe(config: TrainKeyframeConfig, device: str, console: Console) 
 
 def _train_propagation(config: TrainPropagationConfig, device: str, console: Console) -> None:
     model, folder = start_propagation(config), find_folder(config)
+    sha256 = keyframe_hash(model)
+    check_keyframe(folder, sha256)
     model.eval().to(device)
     material = gather_clips(config, model, console.print)
     training = PropagationTraining(
@@ -130,7 +132,7 @@ def _train_propagation(config: TrainPropagationConfig, device: str, console: Con
         console=console,
         draw=partial(draw_clips, samples=pick_clips(material.samples(), config.frames), model=model),
     )
-    _claim(folder, config)
+    _claim(folder, config, keyframe_sha256=sha256)
     weights = class_weights(count_targets(material.parts), len(model.classes), temper=config.weight_temper)
     with record if parallel.is_first() else nullcontext():
         train_propagation(
@@ -148,17 +150,17 @@ def _train_propagation(config: TrainPropagationConfig, device: str, console: Con
         )
     summary = f"{describe_model(model).family}, propagation trained on {', '.join(material.data)}"
     _, keyframe_notes = read_notes(config.keyframe)
-    keyframe = {"sha256": content_hash(model.keyframe_network.cpu()), "notes": keyframe_notes}
-    notes = describe_training(config, summary, material.data) | {"keyframe": keyframe}
+    notes = describe_training(config, summary, material.data)
+    notes["keyframe"] = {"sha256": sha256, "notes": keyframe_notes}
     if parallel.is_first():
         save_checkpoint(config.out, model, notes=notes)
 
 
-def _claim(folder: Path, config: TrainConfig) -> None:
+def _claim(folder: Path, config: TrainConfig, *, keyframe_sha256: str | None = None) -> None:
     """Make the folder this command's, once every process has seen that it may."""
     parallel.wait_for_all()
     if parallel.is_first():
-        claim_folder(folder, config)
+        claim_folder(folder, config, keyframe_sha256=keyframe_sha256)
 
 
 def _title(config: TrainConfig) -> str:

@@ -17,6 +17,7 @@ Config = TrainKeyframeConfig | TrainPropagationConfig | AdaptConfig
 _COMMANDS = {TrainKeyframeConfig: "train keyframe", TrainPropagationConfig: "train propagation", AdaptConfig: "adapt"}
 _FREE_TO_CHANGE = ("out", "threads", "device", "interval", "agreement")  # the last two: of what is reported at the end
 _POSITIONAL = ("videos",)
+_KEYFRAME_FILE = "keyframe.sha256"
 
 
 def describe_training(config: Config, summary: str, data: list[str]) -> dict:
@@ -56,10 +57,22 @@ def find_folder(config: Config) -> Path:
     return folder
 
 
-def claim_folder(folder: Path, config: Config) -> None:
-    """Make the folder this command's."""
+def check_keyframe(folder: Path, sha256: str) -> None:
+    """Raises ConfigError when the training in it is for another keyframe network, though its name may be the same."""
+    path = folder / _KEYFRAME_FILE
+    if (folder / "state.pt").exists() and path.exists() and path.read_text().strip() != sha256:
+        raise ConfigError(
+            f"{folder} holds a training for another keyframe network (sha256 {path.read_text()[:12]}..., now "
+            f"{sha256[:12]}...); choose another --out, or remove the folder"
+        )
+
+
+def claim_folder(folder: Path, config: Config, *, keyframe_sha256: str | None = None) -> None:
+    """Make the folder this command's, for a keyframe network where there is one."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "command.json").write_text(json.dumps(_identify(config), indent=1) + "\n")
+    if keyframe_sha256 is not None:
+        (folder / _KEYFRAME_FILE).write_text(keyframe_sha256 + "\n")
 
 
 def _identify(config: Config) -> dict[str, str]:

@@ -160,7 +160,7 @@ def test_a_retrained_keyframe_network_of_the_same_name_is_noticed(config, tmp_pa
     (tmp_path / "off_the_shelf.py").write_text(FACTORIES.replace("seed=0", "seed=7"))
     sys.modules.pop("off_the_shelf")
     importlib.invalidate_caches()
-    with pytest.raises(ConfigError, match="adaptation to another keyframe network"):
+    with pytest.raises(ConfigError, match="training for another keyframe network"):
         adapt(config())
 
 

@@ -10,13 +10,13 @@ import pytest
 from gsvnet.classes import CITYSCAPES
 from gsvnet.cli import main
 from gsvnet.errors import ConfigError
-from gsvnet.models.checkpoints import load_checkpoint, read_notes, save_checkpoint
+from gsvnet.models.checkpoints import keyframe_hash, load_checkpoint, read_notes, save_checkpoint
 from gsvnet.models.gsvnet import GSVNet
 from gsvnet.models.segmenter import PerFrame, SizeRule
 from gsvnet.models.spec import ModelSpec, NormaliseSpec, build_model
 from gsvnet.synthetic import SceneConfig, write_video
 from gsvnet.training.config import TrainKeyframeConfig, TrainPropagationConfig
-from gsvnet.training.notes import claim_folder, describe_command, find_folder
+from gsvnet.training.notes import check_keyframe, claim_folder, describe_command, find_folder
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TINY = ["--batch-size", "2", "--precision", "fp32", "--threads", "1", "--device", "cpu"]
@@ -59,7 +59,7 @@ def test_a_checkpoint_says_how_it_was_made_without_folders(trained):
         assert notes["command"].startswith("gsvnet train ")
         assert notes["recipe"]["batch_size"] == 2
         assert "drawn streets" in notes["summary"]
-    assert len(notes["keyframe"]["sha256"]) == 64
+    assert notes["keyframe"]["sha256"] == keyframe_hash(load_checkpoint(trained / "p.safetensors"))
     assert "drawn streets (2 images)" in notes["keyframe"]["notes"]["data"]
 
 
@@ -71,6 +71,21 @@ def test_a_rerun_goes_on_and_another_command_is_refused(trained, capsys):
     assert (trained / "k.safetensors").read_bytes() == before
     assert main([*again, "--crop", "64x64", *TINY]) == 2
     assert "other --crop; choose another --out" in capsys.readouterr().err
+
+
+def test_a_folder_for_another_keyframe_network_is_refused(tmp_path):
+    config = TrainPropagationConfig(
+        keyframe=tmp_path / "k.safetensors", out=tmp_path / "p.safetensors", synthetic_clips=1
+    )
+    folder = find_folder(config)
+    claim_folder(folder, config, keyframe_sha256="a" * 64)
+    check_keyframe(folder, "b" * 64)  # nothing was trained yet
+    (folder / "state.pt").touch()
+    check_keyframe(folder, "a" * 64)
+    with pytest.raises(
+        ConfigError, match=r"training for another keyframe network \(sha256 aaaaaaaaaaaa\.\.\., now bbb"
+    ):
+        check_keyframe(folder, "b" * 64)
 
 
 def test_a_folder_from_before_an_option_existed_is_still_known(tmp_path):
