@@ -240,7 +240,7 @@ def _to_disk(tensor: Tensor, *, half: bool) -> Tensor:
 def _read_checkpoint(path: Path) -> tuple[ModelSpec, dict, dict[str, Tensor]]:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {}).get("gsvnet", "{}"))
+            text = (file.metadata() or {}).get("gsvnet", "{}")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, no mapping
     except OSError as error:
         raise ModelError(f"cannot read checkpoint {path}: {error}") from error
@@ -248,8 +248,25 @@ def _read_checkpoint(path: Path) -> tuple[ModelSpec, dict, dict[str, Tensor]]:
         raise ModelError(
             f"{path} is no safetensors file ({error}); turn published files into one with: gsvnet convert"
         ) from error
+    about = _parse_about(text, path)
     if about.get("format_version") != FORMAT_VERSION:
         raise ModelError(
             f"{path} is no gsvnet checkpoint of format {FORMAT_VERSION}: it says {about.get('format_version')!r}"
         )
-    return ModelSpec.from_dict(about["model"]), about.get("notes", {}), tensors
+    if "model" not in about:
+        raise ModelError(f"{path} does not say which model it holds: its gsvnet metadata has no entry 'model'")
+    try:
+        return ModelSpec.from_dict(about["model"]), about.get("notes", {}), tensors
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from error
+
+
+def _parse_about(text: str, path: Path) -> dict:
+    """The JSON text in a checkpoint's metadata as a mapping."""
+    try:
+        about = json.loads(text)
+    except ValueError as error:
+        raise ModelError(f"{path}: its gsvnet metadata is no JSON ({error})") from error
+    if not isinstance(about, dict):
+        raise ModelError(f"{path}: its gsvnet metadata is no JSON mapping but {text[:40]!r}")
+    return about

@@ -97,7 +97,7 @@ class ModelSpec:
             ):
                 parts[key] = parts.get(key) and kind(**_with_tuples(parts[key]))
             return cls(**parts)
-        except (KeyError, TypeError, ConfigError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
             raise ModelError(f"not a model description: {error}") from error
 
 

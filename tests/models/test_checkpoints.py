@@ -141,6 +141,27 @@ def test_other_files_are_refused_in_one_line(tmp_path):
         assert "\n" not in str(refusal.value)
 
 
+@pytest.mark.parametrize(
+    ("about", "words"),
+    [
+        ('{"format_version": 1,', "its gsvnet metadata is no JSON"),
+        ("[1]", "its gsvnet metadata is no JSON mapping"),
+        ('{"format_version": 1}', "has no entry 'model'"),
+        ('{"format_version": 1, "model": {"family": "bisenet"}}', "not a model description"),
+        ('{"format_version": 1, "model": "bisenet"}', "not a model description"),
+        ('{"format_version": 1, "model": {"classes": 11}}', "not a model description"),
+    ],
+)
+def test_damaged_metadata_is_refused_by_the_name_of_its_file(about, words, tmp_path):
+    path = tmp_path / "odd.safetensors"
+    safetensors.torch.save_file({"x": torch.zeros(1)}, path, metadata={"gsvnet": about})
+    for read in (load_checkpoint, read_notes):
+        with pytest.raises(ModelError, match=words) as refusal:
+            read(path)
+        assert str(path) in str(refusal.value)
+        assert "\n" not in str(refusal.value)
+
+
 def test_a_newer_format_is_refused(saved, tmp_path):
     about = {"gsvnet": json.dumps(json.loads(metadata_of(saved[1])) | {"format_version": 2})}
     safetensors.torch.save_file({"x": torch.zeros(1)}, tmp_path / "new.safetensors", metadata=about)
