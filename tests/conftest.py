@@ -1,6 +1,7 @@
-"""Where the optional real data is, and what to do without it or without CUDA."""
+"""Where the optional real data is, what to do without it or without CUDA, and what tests of several rooms share."""
 
 import importlib.util
+import io
 import os
 from pathlib import Path
 from types import ModuleType
@@ -64,6 +65,33 @@ def media() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+class _Clock:
+    now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def hold_clock(monkeypatch):
+    """hold_clock(module): a clock in place of the module's `time`; its `now` (seconds, from 0) moves only by hand."""
+
+    def hold(module: ModuleType) -> _Clock:
+        clock = _Clock()
+        monkeypatch.setattr(module, "time", clock)
+        return clock
+
+    return hold
+
+
+@pytest.fixture
+def make_console():
+    """make_console(**options): a rich Console on no terminal; `console.file.getvalue()` is what it printed."""
+    from rich.console import Console
+
+    return lambda **options: Console(file=io.StringIO(), **{"width": 160} | options)
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,3 @@
-import io
-
 import pytest
 from rich.console import Console
 
@@ -8,18 +6,9 @@ from gsvnet.training.record import TrainingRecord
 from gsvnet.training.state import append_log
 
 
-class Clock:
-    now = 1000.0
-
-    def monotonic(self):
-        return self.now
-
-
 @pytest.fixture
-def clock(monkeypatch):
-    clock = Clock()
-    monkeypatch.setattr(module, "time", clock)
-    return clock
+def clock(hold_clock):
+    return hold_clock(module)
 
 
 @pytest.fixture
@@ -41,8 +30,8 @@ def show(tmp_path, clock, curves):
             clock.now += drawing_s
             titles.append(title)
 
-        console = Console(file=io.StringIO())
-        with TrainingRecord(tmp_path, unit="epoch", total=10, title="k", console=console, draw=draw) as record:
+        quiet = Console(quiet=True)
+        with TrainingRecord(tmp_path, unit="epoch", total=10, title="k", console=quiet, draw=draw) as record:
             for epoch in epochs:
                 clock.now += seconds
                 append_log(tmp_path, {"epoch": epoch, "loss": 1.0})

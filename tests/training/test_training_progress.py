@@ -1,38 +1,25 @@
-import io
-
 import pytest
-from rich.console import Console
 
 from gsvnet.training import progress as module
 from gsvnet.training.progress import TrainingProgress
 
 
-class Clock:
-    now = 0.0
-
-    def monotonic(self):
-        return self.now
+@pytest.fixture
+def clock(hold_clock):
+    return hold_clock(module)
 
 
 @pytest.fixture
-def clock(monkeypatch):
-    clock = Clock()
-    monkeypatch.setattr(module, "time", clock)
-    return clock
-
-
-@pytest.fixture
-def show(clock):
+def show(clock, make_console):
     """show(records, seconds=, terminal=): what is printed when one record comes every so many seconds."""
 
     def run(records, *, seconds, unit="epoch", total=10, every=1, terminal=False):
-        text = io.StringIO()
-        console = Console(file=text, force_terminal=terminal, width=160)
+        console = make_console(force_terminal=terminal)
         with TrainingProgress(unit=unit, total=total, console=console, every=every) as progress:
             for record in records:
                 clock.now += seconds
                 progress.add(record)
-        return text.getvalue()
+        return console.file.getvalue()
 
     return run
 
