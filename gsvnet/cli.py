@@ -21,7 +21,8 @@ from gsvnet.evaluation.config import (
 from gsvnet.labeling.config import LabelConfig
 from gsvnet.threads import yield_idle_cores
 from gsvnet.training.adapt_config import AdaptConfig
-from gsvnet.training.config import TrainKeyframeConfig, TrainPropagationConfig
+from gsvnet.training.keyframe_config import TrainKeyframeConfig
+from gsvnet.training.propagation_config import TrainPropagationConfig
 
 _EXTRA_OF = {
     "torch": "label",

@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 
 from gsvnet.errors import ConfigError
-from gsvnet.training.config import Device, Precision
+from gsvnet.training.checks import Device, Precision, check_least, check_out, check_positive, check_temper
 
 Videos = Annotated[
     tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="VIDEO ...", help_behavior_hint="(required)")
@@ -97,28 +97,12 @@ class AdaptConfig:
     def __post_init__(self) -> None:
         if not self.videos:
             raise ConfigError("no input; name at least one video, glob, folder or @list.txt")
-        if self.out.suffix != ".safetensors":
-            raise ConfigError(f"--out {self.out}: must end in .safetensors")
-        for flag, value, least in (
-            ("--frames", self.frames, 2),
-            ("--frames-per-video", self.frames_per_video, max(self.frames, self.interval)),
-            ("--steps", self.steps, 1),
-            ("--batch-size", self.batch_size, 1),
-            ("--interval", self.interval, 2),
-            ("--stride", 1 if self.stride is None else self.stride, 1),
-            ("--warmup-steps", self.warmup_steps, 0),
-            ("--threads", self.threads, 0),
-            ("--seed", self.seed, 0),
-            ("--distillation", self.distillation, 0),
-            ("--flow-supervision", self.flow_supervision, 0),
-        ):
-            if not value >= least:
-                raise ConfigError(f"{flag} {value}: at least {least}")
+        check_out(self.out)
+        check_least(self, {"frames": 2, "interval": 2, "frames_per_video": max(self.frames, self.interval)})
+        check_least(self, {"steps": 1, "batch_size": 1, "stride": 1, "warmup_steps": 0, "threads": 0, "seed": 0})
+        check_least(self, {"distillation": 0, "flow_supervision": 0})
+        check_positive(self, "learning_rate", "flow_learning_rate")
+        check_temper(self.weight_temper)
         for name, share, most in (("--hold-out", self.hold_out, 1), ("--agreement", self.agreement, 100)):
             if not 0 < share < most:
                 raise ConfigError(f"{name} {share}: must lie between 0 and {most}")
-        for flag, rate in (("--learning-rate", self.learning_rate), ("--flow-learning-rate", self.flow_learning_rate)):
-            if not rate > 0:
-                raise ConfigError(f"{flag} {rate}: must be positive")
-        if not self.weight_temper > 1:
-            raise ConfigError(f"--weight-temper {self.weight_temper}: must be above 1")

@@ -14,17 +14,20 @@ from gsvnet.models.checkpoints import keyframe_hash, read_notes, save_checkpoint
 from gsvnet.models.gsvnet import Propagation
 from gsvnet.models.spec import describe_model
 from gsvnet.training import parallel
-from gsvnet.training.config import TrainConfig, TrainKeyframeConfig, TrainPropagationConfig
 from gsvnet.training.keyframe import KeyframeTraining, train_keyframe
+from gsvnet.training.keyframe_config import TrainKeyframeConfig
 from gsvnet.training.material import count_targets, gather_clips, gather_stills
 from gsvnet.training.notes import check_keyframe, claim_folder, describe_training, find_folder
 from gsvnet.training.pictures import draw_clips, draw_stills, pick_clips, pick_stills
 from gsvnet.training.propagation import LOG_EVERY, PropagationTraining, train_propagation
+from gsvnet.training.propagation_config import TrainPropagationConfig
 from gsvnet.training.record import TrainingRecord
 from gsvnet.training.sources import mix_by_grid
 from gsvnet.training.start import drop_auxiliary_heads, start_keyframe_network, start_propagation
 from gsvnet.training.stills import class_weights
 from gsvnet.training.teacher import load_teacher
+
+TrainConfig = TrainKeyframeConfig | TrainPropagationConfig
 
 
 def train(config: TrainConfig, *, console: Console | None = None) -> None:

@@ -14,8 +14,9 @@ from gsvnet.labeling.inputs import expand_inputs
 from gsvnet.models.gsvnet import GSVNet
 from gsvnet.models.segmenter import SizeRule
 from gsvnet.training.clips import Clip, StillClips, VideoClips
-from gsvnet.training.config import TrainKeyframeConfig, TrainPropagationConfig
 from gsvnet.training.hold_out import split_stills, split_video
+from gsvnet.training.keyframe_config import TrainKeyframeConfig
+from gsvnet.training.propagation_config import TrainPropagationConfig
 from gsvnet.training.sources import draw_street_stills, make_still_clips, make_street_clips, make_video_clips
 from gsvnet.training.stills import Stills, load_camvid_stills
 from gsvnet.training.unlabelled import read_unlabelled

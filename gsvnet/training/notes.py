@@ -9,7 +9,8 @@ from pathlib import Path
 
 from gsvnet.errors import ConfigError
 from gsvnet.training.adapt_config import AdaptConfig
-from gsvnet.training.config import TrainKeyframeConfig, TrainPropagationConfig
+from gsvnet.training.keyframe_config import TrainKeyframeConfig
+from gsvnet.training.propagation_config import TrainPropagationConfig
 from gsvnet.video.source import redact_uri
 
 Config = TrainKeyframeConfig | TrainPropagationConfig | AdaptConfig

@@ -15,7 +15,8 @@ from gsvnet.models.segmenter import PerFrame, SizeRule
 from gsvnet.models.spec import ModelSpec, NormaliseSpec, build_model, describe_model
 from gsvnet.models.transfer import replace_classes
 from gsvnet.nn.resnet import initialise_for_training
-from gsvnet.training.config import TrainKeyframeConfig, TrainPropagationConfig
+from gsvnet.training.keyframe_config import TrainKeyframeConfig
+from gsvnet.training.propagation_config import TrainPropagationConfig
 
 CAMVID_NORMALISE = NormaliseSpec(mean=(0.4119, 0.4251, 0.4327), std=(0.2741, 0.2851, 0.2828))
 

@@ -10,7 +10,8 @@ from gsvnet.models.bisenet import BiSeNet
 from gsvnet.models.checkpoints import save_checkpoint
 from gsvnet.models.segmenter import Normalise, SizeRule
 from gsvnet.models.spec import KEYFRAME_NETWORKS, ModelSpec, NormaliseSpec, build_model
-from gsvnet.training.config import TrainKeyframeConfig, TrainPropagationConfig
+from gsvnet.training.keyframe_config import TrainKeyframeConfig
+from gsvnet.training.propagation_config import TrainPropagationConfig
 from gsvnet.training.start import (
     add_auxiliary_heads,
     drop_auxiliary_heads,

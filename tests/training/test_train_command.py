@@ -15,8 +15,9 @@ from gsvnet.models.gsvnet import GSVNet
 from gsvnet.models.segmenter import PerFrame, SizeRule
 from gsvnet.models.spec import ModelSpec, NormaliseSpec, build_model
 from gsvnet.synthetic import SceneConfig, write_video
-from gsvnet.training.config import TrainKeyframeConfig, TrainPropagationConfig
+from gsvnet.training.keyframe_config import TrainKeyframeConfig
 from gsvnet.training.notes import check_keyframe, claim_folder, describe_command, find_folder
+from gsvnet.training.propagation_config import TrainPropagationConfig
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TINY = ["--batch-size", "2", "--precision", "fp32", "--threads", "1", "--device", "cpu"]
@@ -121,6 +122,7 @@ def test_camvid_and_drawn_streets_are_joined_at_the_size_of_camvid(camvid_folder
         (["keyframe", "--unlabelled", "v.mp4"], "Give --teacher"),
         (["keyframe", "--camvid", "c", "--teacher", "t.safetensors", "--distillation", "-1"], "--distillation -1"),
         (["propagation", "--keyframe", "k", "--camvid", "c", "--last-steps", "-1"], "--last-steps -1: at least 0"),
+        (["keyframe", "--camvid", "c", "--learning-rate", "0"], "--learning-rate 0.0: must be positive"),
         (["propagation", "--keyframe", "k.safetensors"], "nothing to train on"),
         (["propagation", "--keyframe", "absent.safetensors", "--camvid", "c"], "absent.safetensors"),
         (["propagation", "--keyframe", "k.safetensors", "--synthetic-clips", "1", "--frames", "50"], "at least 50"),

@@ -1,0 +1,53 @@
+"""What options of `gsvnet train` and `gsvnet adapt` may be, where two or more of these commands have them.
+
+Each check raises ConfigError that names the option, its value and what is allowed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from gsvnet.errors import ConfigError
+
+Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["bf16", "fp32"]
+Optimiser = Literal["adamw", "sgd"]
+
+
+def check_out(out: Path) -> None:
+    """Refuse a checkpoint that would not be called .safetensors."""
+    if out.suffix != ".safetensors":
+        raise ConfigError(f"--out {out}: must end in .safetensors")
+
+
+def check_least(config: object, least: dict[str, float]) -> None:
+    """Refuse options of `config`, by field name, below the least value given; None, a default, is left alone."""
+    for name, smallest in least.items():
+        value = getattr(config, name)
+        if value is not None and not value >= smallest:
+            raise ConfigError(f"{_flag(name)} {value}: at least {smallest}")
+
+
+def check_positive(config: object, *names: str) -> None:
+    """Refuse options of `config`, by field name, that are 0 or less: learning rates, for instance."""
+    for name in names:
+        value = getattr(config, name)
+        if not value > 0:
+            raise ConfigError(f"{_flag(name)} {value}: must be positive")
+
+
+def check_temper(temper: float) -> None:
+    """Refuse class weights 1 / ln(temper + share) that could be infinite or negative."""
+    if not temper > 1:
+        raise ConfigError(f"--weight-temper {temper}: must be above 1")
+
+
+def check_hold_out(share: float) -> None:
+    """Refuse to hold out less than nothing, or nearly all; 0 is no held-out part."""
+    if not 0 <= share <= 0.9:
+        raise ConfigError(f"--hold-out {share}: a share of the material, 0 to 0.9")
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
