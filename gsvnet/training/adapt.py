@@ -20,19 +20,15 @@ from gsvnet.evaluation.agreement import Agreement, measure_agreement
 from gsvnet.evaluation.commands import choose_device
 from gsvnet.labeling.inputs import expand_inputs
 from gsvnet.models.checkpoints import keyframe_hash, save_checkpoint, without_keyframe_network
-from gsvnet.models.gsvnet import GSVNet, Propagation
+from gsvnet.models.gsvnet import GSVNet
 from gsvnet.models.spec import describe_model
 from gsvnet.training.adapt_config import AdaptConfig
 from gsvnet.training.adapt_material import Material, cut_videos, describe_data, label_clips
 from gsvnet.training.adapt_report import AdaptReport
 from gsvnet.training.adapt_start import start_model
 from gsvnet.training.clips import StillClips, VideoClips
-from gsvnet.training.notes import check_keyframe, claim_folder, describe_training, find_folder
-from gsvnet.training.pictures import draw_clips, pick_clips
-from gsvnet.training.propagation import LOG_EVERY, PropagationTraining, train_propagation
-from gsvnet.training.record import TrainingRecord
-from gsvnet.training.sources import mix_by_grid
-from gsvnet.training.stills import class_weights
+from gsvnet.training.notes import check_keyframe, describe_training, find_folder
+from gsvnet.training.propagation_run import run_training
 
 
 def adapt(config: AdaptConfig, *, console: Console | None = None) -> AdaptReport:
@@ -51,13 +47,12 @@ def adapt(config: AdaptConfig, *, console: Console | None = None) -> AdaptReport
     folder, sha256 = find_folder(config), keyframe_hash(model)
     check_keyframe(folder, sha256)
     materials = cut_videos(expand_inputs(config.videos), config, report)
-    claim_folder(folder, config, keyframe_sha256=sha256)
     model.eval().to(device)
     report(f"propagation starts {start}")
     report(f"measuring it on {sum(stop - first for m in materials for first, stop in m.held_out)} held-out frames")
     before = measure_held_out(model, materials, config, device)
     clips = label_clips(model, materials, config, device, report)
-    _train(model, clips, config, folder, device, console)
+    _train(model, clips, config, folder, sha256, device, console)
     after = measure_held_out(model, materials, config, device)
     names = tuple(material.name for material in materials if material.held_out)
     result = AdaptReport(
@@ -94,46 +89,23 @@ def _train(
     clips: list[tuple[VideoClips | StillClips, float]],
     config: AdaptConfig,
     folder: Path,
+    sha256: str,
     device: str,
     console: Console,
 ) -> None:
-    training = PropagationTraining(
-        steps=config.steps,
-        batch_size=config.batch_size,
-        num_frames=config.frames,
-        learning_rate=config.learning_rate,
-        flow_learning_rate=config.flow_learning_rate,
-        warmup_steps=config.warmup_steps,
-        distillation=config.distillation,
-        flow_supervision=config.flow_supervision,
-        precision=config.precision,
-        seed=config.seed,
-    )
     videos = [clip for clip, _ in clips if isinstance(clip, VideoClips)]
-    targets = torch.cat([clip.targets.flatten() for clip in videos])
-    samples = pick_clips({"video": videos[0]}, config.frames)
-    record: TrainingRecord[Propagation] = TrainingRecord(
-        folder,
-        unit="step",
-        total=config.steps,
-        every=LOG_EVERY,
+    run_training(
+        model,
+        clips,
+        targets=torch.cat([clip.targets.flatten() for clip in videos]),
+        samples={"video": videos[0]},
+        config=config,
+        folder=folder,
+        keyframe_sha256=sha256,
         title=f"{config.out.name}: training material",
+        device=device,
         console=console,
-        draw=partial(draw_clips, samples=samples, model=model),
     )
-    with record:
-        train_propagation(
-            model.propagation,
-            mix_by_grid(clips),
-            normalise=model.frame_normalise,
-            class_weights=class_weights(targets, len(model.classes), temper=config.weight_temper),
-            config=training,
-            folder=folder,
-            align_corners=model.align_corners,
-            device=device,
-            on_step=record.add,
-            on_save=record.look,
-        )
 
 
 def _save(model: GSVNet, config: AdaptConfig, result: AdaptReport, data: list[str]) -> None:

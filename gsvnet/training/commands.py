@@ -4,27 +4,23 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from functools import partial
-from pathlib import Path
 
 import torch
 from rich.console import Console
 
 from gsvnet.evaluation.commands import choose_device
 from gsvnet.models.checkpoints import keyframe_hash, read_notes, save_checkpoint
-from gsvnet.models.gsvnet import Propagation
 from gsvnet.models.spec import describe_model
 from gsvnet.training import parallel
 from gsvnet.training.keyframe import KeyframeTraining, train_keyframe
 from gsvnet.training.keyframe_config import TrainKeyframeConfig
 from gsvnet.training.material import count_targets, gather_clips, gather_stills
 from gsvnet.training.notes import check_keyframe, claim_folder, describe_training, find_folder
-from gsvnet.training.pictures import draw_clips, draw_stills, pick_clips, pick_stills
-from gsvnet.training.propagation import LOG_EVERY, PropagationTraining, train_propagation
+from gsvnet.training.pictures import draw_stills, pick_stills
 from gsvnet.training.propagation_config import TrainPropagationConfig
+from gsvnet.training.propagation_run import run_training
 from gsvnet.training.record import TrainingRecord
-from gsvnet.training.sources import mix_by_grid
 from gsvnet.training.start import drop_auxiliary_heads, start_keyframe_network, start_propagation
-from gsvnet.training.stills import class_weights
 from gsvnet.training.teacher import load_teacher
 
 TrainConfig = TrainKeyframeConfig | TrainPropagationConfig
@@ -80,7 +76,7 @@ def _train_keyframe(config: TrainKeyframeConfig, device: str, console: Console) 
         console=console,
         draw=partial(draw_stills, stills=pick_stills(material.held_out or material.stills), model=model),
     )
-    _claim(folder, config)
+    claim_folder(folder, config)
     with record if parallel.is_first() else nullcontext():
         network = train_keyframe(
             model.net,
@@ -112,58 +108,25 @@ def _train_propagation(config: TrainPropagationConfig, device: str, console: Con
     check_keyframe(folder, sha256)
     model.eval().to(device)
     material = gather_clips(config, model, console.print)
-    training = PropagationTraining(
-        steps=config.steps,
-        batch_size=config.batch_size,
-        num_frames=config.frames,
-        learning_rate=config.learning_rate,
-        flow_learning_rate=config.flow_learning_rate,
-        warmup_steps=config.warmup_steps,
-        distillation=config.distillation,
-        flow_supervision=config.flow_supervision,
-        last_steps=config.last_steps,
-        optimiser=config.optimiser,
-        precision=config.precision,
-        seed=config.seed,
-    )
-    record: TrainingRecord[Propagation] = TrainingRecord(
-        folder,
-        unit="step",
-        total=config.steps,
-        every=LOG_EVERY,
+    run_training(
+        model,
+        [(part.clips, part.share) for part in material.parts],
+        targets=count_targets(material.parts),
+        samples=material.samples(),
+        held_out=material.held_out,
+        config=config,
+        folder=folder,
+        keyframe_sha256=sha256,
         title=_title(config),
+        device=device,
         console=console,
-        draw=partial(draw_clips, samples=pick_clips(material.samples(), config.frames), model=model),
     )
-    _claim(folder, config, keyframe_sha256=sha256)
-    weights = class_weights(count_targets(material.parts), len(model.classes), temper=config.weight_temper)
-    with record if parallel.is_first() else nullcontext():
-        train_propagation(
-            model.propagation,
-            mix_by_grid([(part.clips, part.share) for part in material.parts]),
-            normalise=model.frame_normalise,
-            class_weights=weights,
-            held_out=material.held_out,
-            config=training,
-            folder=folder,
-            align_corners=model.align_corners,
-            device=device,
-            on_step=record.add,
-            on_save=record.look,
-        )
     summary = f"{describe_model(model).family}, propagation trained on {', '.join(material.data)}"
     _, keyframe_notes = read_notes(config.keyframe)
     notes = describe_training(config, summary, material.data)
     notes["keyframe"] = {"sha256": sha256, "notes": keyframe_notes}
     if parallel.is_first():
         save_checkpoint(config.out, model, notes=notes)
-
-
-def _claim(folder: Path, config: TrainConfig, *, keyframe_sha256: str | None = None) -> None:
-    """Make the folder this command's, once every process has seen that it may."""
-    parallel.wait_for_all()
-    if parallel.is_first():
-        claim_folder(folder, config, keyframe_sha256=keyframe_sha256)
 
 
 def _title(config: TrainConfig) -> str:

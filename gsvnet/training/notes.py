@@ -8,6 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from gsvnet.errors import ConfigError
+from gsvnet.training import parallel
 from gsvnet.training.adapt_config import AdaptConfig
 from gsvnet.training.keyframe_config import TrainKeyframeConfig
 from gsvnet.training.propagation_config import TrainPropagationConfig
@@ -69,7 +70,10 @@ def check_keyframe(folder: Path, sha256: str) -> None:
 
 
 def claim_folder(folder: Path, config: Config, *, keyframe_sha256: str | None = None) -> None:
-    """Make the folder this command's, for a keyframe network where there is one."""
+    """Make the folder this command's, for a keyframe network where there is one, once every process saw that it may."""
+    parallel.wait_for_all()
+    if not parallel.is_first():
+        return
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "command.json").write_text(json.dumps(_identify(config), indent=1) + "\n")
     if keyframe_sha256 is not None:

@@ -174,11 +174,11 @@ def test_a_killed_adaptation_goes_on_and_ends_the_same(config, tmp_path, monkeyp
 
         return train(*arguments, **options | {"save_every": 2, "on_save": stop})
 
-    monkeypatch.setattr("gsvnet.training.adapt.train_propagation", kill)
+    monkeypatch.setattr("gsvnet.training.propagation_run.train_propagation", kill)
     with pytest.raises(KeyboardInterrupt):
         adapt(config(steps=3, out=tmp_path / "b.safetensors"))
     assert not (tmp_path / "b.safetensors").exists()
-    monkeypatch.setattr("gsvnet.training.adapt.train_propagation", train)
+    monkeypatch.setattr("gsvnet.training.propagation_run.train_propagation", train)
     adapt(config(steps=3, out=tmp_path / "b.safetensors"))
     a, b = (load_checkpoint(tmp_path / f"{name}.safetensors").state_dict() for name in "ab")
     assert all(torch.equal(a[name], b[name]) for name in a)
