@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
@@ -105,10 +105,11 @@ def see_frames(
     with closing(decoded):
         images = (frame.images for frame in decoded if frame.status == "ok")
         while part := list(islice(images, _BATCH_FRAMES)):
-            keyframes, small = (_stack([views[i] for views in part]).to(device) for i in range(2))
+            keyframes, small = (stack_images([views[i] for views in part]).to(device) for i in range(2))
             logits = model.keyframe_network(model.keyframe_normalise(keyframes)).float()
             yield SeenFrames(keyframes=keyframes, frames=small, logits=logits)
 
 
-def _stack(images: list[np.ndarray]) -> Tensor:
+def stack_images(images: Sequence[np.ndarray]) -> Tensor:
+    """(N, 3, H, W) of images (H, W, 3) of one size."""
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()

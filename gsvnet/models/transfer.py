@@ -27,16 +27,15 @@ def replace_classes(model: PerFrame, classes: ClassSet) -> PerFrame:
     with a little noise to tell them apart; the same input gives the same weights. Raises ModelError for networks that
     name no last layer.
     """
-    net = copy.deepcopy(model.net)
-    names = getattr(net, "classifiers", ())
+    other = copy.deepcopy(model)
+    net, names = other.net, getattr(other.net, "classifiers", ())
     if not names:
         raise ModelError(f"{type(net).__name__} names no last layer: give it an attribute `classifiers`, their names")
     counterparts = find_counterparts(model.classes, classes)
     generator = torch.Generator().manual_seed(0)
     for name in names:
         net.set_submodule(name, _renew(net.get_submodule(name), len(classes), counterparts, generator))
-    other = copy.deepcopy(model)
-    other.net, other.classes = net, classes
+    other.classes = classes
     return other
 
 

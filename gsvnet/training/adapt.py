@@ -62,7 +62,7 @@ def adapt(config: AdaptConfig, *, console: Console | None = None) -> AdaptReport
         wished=config.agreement,
         keyframe_model=None if _is_storable(model) else config.keyframe_model,
     )
-    _save(model, config, result, describe_data(materials))
+    _save(model, sha256, config, result, describe_data(materials))
     return result
 
 
@@ -108,12 +108,12 @@ def _train(
     )
 
 
-def _save(model: GSVNet, config: AdaptConfig, result: AdaptReport, data: list[str]) -> None:
+def _save(model: GSVNet, sha256: str, config: AdaptConfig, result: AdaptReport, data: list[str]) -> None:
     """The checkpoint, with its keyframe network where checkpoints know its family, and the report beside it."""
     notes = describe_training(config, f"propagation adapted without labels to {', '.join(data)}", data)
-    notes |= {"keyframe": {"sha256": keyframe_hash(model)}, "agreement": result.to_dict()}
+    notes |= {"keyframe": {"sha256": sha256}, "agreement": result.to_dict()}
     save_checkpoint(config.out, without_keyframe_network(model) if result.keyframe_model else model, notes=notes)
-    about = {"model": config.out.name, "keyframe_sha256": notes["keyframe"]["sha256"]} | result.to_dict()
+    about = {"model": config.out.name, "keyframe_sha256": sha256} | result.to_dict()
     config.out.with_suffix(".json").write_text(json.dumps(about, indent=1) + "\n")
 
 

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gsvnet.errors import VideoError
+from gsvnet.evaluation.footage import stack_images
 from gsvnet.evaluation.resize import resize_image
 from gsvnet.models.gsvnet import GSVNet
 from gsvnet.nn.blocks import resize
@@ -103,7 +104,7 @@ def make_video_clips(uri: str, model: GSVNet, *, max_frames: int, threads: int =
     frames, logits, targets = [], [], []
     decoded = islice(read_views(uri, lambda index: views, rotation=info.rotation, threads=threads), max_frames)
     while part := list(islice(decoded, _BATCH_FRAMES)):
-        keyframes, small = (_stack([frame.images[view] for frame in part]) for view in range(2))
+        keyframes, small = (stack_images([frame.images[view] for frame in part]) for view in range(2))
         fine = _segment(model, keyframes)
         frames.append(small)
         logits.append(_to_grid(model, fine, grid))
@@ -169,7 +170,3 @@ def _segment(model: GSVNet, keyframes: Tensor) -> Tensor:
 def _to_grid(model: GSVNet, logits: Tensor, grid: tuple[int, int]) -> Tensor:
     """Logits as the propagation starts from them, float16."""
     return resize(logits, grid, align_corners=model.align_corners).half()
-
-
-def _stack(images: Sequence[np.ndarray]) -> Tensor:
-    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
