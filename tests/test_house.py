@@ -15,14 +15,14 @@ FLOORS = (
     {"nn", "video", "store", "synthetic"},
     {"models", "reading"},
     {"labeling", "evaluation", "export"},
-    {"training"},
+    {"training", "benchmark"},
     {"cli", "demo"},
 )
 ONE_ROOM = {"demo": "cli", "chunks": "classes"}  # counted as the same room, so they may see each other
 ONLY_IN = {
-    "av": ("video/", "synthetic/", "export/"),
+    "av": ("video/", "synthetic/", "export/", "benchmark/"),
     "pyarrow": ("store/",),
-    "ray": ("labeling/ray/",),
+    "ray": ("labeling/ray/", "benchmark/"),
     "duckdb": (),
 }
 LONG_LINES, TOO_LONG_LINES = 350, 500
