@@ -19,7 +19,7 @@ from gsvnet.evaluation.config import (
     EvaluatePlotConfig,
 )
 from gsvnet.labeling.config import LabelConfig
-from gsvnet.threads import yield_idle_cores
+from gsvnet.process import keep_freed_memory, yield_idle_cores
 from gsvnet.training.adapt_config import AdaptConfig
 from gsvnet.training.keyframe_config import TrainKeyframeConfig
 from gsvnet.training.propagation_config import TrainPropagationConfig
@@ -177,6 +177,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code: 0 complete, 3 complete with failures, 2 bad arguments, 1 anything else."""
     yield_idle_cores()
+    keep_freed_memory()
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))  # so that --model package.module:factory finds the user's own code
     try:

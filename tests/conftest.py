@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 
-from gsvnet.threads import yield_idle_cores
+from gsvnet.process import yield_idle_cores
 
 yield_idle_cores()  # before any test imports torch
 

@@ -10,7 +10,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "gsvnet"
 FLOORS = (
-    {"errors", "threads"},
+    {"errors", "process"},
     {"classes", "chunks"},
     {"nn", "video", "store", "synthetic"},
     {"models", "reading"},

@@ -12,7 +12,7 @@ from gsvnet.errors import WorkerError
 from gsvnet.labeling.ray.events import ActorReport
 from gsvnet.labeling.ray.options import DeviceChoice
 from gsvnet.labeling.tasks import Device, Raised, ShardResult, ShardTask, Worker, WorkerSpec, describe_error
-from gsvnet.threads import yield_idle_cores
+from gsvnet.process import keep_freed_memory, yield_idle_cores
 
 
 class ShardActor:
@@ -20,6 +20,7 @@ class ShardActor:
 
     def __init__(self) -> None:
         yield_idle_cores()
+        keep_freed_memory()
         self._worker: Worker | None = None
 
     def start(self, spec: WorkerSpec, weights: Any, *, choice: DeviceChoice, num_threads: int) -> ActorReport | Raised:
