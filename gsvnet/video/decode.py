@@ -19,7 +19,7 @@ from av.codec.context import Flags2
 from av.container import InputContainer
 
 from gsvnet.errors import DecodeError
-from gsvnet.video.frames import View, render, render_full_size
+from gsvnet.video.frames import View, render_full_size, render_views
 from gsvnet.video.packets import packet_pts, read_packets
 from gsvnet.video.probe import frame_rotation, open_video, time_base, video_stream
 from gsvnet.video.source import StorageOptions, redact_uri
@@ -69,7 +69,7 @@ def read_frames(
         if picture is None:
             yield Frame(index=index, pts=pts, images=(), status="decode_error")
         else:
-            images = tuple(render(picture, view, rotation) for view in views(index))
+            images = render_views(picture, views(index), rotation)
             yield Frame(index=index, pts=pts, images=images, status="ok")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -37,16 +38,30 @@ def render(frame: av.VideoFrame, view: View, rotation: int = 0) -> np.ndarray:
 
     rotation: degrees counterclockwise, a multiple of 90, that bring the stored frame upright.
     """
-    if view.resize == "exact":
-        return _resize_exactly(render_full_size(frame, rotation), view.height, view.width)
-    turned = rotation in (90, 270)
-    height, width = (view.width, view.height) if turned else (view.height, view.width)
-    return _rotate(_convert(frame, height, width), rotation)
+    return render_views(frame, [view], rotation)[0]
+
+
+def render_views(frame: av.VideoFrame, views: Sequence[View], rotation: int = 0) -> tuple[np.ndarray, ...]:
+    """One image per view, as `render` makes it; "exact" views share one conversion to full-size RGB."""
+    exact = [view for view in views if view.resize == "exact"]
+    full_size = _float_frame(render_full_size(frame, rotation), exact) if exact else None
+    return tuple(
+        _resize_exactly(full_size, view)
+        if full_size is not None and view.resize == "exact"
+        else _area(frame, view, rotation)
+        for view in views
+    )
 
 
 def render_full_size(frame: av.VideoFrame, rotation: int = 0) -> np.ndarray:
     """RGB image (H, W, 3) uint8 of a decoded frame at its own size, upright."""
     return _rotate(_convert(frame, frame.height, frame.width), rotation)
+
+
+def _area(frame: av.VideoFrame, view: View, rotation: int) -> np.ndarray:
+    turned = rotation in (90, 270)
+    height, width = (view.width, view.height) if turned else (view.height, view.width)
+    return _rotate(_convert(frame, height, width), rotation)
 
 
 def _convert(frame: av.VideoFrame, height: int, width: int) -> np.ndarray:
@@ -64,7 +79,9 @@ def _convert(frame: av.VideoFrame, height: int, width: int) -> np.ndarray:
         dst_color_range=ColorRange.JPEG,
         threads=1,
     )
-    return picture.to_ndarray()
+    plane = picture.planes[0]  # read in place: a copy of a keyframe costs more than its conversion
+    rows = np.frombuffer(memoryview(plane), np.uint8).reshape(height, plane.line_size)
+    return rows[:, : width * 3].reshape(height, width, 3)
 
 
 _per_thread = threading.local()
@@ -81,12 +98,37 @@ def _reformatter(height: int, width: int) -> VideoReformatter:
 
 
 def _rotate(image: np.ndarray, rotation: int) -> np.ndarray:
-    return np.ascontiguousarray(np.rot90(image, rotation // 90))  # PyAV's rows may be padded
+    return np.ascontiguousarray(np.rot90(image, rotation // 90))  # swscale's rows may be padded
 
 
-def _resize_exactly(image: np.ndarray, height: int, width: int) -> np.ndarray:
+def _float_frame(image: np.ndarray, views: Sequence[View]) -> np.ndarray:
+    """The image as float32 in this thread's buffer, valid until the next call.
+
+    Only rows that some view reads are filled: the others keep what an earlier frame left there.
+    """
+    buffer: np.ndarray | None = _per_thread.__dict__.get("float_frame")
+    if buffer is None or buffer.shape != image.shape:
+        buffer = _per_thread.float_frame = np.zeros(image.shape, np.float32)
+    rows = np.unique(np.concatenate([_rows_read(len(image), view.height) for view in views]))
+    if len(rows) * 2 > len(image):
+        buffer[:] = image
+    else:
+        buffer[rows] = image[rows]
+    return buffer
+
+
+def _rows_read(num_rows: int, num_wanted: int) -> np.ndarray:
+    """Rows that corner-aligned bilinear reads, and those that rounding of their positions might lead to."""
+    position = np.arange(num_wanted) * ((num_rows - 1) / max(num_wanted - 1, 1))
+    above = np.concatenate([np.floor(position - 0.01), np.floor(position + 0.01)]).astype(np.intp)
+    return np.concatenate([above, above + 1]).clip(0, num_rows - 1)
+
+
+def _resize_exactly(full_size: np.ndarray, view: View) -> np.ndarray:
     import torch  # only this path needs it, and it takes seconds to import
 
-    planes = torch.from_numpy(image).permute(2, 0, 1)[None].float()
-    resized = torch.nn.functional.interpolate(planes, size=(height, width), mode="bilinear", align_corners=True)
+    planes = torch.from_numpy(full_size).permute(2, 0, 1)[None]
+    resized = torch.nn.functional.interpolate(
+        planes, size=(view.height, view.width), mode="bilinear", align_corners=True
+    )
     return resized[0].permute(1, 2, 0).contiguous().numpy()

@@ -5,8 +5,9 @@ import threading
 import av
 import numpy as np
 import pytest
+import torch
 
-from gsvnet.video.frames import View, render, render_full_size
+from gsvnet.video.frames import View, render, render_full_size, render_views
 
 
 def _frame(image: np.ndarray, pixel_format: str = "yuv420p") -> av.VideoFrame:
@@ -88,6 +89,29 @@ def test_exact_is_corner_aligned_bilinear_without_antialiasing(media):
     image = render(frame, View(31, 17, "exact"))
     assert image.dtype == np.float32
     np.testing.assert_allclose(image, top * (1 - dy) + bottom * dy, atol=1e-3)
+
+
+@pytest.mark.parametrize("rotation", [0, 90])
+@pytest.mark.parametrize("size", [(288, 384), (216, 288), (144, 190), (36, 48), (37, 11), (1, 1), (400, 500)])
+def test_exact_equals_interpolating_the_whole_float_frame(media, size, rotation):
+    for number in (77, 1234):  # the second frame meets what the first one left behind
+        frame = _frame(media.draw_frame(number, 288, 384))
+        full = torch.from_numpy(render_full_size(frame, rotation)).permute(2, 0, 1)[None].float()
+        expected = torch.nn.functional.interpolate(full, size=size, mode="bilinear", align_corners=True)
+        image, small = render_views(frame, [View(*size, "exact"), View(9, 12, "exact")], rotation)
+        np.testing.assert_array_equal(image, expected[0].permute(1, 2, 0).numpy())
+        np.testing.assert_array_equal(small, render(frame, View(9, 12, "exact"), rotation))
+
+
+def test_images_stay_as_they_are_while_others_are_rendered(media):
+    frames = [_frame(media.draw_frame(n, 72, 96)) for n in (5, 9)]
+    views = [View(72, 96), View(36, 50), View(36, 48, "exact")]  # 50 pixels: rows that the converter pads
+    first = render_views(frames[0], views)
+    kept = [image.copy() for image in first]
+    render_views(frames[1], views)
+    for image, copy in zip(first, kept, strict=True):
+        np.testing.assert_array_equal(image, copy)
+        assert image.flags.c_contiguous
 
 
 @pytest.mark.parametrize("resize", ["area", "exact"])
