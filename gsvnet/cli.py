@@ -1,4 +1,4 @@
-"""The command line: `gsvnet label|show|models|convert|train|adapt|evaluate`. Each command is a function's arguments."""
+"""The command line, `gsvnet label` and its sisters (see COMMANDS). Each command is a function's arguments."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import tyro
 from rich.console import Console
 
+from gsvnet.benchmark.config import BenchmarkConfig
 from gsvnet.errors import ConfigError, GsvnetError, MissingExtra
 from gsvnet.evaluation.config import (
     EvaluateCamvidConfig,
@@ -163,6 +164,13 @@ def adapt(config: AdaptConfig) -> int:
     return 0
 
 
+def benchmark(config: BenchmarkConfig) -> int:
+    """Measure this machine: every fast way beside the plain one, in turns, and what is reached end to end."""
+    from gsvnet.benchmark.commands import benchmark as run
+
+    return run(config, Console(highlight=False))
+
+
 COMMANDS: dict[str, Callable[..., int]] = {
     "label": label,
     "show": show,
@@ -171,6 +179,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "train": train,
     "adapt": adapt,
     "evaluate": evaluate,
+    "benchmark": benchmark,
 }
 
 

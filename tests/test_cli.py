@@ -33,6 +33,7 @@ FLAGS = {
     "evaluate cityscapes": f"--root --split {RUN} {MORE_FIGURES}",
     "evaluate cost": f"--size --seconds {RUN}",
     "evaluate plot": "--out",
+    "benchmark": "--json --only --video --model --size --rounds --threads --device",
 }
 CHOICES = {
     "--device": "{auto,cpu,cuda}",
@@ -54,7 +55,7 @@ def flags_in(text):
 def test_the_commands_are_listed(capsys):
     listed = re.findall(r"• (\w+)", help_of(capsys))
     assert listed == list(cli.COMMANDS)
-    assert set(listed) >= {"label", "show", "models", "convert", "train", "evaluate"}
+    assert set(listed) >= {"label", "show", "models", "convert", "train", "evaluate", "benchmark"}
 
 
 @pytest.mark.parametrize("command", FLAGS)

@@ -62,7 +62,7 @@ def prepare_clip(config: ClipConfig, folder: Path) -> Path:
     """
     path = folder / f"{config.stem}.mp4"
     if not path.is_file():
-        images, labels = draw_frames(config)
+        images, labels = draw_frames(config, range(config.drawn))
         with tempfile.TemporaryDirectory(dir=folder) as unfinished:
             truth, video = Path(unfinished) / "truth.npz", Path(unfinished) / path.name
             np.savez_compressed(truth, labels=labels, shown=[config.drawn_index(i) for i in range(config.frames)])
@@ -72,13 +72,13 @@ def prepare_clip(config: ClipConfig, folder: Path) -> Path:
     return path
 
 
-def draw_frames(config: ClipConfig) -> tuple[np.ndarray, np.ndarray]:
-    """All drawn frames: images (n, H, W, 3) uint8 RGB and true labels (n, H, W) uint8, ids of CAMVID."""
+def draw_frames(config: ClipConfig, indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Drawn frames: images (n, H, W, 3) uint8 RGB and true labels (n, H, W) uint8, ids of CAMVID."""
     scene = StreetScene(SceneConfig(height=config.height, width=config.width, fps=config.fps, seed=config.seed))
-    images = np.empty((config.drawn, config.height, config.width, 3), np.uint8)
+    images = np.empty((len(indices), config.height, config.width, 3), np.uint8)
     labels = np.empty(images.shape[:3], np.uint8)
-    for i in range(config.drawn):
-        images[i], labels[i] = scene.image(i), scene.labels(i)
+    for i, index in enumerate(indices):
+        images[i], labels[i] = scene.image(index), scene.labels(index)
     return images, labels
 
 

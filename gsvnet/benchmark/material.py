@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
-import torch
 
+from gsvnet.benchmark.running import keyframes_alone, run_model
 from gsvnet.errors import ConfigError, MissingExtra
 from gsvnet.labeling.batching import DecodedBatch, batch_chunks, views_by_need
 from gsvnet.labeling.plan import PlanRule, VideoPlan, plan_video
-from gsvnet.models.segmenter import ChunkBatch, LogitsBatch, VideoSegmenter
+from gsvnet.models.prepared import Precision
+from gsvnet.models.segmenter import ChunkBatch, VideoSegmenter
 from gsvnet.nn.upsample import upsample_labels
 from gsvnet.video.decode import read_frames
 
@@ -43,41 +43,27 @@ def read_chunks(video: Path, model: VideoSegmenter, *, interval: int, num_chunks
         return next(batch_chunks(frames, shard=shard, interval=interval, needs=needs, num_chunks=num_chunks))
 
 
-@torch.inference_mode()
-def run_model(model: VideoSegmenter, chunks: ChunkBatch, *, precision: str, device: str = "cpu") -> list[LogitsBatch]:
-    """All logits of some chunks, which are on the model's device, when they are there."""
-    with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
-        outputs = list(model.segment(chunks))
-    wait_for(device)
-    return outputs
+def read_keyframes(video: Path, model: VideoSegmenter, *, num: int, threads: int) -> tuple[list[int], ChunkBatch]:
+    """Indices of `num` frames spread over a clip, and chunks of these frames alone."""
+    apart = max(1, plan_whole(video, interval=1).video.num_frames // num)
+    batch = read_chunks(video, model, interval=apart, num_chunks=num, threads=threads)
+    return [i * apart for i in range(num)], keyframes_alone(batch.chunks)
 
 
 def label_chunks(
-    model: VideoSegmenter, chunks: ChunkBatch, *, size: tuple[int, int], precision: str = "fp32"
+    model: VideoSegmenter,
+    chunks: ChunkBatch,
+    *,
+    size: tuple[int, int],
+    precision: Precision = "fp32",
+    device: str = "cpu",
 ) -> np.ndarray:
-    """Full-size labels (frames, H, W) uint8 in display order of whole chunks, on the CPU."""
-    labels = {}
-    for output in run_model(model, chunks, precision=precision):
-        maps = upsample_labels(output.logits, size, align_corners=output.align_corners).numpy()
+    """Full-size labels (frames, H, W) uint8 of chunks, which are on the model's device, in display order."""
+    labels: dict[tuple[int, int], np.ndarray] = {}
+    for output in run_model(model, chunks, precision=precision, device=device):
+        maps = upsample_labels(output.logits, size, align_corners=output.align_corners).cpu().numpy()
         labels.update(zip(zip(output.chunk.tolist(), output.position.tolist()), maps))
     return np.stack([labels[key] for key in sorted(labels)])
-
-
-def wait_for(device: str) -> None:
-    """Return when everything that was queued on the device is done."""
-    if device == "cuda":
-        torch.cuda.synchronize()
-
-
-@contextmanager
-def torch_threads(threads: int) -> Iterator[None]:
-    """torch computes in this many threads inside the block."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def import_extra(name: str, extra: str) -> ModuleType:

@@ -12,8 +12,9 @@ from gsvnet.benchmark.reach import REACH, Reach
 from gsvnet.benchmark.record import Row
 
 
-def show_machine(machine: Mapping[str, Any], clip: Mapping[str, Any] | None, console: Console) -> None:
+def show_machine(machine: Mapping[str, Any], console: Console) -> None:
     """Print on what is measured: the machine in one line, the clip in another."""
+    clip = machine["clip"]
     cuda = f", {machine['cuda']}" if machine["cuda"] else ""
     memory = f", {machine['memory_gib']:g} GiB" if machine["memory_gib"] else ""
     console.print(
@@ -21,11 +22,10 @@ def show_machine(machine: Mapping[str, Any], clip: Mapping[str, Any] | None, con
         f"torch {machine['torch']}, gsvnet {machine['gsvnet']}"
         + (f" ({machine['commit']})" if machine["commit"] else "")
     )
-    if clip is not None:
-        console.print(
-            f"clip: {clip['width']}x{clip['height']}, {clip['codec']}, {clip['frames']} frames at {clip['fps']:g} Hz, "
-            f"{clip['bytes_per_frame'] / 1000:.1f} kB a frame, {clip['i_frames']} I-frames"
-        )
+    console.print(
+        f"clip: {clip['width']}x{clip['height']}, {clip['codec']}, {clip['frames']} frames at {clip['fps']:g} Hz, "
+        f"{clip['bytes_per_frame'] / 1000:.1f} kB a frame, {clip['i_frames']} I-frames"
+    )
 
 
 def show_rows(rows: Sequence[Row], console: Console) -> None:

@@ -1,0 +1,91 @@
+"""The keyframe network at its fastest against the same network in eager fp32: speed, and labels beside the truth."""
+
+from __future__ import annotations
+
+import copy
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from gsvnet.benchmark.footage import read_truth
+from gsvnet.benchmark.material import label_chunks, read_keyframes
+from gsvnet.benchmark.record import Row
+from gsvnet.benchmark.running import first_chunks, run_model, to_device, torch_threads
+from gsvnet.benchmark.setting import Setting
+from gsvnet.benchmark.turns import medians, time_in_turns
+from gsvnet.classes import IGNORE
+from gsvnet.errors import ModelError
+from gsvnet.evaluation.confusion import ConfusionMatrix
+from gsvnet.models.checkpoints import load_default
+from gsvnet.models.prepared import Precision, prepare_for_inference
+from gsvnet.models.segmenter import VideoSegmenter
+
+EAGER = "eager fp32"
+TIMED_KEYFRAMES = 2
+COMPARED_FRAMES = 4  # spread over the clip: neighbours differ little
+
+
+def measure_keyframe(setting: Setting) -> Row:
+    """Row keyframe_fast: of the setting's network; that of the default weights in `detail`."""
+    figures = {"model": compare_ways(setting.model, setting)}
+    with suppress(ModelError):  # where they are not installed
+        figures["default weights"] = compare_ways(load_default(), setting)
+    ours = figures["model"]
+    seconds, fastest = ours["seconds"], ours["fastest"]
+    return Row(
+        name="keyframe_fast",
+        ratio=seconds[EAGER] / seconds[fastest],
+        unit="times as fast",
+        seconds=seconds,
+        detail={"note": "; ".join(f"{name}: {_describe(figure)}" for name, figure in figures.items()), **figures},
+    )
+
+
+def compare_ways(model: VideoSegmenter, setting: Setting) -> dict[str, Any]:
+    """Seconds per keyframe of each way, and how the labels of the fastest agree with eager fp32's and the truth."""
+    assert isinstance(model, nn.Module)
+    device = setting.device
+    ways: dict[str, tuple[Precision, VideoSegmenter]] = {
+        EAGER: ("fp32", copy.deepcopy(model).to(device)),
+        "prepared fp32": ("fp32", prepare_for_inference(model, device=device, precision="fp32")),
+        "prepared bf16": ("bf16", prepare_for_inference(model, device=device, precision="bf16")),
+    }
+    indices, keyframes = read_keyframes(setting.video, model, num=COMPARED_FRAMES, threads=setting.threads)
+    keyframes = to_device(keyframes, device)
+    timed = first_chunks(keyframes, TIMED_KEYFRAMES)
+    runs = {
+        name: partial(run_model, network, timed, precision=precision, device=device)
+        for name, (precision, network) in ways.items()
+    }
+    with torch_threads(setting.threads):
+        seconds = {n: s / TIMED_KEYFRAMES for n, s in medians(time_in_turns(runs, rounds=setting.rounds)).items()}
+        fastest = min((name for name in ways if name != EAGER), key=lambda name: seconds[name])
+        labels = {
+            name: label_chunks(network, keyframes, size=setting.size, precision=precision, device=device)
+            for name, (precision, network) in ways.items()
+            if name in (EAGER, fastest)
+        }
+    truth = read_truth(setting.video, model.classes, indices)
+    return {
+        "seconds": seconds,
+        "fastest": fastest,
+        "agreement": float((labels[EAGER] == labels[fastest]).mean()),
+        "miou": None if truth is None else {name: _miou(truth, maps) for name, maps in labels.items()},
+    }
+
+
+def _miou(truth: np.ndarray, labels: np.ndarray) -> float:
+    """In percent."""
+    matrix = ConfusionMatrix(int(max(labels.max(), truth[truth != IGNORE].max())) + 1)
+    matrix.update(truth, labels)
+    return 100 * matrix.miou()
+
+
+def _describe(figures: dict[str, Any]) -> str:
+    """The fastest way in a few words."""
+    seconds, fastest, miou = figures["seconds"], figures["fastest"], figures["miou"]
+    moved = "" if miou is None else f", mIoU {miou[fastest] - miou[EAGER]:+.2f}"
+    return f"{seconds[EAGER] / seconds[fastest]:.3g} x, {100 * figures['agreement']:.2f} % equal labels{moved}"
