@@ -6,6 +6,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain, pairwise
 
 from gsvnet.labeling.tasks import (
     Device,
@@ -40,7 +41,10 @@ def run_local(
     """
     worker = spec.build(model, device=device, num_threads=num_threads)
     with _ticking(lambda: on_tick(worker.frames_done)):
-        for task in tasks:
+        for task, following in pairwise(chain(tasks, [None])):
+            assert task is not None, "only the last one has nothing after it"
+            if following is not None:
+                worker.prepare(following)
             for attempt in range(1, max_attempts + 1):
                 outcome = _try(worker, task)
                 if isinstance(outcome, ShardResult):

@@ -31,6 +31,7 @@ class ShardResult:
 
     num_frames: rows. num_lost: rows with status decode_error. num_bytes: of the Parquet object.
     media_s: seconds of video labeled. seconds: stage (decode, segment, upsample, encode, write, total) -> busy seconds.
+    core_seconds: the same of processor time; total is the whole process's, which is more than its stages know of.
     published: False when another attempt was first, so that this one's copy was thrown away.
     """
 
@@ -43,6 +44,7 @@ class ShardResult:
     media_s: float
     seconds: dict[str, float]
     published: bool
+    core_seconds: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +71,10 @@ class Worker(Protocol):
 
     def __call__(self, task: ShardTask) -> ShardResult:
         """Label, encode and publish one shard."""
+        ...
+
+    def prepare(self, task: ShardTask) -> None:
+        """Hear which shard is called for after the running one or, between calls, after the next. Only a hint."""
         ...
 
 

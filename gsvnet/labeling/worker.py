@@ -1,36 +1,37 @@
 """The worker: one shard in, one Parquet object out. Plain Python; Ray and local mode call the same object.
 
-Three things run at once: a thread decodes and renders the next batches, this thread runs the networks, a small pool
-makes rows of their logits. All queues are bounded, so memory does not depend on the length of a video.
+Three things run at once: a thread decodes and renders the next batches (`ahead.py`), this thread runs the networks, a
+small pool makes rows of their logits (`pipeline.py`). All queues are bounded, so memory does not depend on the length
+of a video.
 """
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from gsvnet.errors import AlreadyPublished, ConfigError, WorkerError
+from gsvnet.labeling.ahead import ReadAhead
 from gsvnet.labeling.batching import DecodedBatch, batch_chunks, views_by_need
-from gsvnet.labeling.clock import StageClock
+from gsvnet.labeling.clock import StageClock, Timed, timed_decoding
+from gsvnet.labeling.device import pin, to_device
+from gsvnet.labeling.pipeline import RowPool
 from gsvnet.labeling.rows import RowMaker
 from gsvnet.labeling.tasks import Device, ShardResult, ShardTask
 from gsvnet.models.checkpoints import content_hash
-from gsvnet.models.segmenter import ChunkBatch, FrameNeeds, VideoSegmenter
+from gsvnet.models.segmenter import LogitsBatch, VideoSegmenter
 from gsvnet.store.layout import shard_uri
 from gsvnet.store.schema import FrameRow, ShardFooter
 from gsvnet.store.write import ShardWriter, estimate_spool_bytes, sweep_spools
-from gsvnet.video.decode import prefetch, read_frames
+from gsvnet.video.decode import read_frames
 
-PREFETCHED_BATCHES = 2
-BATCHES_IN_POOL = 2
+BATCHES_AHEAD = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,12 +79,16 @@ class ShardWorker:
         self.frames_done = 0  # of the running shard; progress reads it from another thread
         self.model_hash = content_hash(model)
         self.model = model.eval().to(device)
-        # One torch thread each: the pool as a whole uses the cores, and threads of threads would fight for them.
-        self._pool = ThreadPoolExecutor(
-            num_threads, thread_name_prefix="gsvnet-rows", initializer=torch.set_num_threads, initargs=(1,)
-        )
+        self._ahead = ReadAhead(self._decode, BATCHES_AHEAD)
+        self._pool = RowPool(num_threads, device)
         _make_spool_folder(spec.spool_dir)
         sweep_spools(spec.spool_dir)
+
+    def prepare(self, task: ShardTask) -> None:
+        """Say which shard is called for after the running one (or after the next call): its first batches are decoded
+        as soon as nothing else is. A hint: the call may come for another shard. Any thread may say it.
+        """
+        self._ahead.prepare(task)
 
     def __call__(self, task: ShardTask) -> ShardResult:
         """Label, encode and publish one shard. Raises VideoError, StoreError, or whatever the network raises."""
@@ -111,7 +116,8 @@ class ShardWorker:
             num_keyframes=tally["keyframes"],
             num_bytes=writer.published.num_bytes if writer.published else 0,
             media_s=span.length_s,
-            seconds=clock.read(),
+            seconds=clock.wall(),
+            core_seconds=clock.cores(),
             published=published,
         )
 
@@ -145,28 +151,19 @@ class ShardWorker:
     def _rows(self, task: ShardTask, clock: StageClock) -> Iterator[FrameRow]:
         """Rows in frame order; a few batches are in the pool while the networks go on."""
         video = task.video
-        needs = self.model.needs(video.height, video.width)
         maker = RowMaker(
             size=self.spec.mask_size or (video.height, video.width),
             time_base=video.time_base,
             num_classes=len(self.model.classes),
             clock=clock,
         )
-        waiting: deque[_BatchInPool] = deque()
-        try:
-            with closing(prefetch(self._decode(task, needs, clock), PREFETCHED_BATCHES)) as batches:
-                for batch in batches:
-                    waiting.append(self._label(batch, maker))
-                    if len(waiting) > BATCHES_IN_POOL:
-                        yield from waiting.popleft().rows()
-            while waiting:
-                yield from waiting.popleft().rows()
-        finally:
-            for batch_in_pool in waiting:
-                batch_in_pool.cancel()
+        with closing(self._ahead.items(task)) as timed:
+            batches = (clock.count("decode", batch) for batch in timed)
+            yield from self._pool.rows(batches, self._segment, maker)
 
-    def _decode(self, task: ShardTask, needs: FrameNeeds, clock: StageClock) -> Iterator[DecodedBatch]:
+    def _decode(self, task: ShardTask) -> Iterator[Timed[DecodedBatch]]:
         shard, interval = task.shard, self.spec.keyframe_interval
+        needs = self.model.needs(task.video.height, task.video.width)
         frames = read_frames(
             task.uri,
             first_frame=shard.first_frame,
@@ -178,37 +175,15 @@ class ShardWorker:
             storage_options=self.spec.video_options,
         )
         batches = batch_chunks(frames, shard=shard, interval=interval, needs=needs, num_chunks=self.spec.batch_chunks)
-        return clock.timed("decode", batches)
+        if self.device == "cuda":
+            batches = (replace(batch, chunks=pin(batch.chunks)) for batch in batches)
+        return timed_decoding(batches)
 
     @torch.inference_mode()
-    def _label(self, batch: DecodedBatch, maker: RowMaker) -> _BatchInPool:
-        """Run the networks; what they yield goes to the pool at once."""
-        places = {(place.chunk, place.position): place for place in batch.places if place.position is not None}
-        lost = [maker.lost(place) for place in batch.places if place.position is None]
-        futures = []
+    def _segment(self, batch: DecodedBatch) -> Iterator[LogitsBatch]:
+        """Run the networks on one batch."""
         with torch.autocast(self.device, torch.bfloat16, enabled=self.precision == "bf16"):
-            outputs = self.model.segment(_to_device(batch.chunks, self.device))
-            while (output := maker.clock.next_of("segment", outputs)) is not None:
-                if output.role == "labels":
-                    futures.append(self._pool.submit(maker.label, output, places))
-        return _BatchInPool(lost=lost, futures=futures)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _BatchInPool:
-    """One batch whose rows are being made."""
-
-    lost: list[FrameRow]
-    futures: list[Future[list[FrameRow]]]
-
-    def rows(self) -> list[FrameRow]:
-        """All rows of the batch in frame order, when they are done."""
-        rows = [row for future in self.futures for row in future.result()]
-        return sorted([*rows, *self.lost], key=lambda row: row.frame_index)
-
-    def cancel(self) -> None:
-        for future in self.futures:
-            future.cancel()
+            yield from self.model.segment(to_device(batch.chunks, self.device))
 
 
 def _make_spool_folder(folder: str) -> None:
@@ -217,14 +192,6 @@ def _make_spool_folder(folder: str) -> None:
     except OSError as error:
         reason = error.strerror or error
         raise ConfigError(f"cannot make the spool folder {folder}: {reason}; choose another --spool-dir") from error
-
-
-def _to_device(chunks: ChunkBatch, device: Device) -> ChunkBatch:
-    if device == "cpu":
-        return chunks
-    parts = {f.name: getattr(chunks, f.name) for f in fields(chunks)}
-    moved: dict[str, Any] = {k: v.to(device, non_blocking=True) for k, v in parts.items() if isinstance(v, Tensor)}
-    return replace(chunks, **moved)
 
 
 @dataclass

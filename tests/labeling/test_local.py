@@ -27,6 +27,10 @@ class Worker:
 
     def __init__(self, errors):
         self.errors, self.calls = {index: list(planned) for index, planned in errors.items()}, []
+        self.prepared = []
+
+    def prepare(self, work):
+        self.prepared.append((len(self.calls), work.shard.index))
 
     def build(self, weights, *, device, num_threads):
         assert (device, num_threads) == ("cpu", 2)
@@ -52,6 +56,11 @@ class Worker:
 
 def run(errors, *, num_shards=3, max_attempts=3):
     worker, results, failures = Worker(errors), [], []
+    label_with(worker, results, failures, num_shards=num_shards, max_attempts=max_attempts)
+    return worker.calls, results, failures
+
+
+def label_with(worker, results, failures, *, num_shards, max_attempts):
     run_local(
         map(task, range(num_shards)),
         spec=worker,
@@ -62,11 +71,16 @@ def run(errors, *, num_shards=3, max_attempts=3):
         on_result=lambda r: results.append(r.shard_index),
         on_failure=failures.append,
     )
-    return worker.calls, results, failures
 
 
 def test_shards_are_labeled_in_order():
     assert run({}) == ([0, 1, 2], [0, 1, 2], [])
+
+
+def test_the_worker_hears_of_each_shard_one_call_ahead():
+    worker = Worker({})
+    label_with(worker, [], [], num_shards=3, max_attempts=1)
+    assert worker.prepared == [(0, 1), (1, 2)]  # (calls before, shard)
 
 
 def test_a_passing_error_costs_an_attempt():

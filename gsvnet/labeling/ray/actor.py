@@ -44,6 +44,12 @@ class ShardActor:
         """Frames of the running shard that are labeled already; answered while `run` is at work."""
         return getattr(self._worker, "frames_done", 0)
 
+    @ray.method(concurrency_group="status")
+    def prepare(self, task: ShardTask) -> None:
+        """Hear of the shard that was handed over behind the running one."""
+        if self._worker is not None:
+            self._worker.prepare(task)
+
     def run(self, task: ShardTask) -> ShardResult | Raised:
         """Label one shard."""
         assert self._worker is not None, "start comes first"

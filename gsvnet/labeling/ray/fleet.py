@@ -107,6 +107,7 @@ class Fleet:
             actor.running, actor.answer, actor.running_since_s = task, answer, time.monotonic()
         else:
             actor.next, actor.next_answer = task, answer
+            actor.handle.prepare.remote(task)
 
     def advance(self, actor: HiredActor) -> ShardTask:
         """The shard that has just answered; the next one, if any, is now the running one."""

@@ -45,6 +45,9 @@ class FakeWorker:
     def __init__(self, spec, model_hash):
         self.spec, self.model_hash = spec, model_hash
 
+    def prepare(self, task):
+        self.spec.folder.with_suffix(f".prepared{task.shard.index}").touch()
+
     def __call__(self, task):
         index = task.shard.index
         started = self.spec.folder / f"{index}.{os.getpid()}.{time.monotonic_ns()}"
@@ -136,6 +139,11 @@ def wait_until(condition, seconds=10.0):
     while not condition() and time.monotonic() < limit:
         time.sleep(0.02)
     return condition()
+
+
+def test_an_actor_hears_of_the_shard_that_waits_behind_the_running_one(run, tmp_path):
+    run(4, spec={"seconds": 0.3})
+    assert [tmp_path.with_suffix(f".prepared{index}").exists() for index in range(4)] == [False, True, True, False]
 
 
 @pytest.mark.parametrize("num_actors", [1, 2])
