@@ -33,6 +33,7 @@ from torch import Tensor, nn
 from gsvnet.classes import ClassSet
 from gsvnet.errors import ModelError
 from gsvnet.models.segmenter import ChunkBatch, FrameNeeds, LogitsBatch, Normalise, Resize, SizeRule
+from gsvnet.nn.best_class import best_class
 from gsvnet.nn.blocks import conv_norm, equal_batches, resize
 from gsvnet.nn.warp import warp
 
@@ -46,7 +47,7 @@ class LightFlow(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        leaky = nn.LeakyReLU(0.1)
+        leaky = nn.LeakyReLU(0.1, inplace=True)
         self.conv1 = conv_norm(6, 32, stride=2, activation=leaky)
         self.conv2 = conv_norm(32, 64, stride=2, activation=leaky)
         self.dilated = nn.ModuleList(conv_norm(64, 64, dilation=d, activation=leaky) for d in (1, 2, 4, 8))
@@ -70,8 +71,8 @@ class IntraNetwork(nn.Module):
 
     def __init__(self, *, num_classes: int) -> None:
         super().__init__()
-        self.first = conv_norm(3, 32, activation=nn.ReLU())
-        self.second = conv_norm(32, 32, activation=nn.ReLU())
+        self.first = conv_norm(3, 32, activation=nn.ReLU(inplace=True))
+        self.second = conv_norm(32, 32, activation=nn.ReLU(inplace=True))
         self.classify = nn.Conv2d(32, num_classes, 3, padding=1)
         self.apply(_initialise_xavier)
 
@@ -85,12 +86,14 @@ class GuidingNetwork(nn.Module):
 
     def __init__(self, *, num_classes: int, intra: bool = True) -> None:
         super().__init__()
-        self.entry = conv_norm(num_classes + 1 if intra else 1, 32, activation=nn.ReLU())
-        self.to_half = conv_norm(32, 64, stride=2, activation=nn.ReLU())
-        self.to_quarter = conv_norm(64, 128, stride=2, activation=nn.ReLU())
-        self.from_quarter = conv_norm(128, 64, activation=nn.ReLU())
-        self.from_half = conv_norm(64, 32, activation=nn.ReLU())
-        self.to_taps = conv_norm(32, NUM_TAPS if intra else INTRA_TAP, activation=nn.ReLU())  # intra's is the last
+        self.entry = conv_norm(num_classes + 1 if intra else 1, 32, activation=nn.ReLU(inplace=True))
+        self.to_half = conv_norm(32, 64, stride=2, activation=nn.ReLU(inplace=True))
+        self.to_quarter = conv_norm(64, 128, stride=2, activation=nn.ReLU(inplace=True))
+        self.from_quarter = conv_norm(128, 64, activation=nn.ReLU(inplace=True))
+        self.from_half = conv_norm(64, 32, activation=nn.ReLU(inplace=True))
+        self.to_taps = conv_norm(
+            32, NUM_TAPS if intra else INTRA_TAP, activation=nn.ReLU(inplace=True)
+        )  # intra's is the last
         self.apply(_initialise_xavier)
 
     def forward(self, intra: Tensor | None, edges: Tensor) -> Tensor:
@@ -112,7 +115,7 @@ def find_edges(logits: Tensor) -> Tensor:
     Class ids are the heights, as published: responses can cancel (a one-pixel strip of 2 between 1 and 3 is no
     edge), and beyond the border lies class 0. Integer arithmetic, so exact in every precision.
     """
-    ids = F.pad(logits.argmax(dim=1, keepdim=True).to(torch.int32), (1, 1, 1, 1))
+    ids = F.pad(best_class(logits)[:, None].to(torch.int16), (1, 1, 1, 1))
     rows = ids[..., :-2, :] + ids[..., 1:-1, :] + ids[..., 2:, :]
     box = rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:]
     return (box != 9 * ids[..., 1:-1, 1:-1]).float()
@@ -128,6 +131,7 @@ class GuidedFilter(nn.Module):
     def weigh(self, intra: Tensor | None, edges: Tensor) -> Tensor:
         """Tap weights (N, 11, h, w) float32; they sum to 1, or are all 0 where the guide turned every tap off."""
         taps = self.guide(intra, edges).float()  # 1e-9 is zero in half precision, and 0 / 0 is not a number
+        taps = taps.contiguous()  # one plane per tap: `filter` reads them one after the other
         return taps / (taps.sum(dim=1, keepdim=True) + 1e-9)
 
     def filter(self, warped: Tensor, intra: Tensor | None, weights: Tensor) -> Tensor:
@@ -180,7 +184,7 @@ class Propagation(nn.Module):
 
     def glance(self, current: Tensor) -> Tensor | None:
         """Crude logits (N, C, h, w) float32 of normalised frames (N, 3, h, w); None without intra features."""
-        return None if self.intra is None else self.intra(current).float()
+        return None if self.intra is None else self.intra(current).float().contiguous()
 
     def step(self, state: Tensor, flow: Tensor, intra: Tensor | None) -> Tensor:
         """The current frame's state from the previous one's, its flow (N, 2, h, w) and what `glance` gave."""
@@ -265,8 +269,9 @@ class GSVNet(nn.Module):
         for position in range(1, length):
             intra = None if intras is None else intras[:, position - 1]
             advanced = self.propagation.step(state, flows[:, position - 1], intra)
-            state = torch.where(valid[:, position, None, None, None].to(state.device), advanced, state)
             yield from self._yield_valid(valid, every_chunk, position, advanced[:, :-1], advanced[:, -1:])
+            here = valid[:, position]
+            state = advanced if here.all() else torch.where(here[:, None, None, None].to(state.device), advanced, state)
 
     def _see_frames(self, current: Tensor, previous: Tensor) -> tuple[Tensor, Tensor | None]:
         """What needs no prediction, for all frames (B, L - 1, 3, h, w) at once: flows and crude logits (or None)."""
@@ -282,11 +287,12 @@ class GSVNet(nn.Module):
         self, valid: Tensor, chunk: Tensor, position: int, logits: Tensor, gain: Tensor | None = None
     ) -> Iterator[LogitsBatch]:
         """One LogitsBatch of the chunks (N,) that have a valid frame at this position, if any has."""
-        rows = valid[chunk, position].nonzero()[:, 0]
-        if len(rows):
+        here = valid[chunk, position]
+        if here.any():
+            rows = slice(None) if here.all() else here.nonzero()[:, 0]  # a slice copies nothing
             yield LogitsBatch(
                 chunk=chunk[rows],
-                position=torch.full_like(rows, position),
+                position=torch.full_like(chunk[rows], position),
                 logits=logits[rows],
                 gain=None if gain is None else gain[rows],
                 align_corners=self.align_corners,

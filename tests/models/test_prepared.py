@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from gsvnet.classes import CAMVID
+from gsvnet.errors import ConfigError
+from gsvnet.models import prepared
+from gsvnet.models.checkpoints import load_model
+from gsvnet.models.prepared import autocast_to, prepare_for_inference
+from gsvnet.models.segmenter import ChunkBatch, Normalise, PerFrame
+
+
+class Declared(nn.Module):
+    """A convolution and a batch norm, declared one after the other; `used` says whether they also run so."""
+
+    def __init__(self, used: bool) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 11, 1)
+        self.norm = nn.BatchNorm2d(11)
+        self.used = used
+        self.norm.running_mean.fill_(0.3)
+        nn.init.constant_(self.norm.weight, 2.0)
+
+    def forward(self, x):
+        return self.norm(self.conv(x)) if self.used else self.conv(x) + self.norm(x.new_ones(1, 11, 1, 1))
+
+
+def per_frame(network: nn.Module) -> PerFrame:
+    return PerFrame(network, classes=CAMVID, normalise=Normalise(mean=(0, 0, 0), std=(1, 1, 1)))
+
+
+def chunk(model, size=(96, 128), length=3) -> ChunkBatch:
+    needs, generator = model.needs(*size), torch.Generator().manual_seed(0)
+
+    def draw(*shape):
+        return torch.randint(256, shape, dtype=torch.uint8, generator=generator)
+
+    return ChunkBatch(
+        first_frame=0,
+        num_frames=torch.tensor([length]),
+        keyframes=draw(1, 3, *needs.keyframe_size),
+        frames=draw(1, length, 3, *(needs.frame_size or needs.keyframe_size)),
+        valid=torch.ones(1, length, dtype=torch.bool),
+    )
+
+
+def logits(model, precision="fp32", **options):
+    with torch.inference_mode(), autocast_to("cpu", precision):
+        return [output.logits.float() for output in model.segment(chunk(model, **options))]
+
+
+def test_the_default_network_says_the_same_when_prepared():
+    model = load_model("default").eval()
+    ready = prepare_for_inference(model, device="cpu", precision="fp32")
+    for a, b in zip(logits(model), logits(ready), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3)
+        assert (a.argmax(1) == b.argmax(1)).float().mean() > 0.9999
+
+
+def test_bf16_changes_few_labels():
+    ready = prepare_for_inference(load_model("default"), device="cpu", precision="bf16")
+    for a, b in zip(logits(ready), logits(ready, "bf16"), strict=True):
+        assert (a.argmax(1) == b.argmax(1)).float().mean() > 0.97  # noise: real frames agree far better
+
+
+@pytest.mark.parametrize("used", [True, False])
+def test_batch_norms_are_folded_only_where_that_is_right(used):
+    model = per_frame(Declared(used))
+    ready = prepare_for_inference(model, device="cpu", precision="fp32")
+    assert isinstance(ready.net.norm, nn.Identity) == used
+    for a, b in zip(logits(model.eval()), logits(ready), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
+def test_the_model_itself_stays_as_it_is():
+    model = per_frame(Declared(True)).train()
+    prepare_for_inference(model, device="cpu", precision="fp32")
+    assert model.training
+    assert isinstance(model.net.norm, nn.BatchNorm2d)
+
+
+def test_compiling_without_a_compiler_is_refused_by_name(monkeypatch):
+    monkeypatch.setattr(prepared.shutil, "which", lambda name: None)
+    with pytest.raises(ConfigError, match="g\\+\\+"):
+        prepare_for_inference(per_frame(Declared(True)), device="cpu", precision="fp32", compiled=True)
