@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -86,18 +85,15 @@ def batch_chunks(
 
 
 def _assemble(chunks: list[list[Frame]], *, interval: int, needs: FrameNeeds, num_chunks: int) -> DecodedBatch:
-    dtype = np.float32 if needs.resize == "exact" else np.uint8
-    height, width = needs.frame_size or needs.keyframe_size
-    pixels = np.zeros((num_chunks, interval, height, width, 3), dtype)
-    keyframes = np.zeros((num_chunks, *needs.keyframe_size, 3), dtype) if needs.frame_size else pixels[:, 0]
+    pixels, keyframes = _make_room(chunks, interval=interval, needs=needs, num_chunks=num_chunks)
     valid = torch.zeros(num_chunks, interval, dtype=torch.bool)
     places = []
     for c, frames in enumerate(chunks):
         decoded = [f for f in frames if f.status == "ok"]
         if decoded and needs.frame_size:
-            keyframes[c] = decoded[0].images[0]
+            keyframes[c] = torch.as_tensor(decoded[0].images[0])
         for p, frame in enumerate(decoded):
-            pixels[c, p] = frame.images[-1]
+            pixels[c, p] = torch.as_tensor(frame.images[-1])
         valid[c, : len(decoded)] = True
         position = {frame.index: p for p, frame in enumerate(decoded)}
         keyframe = decoded[0].index if decoded else frames[0].index
@@ -105,6 +101,9 @@ def _assemble(chunks: list[list[Frame]], *, interval: int, needs: FrameNeeds, nu
             FramePlace(index=f.index, pts=f.pts, keyframe=keyframe, chunk=c, position=position.get(f.index))
             for f in frames
         ]
+    pixels[~valid.to(pixels.device)] = 0
+    if needs.frame_size:
+        keyframes[~valid[:, 0].to(pixels.device)] = 0
     batch = ChunkBatch(
         first_frame=chunks[0][0].index,
         num_frames=valid.sum(1),
@@ -115,6 +114,23 @@ def _assemble(chunks: list[list[Frame]], *, interval: int, needs: FrameNeeds, nu
     return DecodedBatch(places=tuple(places), chunks=batch)
 
 
-def _to_channels_first(pixels: np.ndarray) -> Tensor:
-    """(..., h, w, 3) array -> (..., 3, h, w) view; the memory stays channels-last, which convolutions like."""
-    return torch.from_numpy(pixels).movedim(-1, -3)
+def _make_room(
+    chunks: list[list[Frame]], *, interval: int, needs: FrameNeeds, num_chunks: int
+) -> tuple[Tensor, Tensor]:
+    """Pixels of all frames (num_chunks, L, h, w, 3) and of keyframes (num_chunks, H, W, 3), where the images lie.
+
+    Their content is arbitrary: filling it with zeros first costs as much as the copies.
+    """
+    images = (frame.images[-1] for frames in chunks for frame in frames if frame.images)
+    device = next((image.device for image in images), "cpu")
+    dtype = torch.float32 if needs.resize == "exact" else torch.uint8
+    height, width = needs.frame_size or needs.keyframe_size
+    pixels = torch.empty((num_chunks, interval, height, width, 3), dtype=dtype, device=device)
+    if needs.frame_size is None:
+        return pixels, pixels[:, 0]
+    return pixels, torch.empty((num_chunks, *needs.keyframe_size, 3), dtype=dtype, device=device)
+
+
+def _to_channels_first(pixels: Tensor) -> Tensor:
+    """(..., h, w, 3) -> (..., 3, h, w) view; the memory stays channels-last, which convolutions like."""
+    return pixels.movedim(-1, -3)

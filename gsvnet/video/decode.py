@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import queue
 import threading
 from collections import deque
@@ -10,37 +9,41 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain, islice
-from operator import itemgetter
-from typing import Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Literal, TypeVar, cast
 
 import av
 import numpy as np
 from av.codec.context import Flags2
+from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 
-from gsvnet.errors import DecodeError
+from gsvnet.errors import DecodeError, VideoError
 from gsvnet.video.frames import View, render_full_size, render_views
+from gsvnet.video.nvdec import Decoder, cuda_acceleration, render_on_device
 from gsvnet.video.packets import packet_pts, read_packets
+from gsvnet.video.pairing import MAX_REORDERED, Event, pair_frames
 from gsvnet.video.probe import frame_rotation, open_video, time_base, video_stream
 from gsvnet.video.source import StorageOptions, redact_uri
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 T = TypeVar("T")
 
 _FIRST_MARGIN_S = Fraction(1)
-# No codec here reorders further than this; it bounds memory where a file's dts lag far behind its pts.
-_MAX_REORDERED = 16
 
 
 @dataclass(frozen=True, kw_only=True)
 class Frame:
     """One frame of a video. index: in the video, display order. pts: ticks.
 
-    images: one (h, w, 3) RGB array per requested view, empty when the frame is lost (status "decode_error").
+    images: one (h, w, 3) RGB array per requested view, empty when the frame is lost (status "decode_error"). From
+    NVDEC they are tensors on the GPU; arrays for frames that the CPU had to render.
     """
 
     index: int
     pts: int
-    images: tuple[np.ndarray, ...]
+    images: tuple[np.ndarray, ...] | tuple[Tensor, ...]
     status: Literal["ok", "decode_error"]
 
 
@@ -53,6 +56,7 @@ def read_frames(
     views: Callable[[int], Sequence[View]],
     rotation: int = 0,
     threads: int = 1,
+    decoder: Decoder = "cpu",
     storage_options: StorageOptions | None = None,
 ) -> Generator[Frame, None, None]:
     """Every frame with start_pts <= pts < end_pts (None: to the end), once, in display order.
@@ -63,13 +67,14 @@ def read_frames(
     Raises VideoNotFound, NotAVideo, and DecodeError when reading cannot go on.
     """
     pictures = read_pictures(
-        uri, start_pts=start_pts, end_pts=end_pts, threads=threads, storage_options=storage_options
+        uri, start_pts=start_pts, end_pts=end_pts, threads=threads, decoder=decoder, storage_options=storage_options
     )
     for index, (pts, picture) in enumerate(pictures, start=first_frame):
         if picture is None:
             yield Frame(index=index, pts=pts, images=(), status="decode_error")
         else:
-            images = render_views(picture, views(index), rotation)
+            on_device = picture.format.name == "cuda"
+            images = (render_on_device if on_device else render_views)(picture, views(index), rotation)
             yield Frame(index=index, pts=pts, images=images, status="ok")
 
 
@@ -88,47 +93,58 @@ def read_pictures(
     end_pts: int | None,
     threads: int = 1,
     motion: bool = False,
+    decoder: Decoder = "cpu",
     storage_options: StorageOptions | None = None,
 ) -> Iterator[tuple[int, av.VideoFrame | None]]:
     """(pts, decoded frame or None when lost) for every frame of [start_pts, end_pts) in display order.
 
     motion: frames carry the codec's motion vectors as side data, where FFmpeg's decoder gives them out.
+    decoder: "nvdec" decodes on the GPU, and leaves the frames there, as long as the stream is whole.
     """
+    decoding = _Decoding(threads=1 if decoder == "nvdec" else threads, motion=motion, decoder=decoder)
     num_done = 0
     # A damaged reference picture comes out after the B-frames that were made from it: hold those back until then.
     held: deque[tuple[int, av.VideoFrame | None]] = deque()
-    num_held = _MAX_REORDERED if threads > 1 else 0
+    num_held = MAX_REORDERED if decoding.conceals else 0
     try:
-        for pts, picture in _read_range(uri, start_pts, end_pts, threads, motion, storage_options):
-            if picture is None and threads > 1:
+        for pts, picture in _read_range(uri, start_pts, end_pts, decoding, storage_options):
+            if picture is None and decoding.conceals:
                 raise _Damage
             held.append((pts, picture))
             if len(held) > num_held:
                 yield held.popleft()
                 num_done += 1
         yield from held
-    except _Damage:
-        # Decoding in several threads conceals and loses other frames than in one. Damage is rare: what a damaged
+    except (_Damage, VideoError) as error:
+        if isinstance(error, VideoError) and decoder == "cpu":
+            raise
+        # Several threads, and NVDEC, conceal and lose other frames than one thread does. Damage is rare: what a damaged
         # range looks like is defined by one thread, from the range's own starting point.
-        again = _read_range(uri, start_pts, end_pts, 1, motion, storage_options)
+        alone = _Decoding(threads=1, motion=motion, decoder="cpu")
+        again = _read_range(uri, start_pts, end_pts, alone, storage_options)
         yield from islice(again, num_done, None)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Decoding:
+    """How packets become frames."""
+
+    threads: int
+    motion: bool
+    decoder: Decoder
+
+    @property
+    def conceals(self) -> bool:
+        """Whether damage looks different from what one thread of the CPU makes of it."""
+        return self.threads > 1 or self.decoder == "nvdec"
+
+
 class _Damage(Exception):
-    """The stream is damaged and several threads decode it."""
-
-
-@dataclass(frozen=True)
-class _Event:
-    """What decoding saw next: a packet (frame is None; dts as far as known) or a decoded frame."""
-
-    pts: int
-    dts: int | None
-    frame: av.VideoFrame | None
+    """The stream is damaged, or the GPU fails on it, and one thread of the CPU has to say what it looks like."""
 
 
 def _read_range(
-    uri: str, start_pts: int, end_pts: int | None, threads: int, motion: bool, storage_options: StorageOptions | None
+    uri: str, start_pts: int, end_pts: int | None, decoding: _Decoding, storage_options: StorageOptions | None
 ) -> Iterator[tuple[int, av.VideoFrame | None]]:
     """Start a margin before the range, twice as far each time until the decoder is in step when the range begins.
 
@@ -137,18 +153,28 @@ def _read_range(
     """
     margin_s = _FIRST_MARGIN_S
     while True:
-        with open_video(uri, storage_options) as container:
+        with open_video(uri, storage_options, hwaccel=_acceleration(decoding)) as container:
             stream = video_stream(container, uri)
             target = start_pts - int(margin_s / time_base(stream))
             from_start = not _seek(container, stream, target)
-            events = _decode_events(container, stream, uri, threads, motion)
+            events = _decode_events(container, stream, uri, decoding)
             limit = None if from_start else start_pts + int(_FIRST_MARGIN_S / time_base(stream))
             head = _read_until_frame(events, limit)
             in_step = bool(head) and head[-1].frame is not None and head[-1].pts <= start_pts
             if in_step or from_start:
-                yield from _pair_frames(chain(head, events), start_pts, end_pts, redact_uri(uri))
+                yield from pair_frames(chain(head, events), start_pts, end_pts, redact_uri(uri))
                 return
         margin_s *= 2
+
+
+def _acceleration(decoding: _Decoding) -> HWAccel | None:
+    """What decodes instead of the CPU; a GPU that fails raises _Damage."""
+    if decoding.decoder == "cpu":
+        return None
+    try:
+        return cuda_acceleration()
+    except RuntimeError as error:
+        raise _Damage from error
 
 
 def _seek(container: InputContainer, stream: av.VideoStream, target: int) -> bool:
@@ -162,14 +188,12 @@ def _seek(container: InputContainer, stream: av.VideoStream, target: int) -> boo
         return False
 
 
-def _decode_events(
-    container: InputContainer, stream: av.VideoStream, uri: str, threads: int, motion: bool
-) -> Iterator[_Event]:
+def _decode_events(container: InputContainer, stream: av.VideoStream, uri: str, decoding: _Decoding) -> Iterator[Event]:
     """Packets and the frames they bring out, until the end of the file."""
     decoder = stream.codec_context
-    decoder.thread_type = "AUTO" if threads > 1 else "NONE"
-    decoder.thread_count = threads
-    if motion:
+    decoder.thread_type = "AUTO" if decoding.threads > 1 else "NONE"
+    decoder.thread_count = decoding.threads
+    if decoding.motion:
         decoder.flags2 |= Flags2.export_mvs
         decoder.thread_type = "SLICE"  # measured: with threads over frames, vectors of B-frames differ now and then
     errors: list[str] = []
@@ -178,77 +202,28 @@ def _decode_events(
         if packet is not None:
             packet.pts = packet_pts(packet)
             if packet.pts is not None and not packet.is_discard:
-                yield _Event(packet.pts, packet.dts, None)
+                yield Event(packet.pts, packet.dts, None)
         frames: list[av.VideoFrame] = []
         try:
             frames = decoder.decode(packet)
         except av.error.FFmpegError as error:
             errors.append(str(error))
-        if threads > 1 and ((in_step and errors) or any(frame.is_corrupt for frame in frames)):
+        if decoding.conceals and ((in_step and errors) or any(frame.is_corrupt for frame in frames)):
             raise _Damage
         if not in_step:
             errors.clear()
         in_step = in_step or bool(frames)
-        yield from (_Event(frame.pts, None, frame) for frame in frames if frame.pts is not None)
+        yield from (Event(frame.pts, None, frame) for frame in frames if frame.pts is not None)
 
 
-def _read_until_frame(events: Iterator[_Event], limit_pts: int | None) -> list[_Event]:
+def _read_until_frame(events: Iterator[Event], limit_pts: int | None) -> list[Event]:
     """Events up to the first decoded frame; without one when packets run past `limit_pts` or end."""
-    head: list[_Event] = []
+    head: list[Event] = []
     for event in events:
         head.append(event)
         if event.frame is not None or (limit_pts is not None and event.pts > limit_pts):
             break
     return head
-
-
-def _pair_frames(
-    events: Iterable[_Event], start_pts: int, end_pts: int | None, name: str
-) -> Iterator[tuple[int, av.VideoFrame | None]]:
-    """Match decoded frames to the packets of [start_pts, end_pts): one result per distinct pts, ascending.
-
-    Packets say which frames exist, the decoder says which it could make. A frame waits until no packet with an
-    earlier pts can follow, which is certain once the packets' dts has reached its pts.
-    """
-    expected: list[int] = []  # heap: pts of packets not yet handed on
-    known: set[int] = set()
-    waiting: list[tuple[int, int, av.VideoFrame]] = []  # heap by pts; the count keeps frames uncompared
-    handed_on = start_pts - 1
-    dts: int | None = None
-    for count, event in enumerate(events):
-        if event.frame is not None:
-            heapq.heappush(waiting, (event.pts, count, event.frame))
-        else:
-            dts = event.dts
-            if start_pts <= event.pts and (end_pts is None or event.pts < end_pts) and event.pts not in known:
-                if event.pts < handed_on:
-                    raise DecodeError("frames are stored too far out of order; remux the file", uri=name, pts=event.pts)
-                known.add(event.pts)
-                heapq.heappush(expected, event.pts)
-        while waiting and (dts is None or dts >= waiting[0][0] or len(waiting) > _MAX_REORDERED):
-            pts, _, frame = heapq.heappop(waiting)
-            if end_pts is not None and pts >= end_pts:
-                yield from _lost(expected, end_pts)
-                return
-            yield from _hand_on(expected, pts, frame)
-            handed_on = max(handed_on, pts)
-    for pts, _, frame in sorted(waiting, key=itemgetter(0, 1)):
-        yield from _hand_on(expected, pts, frame)
-    yield from _lost(expected, None)
-
-
-def _hand_on(expected: list[int], pts: int, frame: av.VideoFrame) -> Iterator[tuple[int, av.VideoFrame | None]]:
-    """The frame, after the lost ones before it; nothing for a frame outside the range or a second one with its pts."""
-    yield from _lost(expected, pts)
-    if expected and expected[0] == pts:
-        heapq.heappop(expected)
-        yield pts, frame
-
-
-def _lost(expected: list[int], before_pts: int | None) -> Iterator[tuple[int, None]]:
-    """Packets that stayed without a frame. Decoders give frames out in display order, so none can come any more."""
-    while expected and (before_pts is None or expected[0] < before_pts):
-        yield heapq.heappop(expected), None
 
 
 def prefetch(iterator: Iterable[T], depth: int) -> Generator[T, None, None]:

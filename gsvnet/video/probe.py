@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import av
+from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 
 from gsvnet.errors import DecodeError, NotAVideo
@@ -65,17 +66,21 @@ class VideoInfo:
 
 
 @contextmanager
-def open_video(uri: str, storage_options: StorageOptions | None = None) -> Iterator[InputContainer]:
-    """PyAV container of a local path or any fsspec URI.
+def open_video(
+    uri: str, storage_options: StorageOptions | None = None, *, hwaccel: HWAccel | None = None
+) -> Iterator[InputContainer]:
+    """PyAV container of a local path or any fsspec URI. hwaccel: what decodes its streams instead of the CPU.
 
     Raises VideoNotFound or NotAVideo. FFmpeg sees bytes only: it opens no other file, playlist or protocol.
     """
-    with open_source(uri, storage_options) as source, open_container(source, uri) as container:
+    with open_source(uri, storage_options) as source, open_container(source, uri, hwaccel=hwaccel) as container:
         yield container
 
 
 @contextmanager
-def open_container(source: MediaFile, uri: str, *, parse: bool = True) -> Iterator[InputContainer]:
+def open_container(
+    source: MediaFile, uri: str, *, parse: bool = True, hwaccel: HWAccel | None = None
+) -> Iterator[InputContainer]:
     """PyAV container over opened bytes; `uri` is for messages. parse=False: packets as the container's tables say,
     whatever the media holds. Raises NotAVideo.
     """
@@ -93,6 +98,7 @@ def open_container(source: MediaFile, uri: str, *, parse: bool = True) -> Iterat
                 },
                 metadata_errors="replace",
                 buffer_size=_BUFFER_BYTES,
+                hwaccel=hwaccel,
             )
         except av.error.FFmpegError as error:
             reason = f"not a readable video container ({_ffmpeg_reason(error)})"
