@@ -168,7 +168,7 @@ def benchmark(config: BenchmarkConfig) -> int:
     """Measure this machine: every fast way beside the plain one, in turns, and what is reached end to end."""
     from gsvnet.benchmark.commands import benchmark as run
 
-    return run(config, Console(highlight=False))
+    return run(config, Console(highlight=False, width=None if sys.stdout.isatty() else 120))
 
 
 COMMANDS: dict[str, Callable[..., int]] = {

@@ -15,11 +15,11 @@ from gsvnet.benchmark.material import label_chunks, read_keyframes
 from gsvnet.benchmark.record import Row
 from gsvnet.benchmark.running import first_chunks, run_model, to_device, torch_threads
 from gsvnet.benchmark.setting import Setting
-from gsvnet.benchmark.turns import medians, time_in_turns
+from gsvnet.benchmark.turns import measure_in_turns, medians
 from gsvnet.classes import IGNORE
 from gsvnet.errors import ModelError
 from gsvnet.evaluation.confusion import ConfusionMatrix
-from gsvnet.models.checkpoints import load_default
+from gsvnet.models.checkpoints import content_hash, load_default
 from gsvnet.models.prepared import Precision, prepare_for_inference
 from gsvnet.models.segmenter import VideoSegmenter
 
@@ -32,7 +32,9 @@ def measure_keyframe(setting: Setting) -> Row:
     """Row keyframe_fast: of the setting's network; that of the default weights in `detail`."""
     figures = {"model": compare_ways(setting.model, setting)}
     with suppress(ModelError):  # where they are not installed
-        figures["default weights"] = compare_ways(load_default(), setting)
+        default = load_default()
+        if content_hash(default) != content_hash(setting.model):  # type: ignore[arg-type]
+            figures["default weights"] = compare_ways(default, setting)
     ours = figures["model"]
     seconds, fastest = ours["seconds"], ours["fastest"]
     return Row(
@@ -61,7 +63,8 @@ def compare_ways(model: VideoSegmenter, setting: Setting) -> dict[str, Any]:
         for name, (precision, network) in ways.items()
     }
     with torch_threads(setting.threads):
-        seconds = {n: s / TIMED_KEYFRAMES for n, s in medians(time_in_turns(runs, rounds=setting.rounds)).items()}
+        turns = measure_in_turns(runs, rounds=setting.rounds)
+        seconds, cpu = ({n: s / TIMED_KEYFRAMES for n, s in medians(x).items()} for x in (turns.wall, turns.cpu))
         fastest = min((name for name in ways if name != EAGER), key=lambda name: seconds[name])
         labels = {
             name: label_chunks(network, keyframes, size=setting.size, precision=precision, device=device)
@@ -71,6 +74,7 @@ def compare_ways(model: VideoSegmenter, setting: Setting) -> dict[str, Any]:
     truth = read_truth(setting.video, model.classes, indices)
     return {
         "seconds": seconds,
+        "cpu_seconds": cpu,
         "fastest": fastest,
         "agreement": float((labels[EAGER] == labels[fastest]).mean()),
         "miou": None if truth is None else {name: _miou(truth, maps) for name, maps in labels.items()},

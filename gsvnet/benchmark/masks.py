@@ -16,6 +16,7 @@ from gsvnet.benchmark.record import Row
 from gsvnet.benchmark.setting import Setting
 from gsvnet.benchmark.turns import measure_in_turns, medians
 from gsvnet.evaluation.camvid import list_frames
+from gsvnet.evaluation.cityscapes import open_cityscapes
 from gsvnet.store.codec import decode_mask, encode_mask
 
 INTERVAL, NUM_CHUNKS = 5, 2
@@ -63,9 +64,18 @@ def find_masks(setting: Setting) -> dict[str, list[np.ndarray]]:
     truth = read_truth(setting.video, setting.model.classes, range(INTERVAL * NUM_CHUNKS))
     if truth is not None:
         masks["drawn truth"] = list(truth)
-    root = os.environ.get("GSVNET_DATA")
-    if root and (Path(root) / "camvid").is_dir():
-        masks["CamVid val truth"] = [frame.read()[1] for frame in list_frames(Path(root) / "camvid", "val")[::5]]
+    return masks | (find_true_masks(Path(root)) if (root := os.environ.get("GSVNET_DATA")) else {})
+
+
+def find_true_masks(root: Path) -> dict[str, list[np.ndarray]]:
+    """True labels of every fifth frame of CamVid's val clip and of Cityscapes' train split, where `root` has them."""
+    masks = {}
+    if (root / "camvid").is_dir():
+        masks["CamVid val truth"] = [frame.read()[1] for frame in list_frames(root / "camvid", "val")[::5]]
+    if (root / "cityscapes").is_dir():
+        clips = open_cityscapes(root / "cityscapes", "train", keyframe_interval=1).clips
+        frames = [clip.frames[i] for clip in clips for i in clip.scored]
+        masks["Cityscapes train truth"] = [frame.read_truth(frame.read_image().shape[:2]) for frame in frames]
     return masks
 
 

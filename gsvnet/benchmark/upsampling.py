@@ -14,7 +14,7 @@ from gsvnet.benchmark.material import read_chunks
 from gsvnet.benchmark.record import Row
 from gsvnet.benchmark.running import run_model, torch_threads, wait_for
 from gsvnet.benchmark.setting import Setting
-from gsvnet.benchmark.turns import medians, time_in_turns
+from gsvnet.benchmark.turns import measure_in_turns, medians
 from gsvnet.nn.upsample import upsample_labels
 
 INTERVAL = 5
@@ -66,14 +66,15 @@ def compare(logits: Tensor, setting: Setting, *, align_corners: bool) -> dict[st
         wait_for(setting.device)
 
     with torch.inference_mode():
-        seconds = medians(time_in_turns({name: partial(run, way) for name, way in ways.items()}, rounds=setting.rounds))
+        turns = measure_in_turns({name: partial(run, way) for name, way in ways.items()}, rounds=setting.rounds)
         exact = enlarge(logits.double())
         best, winner = exact.max(1)
         clear = best - exact.scatter_(1, winner[:, None], -torch.inf).amax(1) > CLEAR_MARGIN
         labels, reference = ways["ours"](), ways["argmax"]()
     return {
         "grid": list(logits.shape[-2:]),
-        "seconds": seconds,
+        "seconds": medians(turns.wall),
+        "cpu_seconds": medians(turns.cpu),
         "differing": int(((labels != reference) & clear).sum()),
         "differing_from_float64": {"ours": int((labels != winner).sum()), "argmax": int((reference != winner).sum())},
         "unclear_pixels": int((~clear).sum()),

@@ -8,7 +8,7 @@ import torch
 
 from gsvnet.benchmark import keyframe, masks, stages, upsampling
 from gsvnet.benchmark.compute import measure_compute, record_convolutions
-from gsvnet.benchmark.masks import compare_with_png, decode_png, encode_png
+from gsvnet.benchmark.masks import compare_with_png, decode_png, encode_png, find_true_masks
 from gsvnet.benchmark.material import read_chunks
 from gsvnet.benchmark.running import run_model
 from gsvnet.store.codec import encode_mask
@@ -16,7 +16,7 @@ from gsvnet.store.codec import encode_mask
 
 @pytest.fixture(autouse=True)
 def _small_models_only(monkeypatch, tiny_network):
-    monkeypatch.setattr(keyframe, "load_default", lambda: tiny_network)
+    monkeypatch.setattr(keyframe, "load_default", lambda: tiny_network)  # once is enough
     monkeypatch.setattr(stages, "WRITTEN_ROWS", 5)
 
 
@@ -35,6 +35,14 @@ def test_mask_rows(tiny_setting):
     assert list(rows) == ["mask_bytes", "mask_encode", "mask_decode"]
     assert set(rows["mask_bytes"].detail["masks"]) >= {"network", "drawn truth"}
     assert rows["mask_decode"].ratio == pytest.approx(1 / rows["mask_decode"].seconds["ours"])
+
+
+def test_true_masks_of_real_drives_are_found(data_dir):
+    masks = find_true_masks(data_dir)
+    assert {name: found[0].shape for name, found in masks.items()} == {
+        "CamVid val truth": (360, 480),
+        "Cityscapes train truth": (1024, 2048),
+    }
 
 
 def test_upsampling_row_compares_labels_in_both_corner_conventions(tiny_setting):
