@@ -10,7 +10,6 @@ from typing import Literal
 import torch
 from rich.console import Console
 from rich.progress import Progress
-from torch import nn
 
 from gsvnet.errors import ConfigError
 from gsvnet.evaluation.camvid import open_camvid
@@ -34,6 +33,7 @@ from gsvnet.evaluation.speed import measure_speed
 from gsvnet.evaluation.table import show_consistency, show_cost, show_result
 from gsvnet.evaluation.variants import vary_propagation
 from gsvnet.models.checkpoints import load_model
+from gsvnet.models.prepared import prepare_for_inference
 from gsvnet.models.published import PUBLISHED
 from gsvnet.models.segmenter import VideoSegmenter
 from gsvnet.models.spec import build_model
@@ -46,9 +46,10 @@ _SECONDS = 10.0  # of running for frames/s beside a score
 
 @dataclass(frozen=True, kw_only=True)
 class _Runner:
-    """A model on its device, and how it is run."""
+    """A model and how it is run. prepared: the model on its device, arranged for speed, as a job runs it."""
 
     model: VideoSegmenter
+    prepared: VideoSegmenter
     device: str
     precision: Literal["fp32", "bf16"]
     batch_chunks: int
@@ -98,7 +99,7 @@ def _score_clips(runner: _Runner, data: ScoredClips, console: Console) -> Evalua
     with Progress(console=console, transient=True) as bar:
         task = bar.add_task(f"{data.dataset} {data.split}")
         return score_clips(
-            runner.model,
+            runner.prepared,
             data,
             batch_chunks=runner.batch_chunks,
             device=runner.device,
@@ -112,7 +113,7 @@ def _compare_consistency(
 ) -> ComparedConsistency:
     with console.status("temporal consistency"):
         return compare_consistency(
-            runner.model,
+            runner.prepared,
             data,
             interval=data.keyframe_interval,
             mode=config.more.consistency_mode,
@@ -131,7 +132,7 @@ def _measure_cost(runner: _Runner, size: tuple[int, int], interval: int, seconds
         return {"cost": cost.to_dict()}
     with console.status("frames/s"):
         speed = measure_speed(
-            runner.model,
+            runner.prepared,
             height=height,
             width=width,
             keyframe_interval=interval,
@@ -145,20 +146,21 @@ def _measure_cost(runner: _Runner, size: tuple[int, int], interval: int, seconds
 
 
 def _start(run: RunOptions, *, untrained: bool = False) -> _Runner:
-    """The model as it is measured: in evaluation mode, on its device, keyframes at the wished size.
+    """The model as it is measured: in evaluation mode, keyframes at the wished size.
 
     untrained: `run.model` is a published family, with random weights, which cost what trained ones do.
     """
     device = choose_device(run.device)
+    precision = choose_precision(run.precision, device)
     model: VideoSegmenter = build_model(PUBLISHED[run.model]).eval() if untrained else load_model(run.model)
     if run.scale is not None:
         model = with_keyframe_scale(model, run.scale)  # type: ignore[type-var]  # refuses others by itself
     model = vary_propagation(model, run.propagation)
-    assert isinstance(model, nn.Module)
     return _Runner(
-        model=model.to(device),
+        model=model,
+        prepared=prepare_for_inference(model, device=device, precision=precision),
         device=device,
-        precision=choose_precision(run.precision, device),
+        precision=precision,
         batch_chunks=run.batch_chunks,
     )
 

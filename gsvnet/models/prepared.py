@@ -38,7 +38,7 @@ def prepare_for_inference(
     assert isinstance(model, nn.Module)
     plain = copy.deepcopy(model).eval().cpu()
     folded = fold_batch_norms(plain)
-    prepared = folded if _agree(plain, folded) else plain
+    prepared = folded if _num_norms(folded) < _num_norms(plain) and _agree(plain, folded) else plain
     # float32 convolutions of channels-last maps have slower kernels on GPUs; on CPUs and in bf16 they are the fast ones
     channels_last = device == "cpu" or precision == "bf16"
     if channels_last:
@@ -55,6 +55,10 @@ def autocast_to(device: str, precision: Precision) -> torch.autocast:
     return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bf16")
 
 
+def _num_norms(model: nn.Module) -> int:
+    return sum(isinstance(part, nn.BatchNorm2d) for part in model.modules())
+
+
 def _agree(original: nn.Module, other: nn.Module) -> bool:
     """Whether both give the same logits for a chunk of noise; False where they need more than a chunk."""
     assert isinstance(original, VideoSegmenter)
@@ -63,13 +67,12 @@ def _agree(original: nn.Module, other: nn.Module) -> bool:
     if needs.motion or needs.before or needs.after or needs.next_keyframe:
         return False
     noise = torch.Generator().manual_seed(0)
-    length = 2 if needs.frame_size else 1
     chunk = ChunkBatch(
         first_frame=0,
-        num_frames=torch.tensor([length]),
-        keyframes=torch.randint(256, (1, 3, *needs.keyframe_size), dtype=torch.uint8, generator=noise),
-        frames=_draw_frames(needs.frame_size, noise),
-        valid=torch.ones(1, length, dtype=torch.bool),
+        num_frames=torch.tensor([2]),
+        keyframes=_draw(noise, 1, 3, *needs.keyframe_size),
+        frames=_draw(noise, 1, 2, 3, *(needs.frame_size or needs.keyframe_size)),
+        valid=torch.ones(1, 2, dtype=torch.bool),
     )
     return all(
         bool((a.logits - b.logits).abs().max() <= _TOLERANCE * a.logits.abs().max())
@@ -77,8 +80,8 @@ def _agree(original: nn.Module, other: nn.Module) -> bool:
     )
 
 
-def _draw_frames(size: tuple[int, int] | None, noise: torch.Generator) -> Tensor | None:
-    return None if size is None else torch.randint(256, (1, 2, 3, *size), dtype=torch.uint8, generator=noise)
+def _draw(noise: torch.Generator, *shape: int) -> Tensor:
+    return torch.randint(256, shape, dtype=torch.uint8, generator=noise)
 
 
 def _compile(model: VideoSegmenter, *, device: str) -> None:
