@@ -99,6 +99,7 @@ def label(config: LabelConfig, *, console: Console | None = None) -> JobReport:
         device=used.device,
         precision=used.precision,
         num_actors=used.num_actors,
+        threads=config.cpus_per_actor,
         videos=len(plans),
         shards_in_output=len(committed),
         shards_skipped=num_skipped,

@@ -44,6 +44,7 @@ class JobProgress:
         self.frames = self.lost = self.bytes = self.num_actors = self.frames_running = 0
         self.media_s = 0.0
         self.seconds: dict[str, float] = defaultdict(float)
+        self.core_seconds: dict[str, float] = defaultdict(float)
         self._started = self._last_line = time.monotonic()
         self._bar = Progress(
             TextColumn("[bold]labeling"),
@@ -81,6 +82,8 @@ class JobProgress:
         self.media_s += result.media_s
         for stage, seconds in result.seconds.items():
             self.seconds[stage] += seconds
+        for stage, seconds in result.core_seconds.items():
+            self.core_seconds[stage] += seconds
         self._show()
 
     def fail(self, failure: ShardFailure) -> None:

@@ -7,17 +7,17 @@ from dataclasses import asdict, dataclass
 from rich.console import Console
 from rich.markup import escape
 
+from gsvnet.labeling.bottleneck import Load, describe_load, measure_load
 from gsvnet.labeling.progress import JobProgress
 from gsvnet.labeling.tasks import ShardFailure
-
-STAGES = ("decode", "segment", "upsample", "encode", "write")
 
 
 @dataclass(frozen=True, kw_only=True)
 class JobReport:
     """One run of a job. Counts are of this run, `..._in_output` of the whole output.
 
-    media_s: seconds of video labeled. stage_s: busy seconds per stage, summed over workers and threads.
+    media_s: seconds of video labeled. stage_s: busy seconds per stage, summed over workers and threads; core_s: of
+    processor time; "total" of both: of workers that had a shard. threads: per actor.
     """
 
     out: str
@@ -37,6 +37,8 @@ class JobReport:
     media_s: float
     wall_s: float
     stage_s: dict[str, float]
+    core_s: dict[str, float]
+    threads: int
     failures: tuple[ShardFailure, ...]
     stopped: bool = False
 
@@ -51,16 +53,24 @@ class JobReport:
         return self.frames / self.wall_s if self.wall_s else 0.0
 
     @property
-    def limit(self) -> str:
-        """The busiest stage: where more hardware would help first."""
-        return max(STAGES, key=lambda stage: self.stage_s.get(stage, 0.0)) if self.stage_s else ""
+    def load(self) -> Load:
+        """How busy the workers were, and with what."""
+        return measure_load(self.stage_s, self.core_s, threads=self.threads)
 
     def to_dict(self) -> dict:
-        """JSON-ready form with the derived figures."""
+        """JSON-ready form with the derived figures.
+
+        limit: the stage that held up the others. limited_by: "cores" or its own "threads". limit_share: how much of
+        these it used, 0..1. load: see `Load`.
+        """
+        load = self.load
         return asdict(self) | {
             "frames_per_s": round(self.frames_per_s, 3),
             "times_realtime": round(self.media_s / self.wall_s, 3) if self.wall_s else 0.0,
-            "limit": self.limit,
+            "limit": load.limit,
+            "limited_by": "cores" if load.cores_limit else "threads",
+            "limit_share": round(load.limit_share, 3),
+            "load": asdict(load),
             "exit_code": self.exit_code,
         }
 
@@ -75,6 +85,7 @@ def measure(progress: JobProgress) -> dict:
         "media_s": round(progress.media_s, 3),
         "wall_s": round(progress.elapsed_s, 3),
         "stage_s": {stage: round(seconds, 3) for stage, seconds in progress.seconds.items()},
+        "core_s": {stage: round(seconds, 3) for stage, seconds in progress.core_seconds.items()},
     }
 
 
@@ -112,8 +123,7 @@ def describe(report: JobReport) -> dict[str, str]:
         lines["labels"] = f"{size_in_words(report.label_bytes)}, {per_frame}"
         speed = f"{report.frames_per_s:.1f} frames/s, {report.media_s / report.wall_s:.2f}x realtime"
         lines["speed"] = f"{speed} on {report.num_actors} x {report.device}, {report.precision}"
-        total = sum(report.stage_s.get(stage, 0) for stage in STAGES) or 1.0
-        lines["busy"] = " · ".join(f"{stage} {100 * report.stage_s.get(stage, 0) / total:.0f} %" for stage in STAGES)
+        lines |= describe_load(report.load, device=report.device)
     if report.stopped:
         lines["stopped"] = "before the end; the same command goes on"
     if report.failures:

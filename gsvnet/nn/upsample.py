@@ -2,9 +2,13 @@
 
 Bilinear interpolation is a convex combination of four corners. Where one class leads every other at all four corners
 of a cell, it leads everywhere in the cell, so the whole cell is filled. Only the pixels of the other, *mixed* cells
-are computed, and for them only the classes that no corner winner dominates. Both shortcuts keep a margin for the
-rounding of float32, and what is computed follows torch's own order of operations, so the labels are those of
-interpolate + argmax.
+are computed, and for them only the classes that no corner winner dominates: nearly always two. Both shortcuts keep a
+margin for the rounding of float32, and what is computed follows torch's own order of operations, so the labels are
+those of interpolate + argmax.
+
+Why a margin of the leader's own size is enough: each step of the interpolation rounds, but keeps order. So whatever
+the followers are, none gets above a class that is lower than the leader by the margin everywhere; and for that pair,
+four roundings each of half an ulp of the leader's largest |logit| are less than 8 ulp.
 """
 
 from __future__ import annotations
@@ -17,8 +21,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_MARGIN = 8 * torch.finfo(torch.float32).eps  # a lead of 8 ulp of the largest |logit| outlasts every rounding
-_BLOCK_PIXELS = 1 << 17  # pixels of mixed cells, or of a strip, computed at a time
+_MARGIN = 8 * torch.finfo(torch.float32).eps  # of the leader's largest |logit|, by which to lead
+_SMALLEST = 1e-30  # what smaller logits count as: near 0, rounding is absolute
+_BLOCK_PIXELS = 1 << 18  # pixels of mixed cells, or of a strip, computed at a time
 
 
 @torch.no_grad()
@@ -31,28 +36,25 @@ def upsample_labels(logits: Tensor, size: tuple[int, int], *, align_corners: boo
     give what torch gives (NaN wins; infinity times weight 0 is NaN), at the price of the slow way for the whole
     batch: switch a class off with a large negative number rather than with -inf.
 
-    Memory beside input and output: a few maps (N, h, w) and blocks of a fixed number of pixels.
+    Memory beside input and output: half of the float32 input again, and blocks of a fixed number of pixels.
     """
     num_classes = logits.shape[1]
     assert num_classes <= 255, num_classes
-    logits = logits.float().contiguous()
-    height, width = size
-    rows = _axis(logits.shape[2], height, align_corners, logits.device)
-    columns = _axis(logits.shape[3], width, align_corners, logits.device)
-    if height <= logits.shape[2] or width <= logits.shape[3]:  # cells without a pixel: nothing to gain
+    logits = logits.to(torch.float32, memory_format=torch.contiguous_format).contiguous()
+    rows = _axis(logits.shape[2], size[0], align_corners, logits.device)
+    columns = _axis(logits.shape[3], size[1], align_corners, logits.device)
+    best = logits.amax(1, keepdim=True)
+    if not (rows.grows and columns.grows and bool((best.amax() - logits.amin()).isfinite())):
         return _label_strips(logits, rows, columns)
 
-    winner, margin, mixed = _classify_cells(logits)
-    cells = (mixed & rows.occupied[:, None] & columns.occupied).flatten().nonzero().flatten()
-    if not bool(margin.isfinite().all()):
-        return _label_strips(logits, rows, columns)
-    labels = winner.index_select(2, columns.lower).index_select(1, rows.lower)  # right wherever the cell is uniform
-    planes = logits.transpose(0, 1).flatten(1)  # (C, N*h*w)
+    lowest, highest = _leaders(logits, best)
+    first, last = _over_corners(lowest, torch.minimum), _over_corners(highest, torch.maximum)
+    mixed = (first != last) & rows.occupied[:, None] & columns.occupied
+    labels = _pick(lowest, columns.lower).index_select(1, rows.lower)  # right wherever the cell is uniform
+    cells = mixed.flatten().nonzero().flatten()
     for block in cells.split(max(1, _BLOCK_PIXELS // (len(rows.pixels) * len(columns.pixels)))):
-        corners = _corner_samples(block, rows.num_samples, columns.num_samples)
-        values = planes.index_select(1, corners.flatten()).unflatten(1, corners.shape)  # (C, 4, M)
-        contends = _contenders(values, winner.flatten()[corners], margin.flatten()[block])
-        _fill_mixed_cells(labels, block, values, contends, rows, columns)
+        champions = torch.stack((first.take(block), last.take(block)))
+        _fill_mixed_cells(labels, logits, block, champions, rows, columns)
     return labels
 
 
@@ -67,6 +69,7 @@ class _Axis:
     """
 
     num_samples: int
+    grows: bool  # m > n: else there are cells without a pixel, and nothing to gain from cells
     lower: Tensor
     upper: Tensor
     weights: Tensor
@@ -92,6 +95,7 @@ def _axis(n: int, m: int, align_corners: bool, device: torch.device) -> _Axis:
     pixels = torch.minimum(last - counts + 1 + offsets, last).clamp(min=0)
     return _Axis(
         num_samples=n,
+        grows=m > n,
         lower=lower,
         upper=upper,
         weights=weights,
@@ -101,21 +105,22 @@ def _axis(n: int, m: int, align_corners: bool, device: torch.device) -> _Axis:
     )
 
 
-def _classify_cells(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Of logits (N, C, h, w): the winning class (N, h, w) uint8, and per cell (N, h+1, w+1) float32 the margin that a
-    lead must exceed and bool whether the cell is mixed. Cell (i, j) lies between the samples (i-1, j-1) and (i, j).
+def _leaders(logits: Tensor, best: Tensor) -> tuple[Tensor, Tensor]:
+    """The lowest and the highest class, each (N, h, w) uint8, within the margin of the best of each sample.
+
+    logits: (N, C, h, w). best: (N, 1, h, w), their maximum. Where the two are equal, one class leads by the margin.
     """
     num_classes = logits.shape[1]
-    best = logits.amax(1, keepdim=True)
-    # max(1) with indices is five times slower than this on a CPU
-    countdown = torch.arange(num_classes, 0, -1, dtype=torch.uint8, device=logits.device).view(-1, 1, 1)
-    winner = num_classes - ((logits == best) * countdown).amax(1).clamp(min=1)
-    others = logits.scatter(1, winner[:, None].long(), -torch.inf).amax(1)
-    largest = torch.maximum(best[:, 0], -logits.amin(1))
-    margin = _over_corners(largest, torch.maximum) * _MARGIN
-    lead = _over_corners(best[:, 0] - others, torch.minimum)
-    same = _over_corners(winner, torch.maximum) == _over_corners(winner, torch.minimum)
-    return winner, margin, ~(same & (lead > margin))
+    margin = best.abs().amax((1, 2, 3), keepdim=True).clamp(min=_SMALLEST) * _MARGIN
+    close = logits >= best - margin
+    upwards = torch.arange(1, num_classes + 1, dtype=torch.uint8, device=logits.device).view(-1, 1, 1)
+    # max(1) with indices is many times slower than this on a CPU
+    return num_classes - (close * upwards.flip(0)).amax(1), (close * upwards).amax(1) - 1
+
+
+def _pick(table: Tensor, places: Tensor) -> Tensor:
+    """(..., M): table (..., k) at places (M,) of its last axis, where gather is many times faster than index_select."""
+    return table.gather(-1, places.expand(*table.shape[:-1], -1))
 
 
 def _over_corners(samples: Tensor, reduce: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
@@ -124,12 +129,14 @@ def _over_corners(samples: Tensor, reduce: Callable[[Tensor, Tensor], Tensor]) -
     return torch.cat((rows[..., :1], reduce(rows[..., 1:], rows[..., :-1]), rows[..., -1:]), 2)
 
 
-def _corner_samples(cells: Tensor, h: int, w: int) -> Tensor:
-    """(4, M) int64: samples at upper left, upper right, lower left and lower right of M cells, flat over (N, h, w)."""
-    frame, i, j = _unravel(cells, h, w)
+def _corner_samples(frame: Tensor, i: Tensor, j: Tensor, shape: torch.Size) -> Tensor:
+    """(4, M) int64: samples at upper left, upper right, lower left and lower right of M cells, in class 0 of logits
+    (N, C, h, w) laid flat. The same samples of the next class are h * w further.
+    """
+    num_classes, h, w = shape[1:]
     top, bottom = (i - 1).clamp(min=0), i.clamp(max=h - 1)
     left, right = (j - 1).clamp(min=0), j.clamp(max=w - 1)
-    top, bottom = (frame * h + top) * w, (frame * h + bottom) * w
+    top, bottom = (frame * num_classes * h + top) * w, (frame * num_classes * h + bottom) * w
     return torch.stack((top + left, top + right, bottom + left, bottom + right))
 
 
@@ -138,62 +145,90 @@ def _unravel(cells: Tensor, h: int, w: int) -> tuple[Tensor, Tensor, Tensor]:
     return cells // ((h + 1) * (w + 1)), cells // (w + 1) % (h + 1), cells % (w + 1)
 
 
-def _contenders(values: Tensor, winners: Tensor, margin: Tensor) -> Tensor:
-    """(C, M) bool: classes that may win somewhere in a cell, that is all that no corner winner leads at all corners.
+def _contenders(logits: Tensor, corners: Tensor, champions: Tensor) -> Tensor:
+    """(C, M) bool: classes that may win somewhere in a cell, that is all that no champion leads at all corners.
 
-    values: (C, 4, M) corner logits. winners: (4, M). margin: (M,), by which to lead.
+    logits: (N, C, h, w). corners: (4, M), as of `_corner_samples`. champions: (k, M), classes that win some corner.
     """
-    contends = torch.ones(values.shape[0], values.shape[2], dtype=torch.bool, device=values.device)
-    floor = values + margin
-    for winner in winners.long():
-        champion = values.gather(0, winner.expand(1, 4, -1))
-        contends &= (floor >= champion).any(1)
+    num_classes, plane = logits.shape[1], logits[0, 0].numel()
+    planes = logits.as_strided((num_classes, logits.numel() - (num_classes - 1) * plane), (plane, 1))
+    values = _pick(planes, corners.flatten()).unflatten(1, corners.shape)
+    contends = torch.ones(num_classes, corners.shape[1], dtype=torch.bool, device=logits.device)
+    for champion in champions.long():
+        leader = values.gather(0, champion.expand(1, 4, -1))
+        margin = leader.abs().amax(1).clamp(min=_SMALLEST) * _MARGIN
+        contends &= (values - leader).amax(1) >= -margin
     return contends
 
 
 def _fill_mixed_cells(
-    labels: Tensor, cells: Tensor, values: Tensor, contends: Tensor, rows: _Axis, columns: _Axis
+    labels: Tensor, logits: Tensor, cells: Tensor, champions: Tensor, rows: _Axis, columns: _Axis
 ) -> None:
     """Write the labels of the pixels in M mixed cells into labels (N, H, W).
 
-    values: (C, 4, M) corner logits. contends: (C, M). Cells are sorted by their number of contenders, most first, so
-    that round r compares the r-th contender of the first few cells: contiguous slices, as many rounds as contenders.
+    logits: (N, C, h, w). champions: (k, M).
     """
-    count, order = contends.sum(0).sort(descending=True, stable=True)
-    cells, values, contends = cells[order], values[:, :, order], contends[:, order]
-    cell, contender = contends.T.nonzero(as_tuple=True)
-    turn = torch.arange(len(cell), device=cells.device) - (count.cumsum(0) - count)[cell]
-    entrants = torch.zeros_like(contends, dtype=torch.int64).index_put((turn, cell), contender)  # ascending: ties
-    entries = (entrants.new_tensor(range(len(values)))[:, None] < count).sum(1).tolist()
-
     frame, i, j = _unravel(cells, rows.num_samples, columns.num_samples)
-    weights_y, weights_x = rows.cell_weights[:, :, None, i], columns.cell_weights[:, :, j]
-    best = torch.full((len(rows.pixels), len(columns.pixels), len(cells)), -torch.inf, device=labels.device)
-    label = torch.zeros_like(best, dtype=torch.uint8)
-    for classes, m in zip(entrants, entries):
-        if m == 0:
-            break
-        corners = values[:, :, :m].gather(0, classes[:m].expand(1, 4, -1))[0]
-        top, bottom = _mix(corners[0::2, None], corners[1::2, None], weights_x[:, None, :, :m])
-        score = _mix(top, bottom, weights_y[..., :m])
-        ahead = score > best[..., :m]
-        best[..., :m] = torch.where(ahead, score, best[..., :m])
-        label[..., :m] = torch.where(ahead, classes[:m].to(torch.uint8), label[..., :m])
+    corners = _corner_samples(frame, i, j, logits.shape)
+    order, entrants = _line_up(_contenders(logits, corners, champions))
+    frame, i, j, corners = frame[order], i[order], j[order], corners[:, order]
+    weights_y, weights_x = _pick(rows.cell_weights, i), _pick(columns.cell_weights, j)
+    label = _compete(logits, corners, entrants, weights_y, weights_x)
     height, width = labels.shape[1:]
-    pixels = (frame * height + rows.pixels[:, i])[:, None] * width + columns.pixels[:, j]
+    pixels = ((frame * height + _pick(rows.pixels, i)) * width)[:, None] + _pick(columns.pixels, j)
     labels.view(-1).scatter_(0, pixels.flatten(), label.flatten())
+
+
+def _line_up(contends: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """Order (M,) of the cells by their number of contenders, most first; and each round's classes, ascending.
+
+    contends: (C, M) bool. Round r has the r-th contenders of the first m_r cells in that order, (m_r,) uint8. The first
+    two rounds have all cells: nearly all have two contenders. Where there is but one, the last class is its second.
+    """
+    rank = contends.cumsum(0, dtype=torch.uint8)
+    order = rank[-1].argsort(descending=True, stable=True)
+    rank = _pick(rank, order)
+    rounds = torch.arange(2, max(3, len(rank)), dtype=torch.uint8, device=rank.device)
+    sizes = [len(order)] * 2 + (rank[-1] > rounds[:, None]).sum(1).tolist()
+    # as many classes come before the r-th contender as have a rank of at most r
+    return order, [
+        (rank[:, :m] <= r).view(torch.uint8).sum(0, dtype=torch.uint8).clamp(max=len(rank) - 1)
+        for r, m in enumerate(sizes)
+        if m or r < 2
+    ]
+
+
+def _compete(logits: Tensor, corners: Tensor, entrants: list[Tensor], weights_y: Tensor, weights_x: Tensor) -> Tensor:
+    """Winner (ky, kx, M) uint8 at each pixel of M cells; ties go to the earlier round."""
+    best = _scores(logits, corners, entrants[0], weights_y, weights_x)
+    label = entrants[0].expand(best.shape).clone()
+    for classes, followers in zip(entrants[1:], [*entrants[2:], entrants[0][:0]]):
+        m, n = len(classes), len(followers)
+        score = _scores(logits, corners[:, :m], classes, weights_y[..., :m], weights_x[..., :m])
+        leader = label[..., :m]
+        leader += (score > best).view(torch.uint8) * (classes - leader)  # modulo 256; torch.where is slower on bytes
+        best = torch.maximum(best[..., :n], score[..., :n])
+    return label
+
+
+def _scores(logits: Tensor, corners: Tensor, classes: Tensor, weights_y: Tensor, weights_x: Tensor) -> Tensor:
+    """Logits (ky, kx, M) of one class per cell, at the pixels of the cell."""
+    places = corners + classes.long() * logits[0, 0].numel()
+    values = _pick(logits.view(-1), places.flatten()).view(4, 1, -1)
+    sides = _mix(values[0::2], values[1::2], weights_x[:, None])
+    return _mix(sides[0], sides[1], weights_y[:, :, None])
 
 
 def _mix(a: Tensor, b: Tensor, weights: Tensor) -> Tensor:
     """a * weights[0] + b * weights[1], rounded as ATen's CPU kernel rounds: the second product, then fused."""
-    return torch.addcmul(b * weights[1], a, weights[0])
+    return (b * weights[1]).addcmul_(a, weights[0])
 
 
 def _label_strips(logits: Tensor, rows: _Axis, columns: _Axis) -> Tensor:
     """Labels (N, H, W) by computing every pixel: columns first, then strips of rows."""
     height, width = len(rows.lower), len(columns.lower)
     labels = torch.empty(len(logits), height, width, dtype=torch.uint8, device=logits.device)
-    strips = torch.arange(height, device=logits.device).split(max(1, _BLOCK_PIXELS // width))
+    strips = torch.arange(height, device=logits.device).split(max(1, _BLOCK_PIXELS // (2 * width)))
     for frame, out in zip(logits, labels):
         for y in strips:
             top, bottom = (

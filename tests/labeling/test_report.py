@@ -29,7 +29,9 @@ REPORT = JobReport(
     label_bytes=60_000,
     media_s=20.0,
     wall_s=10.0,
-    stage_s={"decode": 1.0, "segment": 6.0, "upsample": 2.0, "encode": 1.0, "write": 0.0, "total": 12.0},
+    stage_s={"decode": 2.0, "segment": 9.0, "upsample": 3.0, "encode": 1.0, "write": 0.0, "total": 10.0},
+    core_s={"decode": 1.0, "segment": 7.0, "upsample": 2.0, "encode": 0.8, "write": 0.0, "total": 19.0},
+    threads=2,
     failures=(),
 )
 
@@ -55,14 +57,17 @@ def test_the_summary_says_what_was_done():
         "frames": "300",
         "labels": "60.0 kB, 200 bytes a frame",
         "speed": "30.0 frames/s, 2.00x realtime on 2 x cpu, fp32",
-        "busy": "decode 10 % · segment 60 % · upsample 20 % · encode 10 % · write 0 %",
+        "busy": "cores 95 %: decode 5 % · segment 76 % · upsample 10 % · encode 4 % · write 0 %",
+        "limit": "the cores, mostly for segment; faster with a longer --keyframe-interval, --precision bf16 where the "
+        "processor has it, or more cores",
     }
 
 
 def test_a_run_with_nothing_to_do_divides_by_nothing():
-    idle = replace(REPORT, frames=0, label_bytes=0, media_s=0.0, wall_s=0.0, stage_s={}, shards_labeled=0)
+    idle = replace(REPORT, frames=0, label_bytes=0, media_s=0.0, wall_s=0.0, stage_s={}, core_s={}, shards_labeled=0)
     assert describe(idle)["shards"] == "0 labeled (1 were there already)"
-    assert (idle.frames_per_s, idle.limit, idle.to_dict()["times_realtime"]) == (0.0, "", 0.0)
+    data = idle.to_dict()
+    assert (data["frames_per_s"], data["limit"], data["limit_share"], data["times_realtime"]) == (0.0, "", 0.0, 0.0)
 
 
 def test_what_went_wrong_stands_at_the_end():
@@ -75,13 +80,14 @@ def test_what_went_wrong_stands_at_the_end():
 def test_lines_are_not_wrapped_and_brackets_are_kept():
     text = printed(replace(REPORT, out="/a/very/long/path/to/an/output/[bold]/out", failures=(FAILURE,)))
     assert "output   /a/very/long/path/to/an/output/[bold]/out\n" in text
-    assert len(text.splitlines()) == 8
+    assert len(text.splitlines()) == 9
 
 
 def test_the_report_for_programs_is_json_with_the_derived_figures():
     data = json.loads(json.dumps(replace(REPORT, failures=(FAILURE,)).to_dict()))
     assert (data["frames_per_s"], data["times_realtime"], data["limit"], data["exit_code"]) == (30.0, 2.0, "segment", 3)
     assert data["failures"][0]["message"] == "it broke"
+    assert (data["limited_by"], data["limit_share"], data["load"]["cores"]) == ("cores", 0.76, 0.95)
 
 
 @pytest.mark.parametrize(
@@ -106,13 +112,13 @@ def test_one_is_singular():
 def test_figures_are_summed_over_shards():
     progress = JobProgress(total_frames=20, total_shards=2, console=Console(quiet=True))
     for index in range(2):
-        progress.add(result(index, seconds={"decode": 1.5}))
+        progress.add(result(index, seconds={"decode": 1.5}, core_seconds={"total": 4.0}))
     figures = measure(progress)
     assert (figures["shards_labeled"], figures["frames"], figures["label_bytes"]) == (2, 20, 200)
-    assert (figures["media_s"], figures["stage_s"]) == (2.0, {"decode": 3.0})
+    assert (figures["media_s"], figures["stage_s"], figures["core_s"]) == (2.0, {"decode": 3.0}, {"total": 8.0})
 
 
-def result(index, *, seconds=None):
+def result(index, *, seconds, core_seconds):
     return ShardResult(
         video_id="a-1",
         shard_index=index,
@@ -121,6 +127,7 @@ def result(index, *, seconds=None):
         num_keyframes=2,
         num_bytes=100,
         media_s=1.0,
-        seconds=seconds or {},
+        seconds=seconds,
+        core_seconds=core_seconds,
         published=True,
     )

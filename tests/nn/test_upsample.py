@@ -55,6 +55,37 @@ def test_labels_equal_interpolate_and_argmax(kind, size, align_corners):
     _assert_same_labels(LARGE[kind], size, align_corners)
 
 
+def _one_large_sample() -> torch.Tensor:
+    """Rounding is as coarse as 0.5 at one sample, and fine elsewhere."""
+    logits = _blocky(2, 11, 24, 37, 15)
+    logits[0, 3, 10, 20] = 4e6
+    return logits
+
+
+def _classes_switched_off() -> torch.Tensor:
+    """A class is off everywhere, and each other one in some region."""
+    logits = _blocky(2, 11, 24, 37, 16)
+    logits[:, 4] = -1e30
+    logits[:, :, 5:9] = torch.where(logits[:, :, 5:9] < -2, torch.finfo(torch.float32).min, logits[:, :, 5:9])
+    return logits
+
+
+@pytest.mark.parametrize("align_corners", [True, False])
+@pytest.mark.parametrize("make", [lambda: _blocky(3, 19, 24, 37, 17), _one_large_sample, _classes_switched_off])
+def test_labels_equal_torchs_to_the_bit_away_from_ties(make, align_corners):
+    logits = make()
+    labels = upsample_labels(logits, (192, 296), align_corners=align_corners)
+    assert torch.equal(labels, _reference(logits, (192, 296), align_corners))
+
+
+@pytest.mark.parametrize("ulps", [1, 4, 16, 64])
+def test_near_ties_of_all_classes_are_within_rounding(ulps):
+    generator = torch.Generator().manual_seed(ulps)
+    ties = torch.randn(2, 1, 9, 11, generator=generator) * 8
+    steps = torch.randint(-ulps, ulps + 1, (2, 6, 9, 11), generator=generator)
+    _assert_same_labels(ties * (1 + steps * 2.0**-23), (70, 90), True)
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.data())
 def test_labels_equal_the_reference_at_any_small_size(data):
@@ -116,7 +147,11 @@ def test_other_precisions_are_brought_to_float32_first(dtype):
 def test_memory_layout_does_not_matter():
     logits = _blocky(2, 5, 12, 12, 9)
     expected = upsample_labels(logits, (50, 60), align_corners=True)
-    for other in (logits.to(memory_format=torch.channels_last), logits.transpose(2, 3).contiguous().transpose(2, 3)):
+    within = torch.full((4, 6, 12, 12), 99.0)
+    within[1:3, :5] = logits
+    transposed = logits.transpose(2, 3).contiguous().transpose(2, 3)
+    stacked = torch.cat((within[:1, :5], logits))[1:]
+    for other in (logits.to(memory_format=torch.channels_last), transposed, within[1:3, :5], stacked):
         assert torch.equal(upsample_labels(other, (50, 60), align_corners=True), expected)
 
 

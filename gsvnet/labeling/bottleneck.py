@@ -1,0 +1,92 @@
+"""What held a job up: which stage used the cores, or kept its own threads or the GPU at work, and what would help.
+
+A worker's stages run at once: one thread decodes, one drives the networks (on a GPU: the GPU works for it) and writes,
+a pool of threads makes rows (upsample, encode). All share the worker's cores. So there are two ways to be the limit:
+the cores are busy, and a stage uses most of them; or cores are left over, and one stage's own threads are busy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+STAGES = ("decode", "segment", "upsample", "encode", "write")
+BUSY_CORES = 0.9  # from this share on the cores are the limit
+BUSY_STAGE = 0.7  # below this share no stage is: workers waited for work, or shards are short
+
+_ROWS = ("upsample", "encode")  # share a pool of threads
+_ADVICE = {  # (the cores are the limit, stage) -> what helps
+    (True, "decode"): "more cores",
+    (True, "segment"): "a longer --keyframe-interval, --precision bf16 where the processor has it, or more cores",
+    (True, "upsample"): "a smaller --mask-size, or more cores",
+    (True, "encode"): "a smaller --mask-size, or more cores",
+    (True, "write"): "more cores",
+    (False, "decode"): "more --cpus-per-actor",
+    (False, "segment"): "a longer --keyframe-interval, or more GPUs",
+    (False, "upsample"): "more --cpus-per-actor, or a smaller --mask-size",
+    (False, "encode"): "more --cpus-per-actor, or a smaller --mask-size",
+    (False, "write"): "a faster disk for --spool-dir",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Load:
+    """How busy the workers were while they had a shard. All are shares, 0..1 but for rounding.
+
+    cores: of the workers' cores. by_stage: of the same cores, what each stage used; they add up to `cores`.
+    at_work: of the time, how long each stage's own threads (on a GPU, for segment: the GPU) were at work.
+    """
+
+    cores: float
+    by_stage: dict[str, float]
+    at_work: dict[str, float]
+
+    @property
+    def cores_limit(self) -> bool:
+        """The cores, which all stages share, were busy."""
+        return self.cores >= BUSY_CORES
+
+    @property
+    def limit(self) -> str:
+        """The stage that held up the others; "" before any shard."""
+        shares = self.by_stage if self.cores_limit else self.at_work
+        return max(shares, key=lambda stage: shares[stage], default="")
+
+    @property
+    def limit_share(self) -> float:
+        """How much of the cores, or else of its own time, that stage was busy."""
+        return (self.by_stage if self.cores_limit else self.at_work).get(self.limit, 0.0)
+
+
+def measure_load(seconds: Mapping[str, float], core_seconds: Mapping[str, float], *, threads: int) -> Load:
+    """The load of workers with `threads` cores each.
+
+    seconds, core_seconds: sums over shards as in ShardResult. What the whole process used beyond its known stages
+    belongs to segment: torch's own threads.
+    """
+    total = seconds.get("total", 0.0)
+    if total <= 0:
+        return Load(cores=0.0, by_stage={}, at_work={})
+    used = {stage: core_seconds.get(stage, 0.0) for stage in STAGES}
+    used["segment"] += max(0.0, core_seconds.get("total", 0.0) - sum(used.values()))
+    by_stage = {stage: round(used[stage] / (total * threads), 4) for stage in STAGES}
+    at_work = {s: round(seconds.get(s, 0.0) / (total * (threads if s in _ROWS else 1)), 4) for s in STAGES}
+    return Load(cores=round(sum(by_stage.values()), 4), by_stage=by_stage, at_work=at_work)
+
+
+def describe_load(load: Load, *, device: str) -> dict[str, str]:
+    """Two lines for people: `busy`, the shares; `limit`, the bottleneck and what would help."""
+    if not load.limit:
+        return {}
+    parts = load.by_stage if load.cores_limit else load.at_work
+    shares = " · ".join(f"{stage} {100 * parts[stage]:.0f} %" for stage in STAGES)
+    if load.cores_limit:
+        return {
+            "busy": f"cores {100 * load.cores:.0f} %: {shares}",
+            "limit": f"the cores, mostly for {load.limit}; faster with {_ADVICE[True, load.limit]}",
+        }
+    if load.limit_share >= BUSY_STAGE:
+        limit = f"{load.limit}; faster with {_ADVICE[False, load.limit]}"
+    else:
+        limit = "no stage; faster with longer --shard-seconds" + ", or --gpus-per-actor 0.5" * (device == "cuda")
+    return {"busy": f"{shares} (cores {100 * load.cores:.0f} %)", "limit": limit}
