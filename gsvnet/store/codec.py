@@ -86,9 +86,10 @@ def pixel_counts(labels: np.ndarray, num_classes: int) -> np.ndarray:
 
 def _find_edges(labels: np.ndarray) -> np.ndarray:
     """Flat positions, ascending int64, where a run of one label begins; every row begins one."""
-    edge = np.empty(labels.shape, bool)
-    edge[:, 0] = True
-    np.not_equal(labels[:, 1:], labels[:, :-1], out=edge[:, 1:])
+    flat = labels.reshape(-1)
+    edge = np.empty(flat.shape, bool)
+    np.not_equal(flat[1:], flat[:-1], out=edge[1:])  # one long row: a third faster than many short ones
+    edge[:: labels.shape[1]] = True
     return np.flatnonzero(edge)
 
 
@@ -101,18 +102,22 @@ def _link_edges(row: np.ndarray, column: np.ndarray, label: np.ndarray, width: i
     order = np.argsort(label, kind="stable")
     span = width + 2 * MAX_STEP_PX + 2  # rows are so far apart that the nearest within reach is in the right row
     key = ((label.astype(np.int64) * (row[-1] + 3) + row + 1) * span + column)[order]
-    above, distance = _nearest(key, key - span)
-    below, _ = _nearest(key, key + span)
     own = np.arange(len(key))
+    next_above = np.searchsorted(key, key - span)
+    next_below = np.bincount(next_above, minlength=len(key))[: len(key)].cumsum()  # the same search, read backwards
+    above, distance = _nearest(key, key - span, next_above)
+    below, _ = _nearest(key, key + span, next_below)
     linked = (distance <= MAX_STEP_PX) & (below[above] == own)
     parent = np.empty_like(own)
     parent[order] = order[np.where(linked, above, own)]
     return parent
 
 
-def _nearest(keys: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Index of the nearest of ascending `keys` to each target (the lower one of two), and its distance."""
-    right = np.searchsorted(keys, targets)
+def _nearest(keys: np.ndarray, targets: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Index of the nearest of ascending `keys` to each target (the lower one of two), and its distance.
+
+    right: how many keys are smaller than each target; one that equals it may be counted.
+    """
     left = np.maximum(right - 1, 0)
     right = np.minimum(right, len(keys) - 1)
     to_left, to_right = np.abs(targets - keys[left]), np.abs(keys[right] - targets)
