@@ -89,11 +89,14 @@ class Golden:
 
 
 def pytest_generate_tests(metafunc):
-    """One test per file for every test that asks for `golden`."""
+    """One test per file for every test that asks for `golden`, or for `pipeline`: whole networks of built families."""
+    folder = getattr(metafunc.config, "parity_dir", None)
+    paths = sorted(folder.glob("*.npz")) if folder else []
     if "golden_path" in metafunc.fixturenames:
-        folder = getattr(metafunc.config, "parity_dir", None)
-        paths = sorted(folder.glob("*.npz")) if folder else []
         metafunc.parametrize("golden_path", [_or_skipped(path) for path in paths] or [_or_skipped(None)])
+    if "pipeline_path" in metafunc.fixturenames:
+        whole = [path for path in paths if "_pipeline_" in path.stem and path.stem.split("_")[0] not in LATER]
+        metafunc.parametrize("pipeline_path", [_or_skipped(path) for path in whole] or [_or_skipped(None)])
 
 
 def _or_skipped(path: Path | None):
@@ -108,3 +111,8 @@ def _or_skipped(path: Path | None):
 @pytest.fixture
 def golden(golden_path) -> Golden:
     return Golden(golden_path)
+
+
+@pytest.fixture
+def pipeline(pipeline_path) -> Golden:
+    return Golden(pipeline_path)

@@ -6,12 +6,15 @@ intermediate results (aux.*) that a file does not hold are not compared.
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
 from gsvnet.classes import ClassSet
 from gsvnet.models.checkpoints import load_checkpoint
 from gsvnet.models.gsvnet import FLOW_UNIT_PX, NUM_TAPS, GuidedFilter, find_edges, with_gain
+from gsvnet.models.prepared import prepare_for_inference
 from gsvnet.models.published import (
     convert_published,
     load_published_bisenet,
@@ -30,7 +33,16 @@ def test_the_named_folder_holds_parity_files(parity_dir):
 
 @torch.no_grad()
 def test_numbers_are_those_of_the_authors_code(golden, tmp_path):
-    ours = dict(find_check(golden)(golden, tmp_path))
+    compare(golden, dict(find_check(golden)(golden, tmp_path)))
+
+
+@torch.no_grad()
+def test_networks_prepared_for_speed_keep_the_numbers(pipeline, tmp_path):
+    prepare = partial(prepare_for_inference, device="cpu", precision="fp32")
+    compare(pipeline, dict(check_pipeline(pipeline, tmp_path, arrange=prepare)))
+
+
+def compare(golden, ours):
     errors = {name: error_of(name, got, golden[name]) for name, got in ours.items() if name in golden.members}
     print(golden.meta["case"], {name: float(f"{error:.1e}") for name, error in errors.items()})
     assert set(golden.names("out.")) <= errors.keys()
@@ -118,9 +130,9 @@ def check_step(golden, tmp_path):
     yield from step_parts(propagation, state, previous, current)
 
 
-def check_pipeline(golden, tmp_path):
+def check_pipeline(golden, tmp_path, arrange=lambda model: model):
     """Published files -> our checkpoint -> GSVNet.segment on a chunk of all frames, resized the published way."""
-    model = convert_and_load(golden, tmp_path)
+    model = arrange(convert_and_load(golden, tmp_path))
     num_frames = len(golden.names("in.frame"))
     frames = torch.stack([golden[f"in.frame{i}"] for i in range(num_frames)]).movedim(-1, 1).float()  # (L, 3, H, W)
     needs = model.needs(*frames.shape[-2:])
