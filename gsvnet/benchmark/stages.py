@@ -29,7 +29,7 @@ from gsvnet.models.prepared import Precision, prepare_for_inference
 from gsvnet.models.segmenter import ChunkBatch, LogitsBatch
 from gsvnet.nn.confidence import frame_confidence
 from gsvnet.nn.upsample import upsample_labels
-from gsvnet.store.codec import encode_mask, pixel_counts
+from gsvnet.store.codec import encode_and_count
 from gsvnet.video.decode import read_pictures
 from gsvnet.video.frames import render
 
@@ -175,6 +175,4 @@ def _upsample(outputs: list[LogitsBatch], size: tuple[int, int]) -> list[np.ndar
 
 
 def _encode(maps: list[np.ndarray], num_classes: int) -> list[bytes]:
-    for labels in maps:
-        pixel_counts(labels, num_classes)
-    return [encode_mask(labels) for labels in maps]
+    return [encode_and_count(labels, num_classes)[0] for labels in maps]

@@ -13,7 +13,7 @@ from gsvnet.labeling.clock import StageClock
 from gsvnet.models.segmenter import LogitsBatch
 from gsvnet.nn.confidence import frame_confidence
 from gsvnet.nn.upsample import upsample_labels
-from gsvnet.store.codec import encode_mask, pixel_counts
+from gsvnet.store.codec import encode_and_count
 from gsvnet.store.schema import FrameRow
 
 
@@ -35,6 +35,7 @@ class RowMaker:
         rows = []
         with self.clock.stage("encode"):
             for n, place in enumerate(places[key] for key in keys):
+                mask, pixels = encode_and_count(labels[n], self.num_classes)
                 row = FrameRow(
                     frame_index=place.index,
                     pts=place.pts,
@@ -43,10 +44,10 @@ class RowMaker:
                     keyframe_distance=place.index - place.keyframe,
                     height=self.size[0],
                     width=self.size[1],
-                    pixels=pixel_counts(labels[n], self.num_classes),
+                    pixels=pixels,
                     confidence=confidence[n],
                     confidence_p05=confidence_p05[n],
-                    mask=encode_mask(labels[n]),
+                    mask=mask,
                 )
                 rows.append(row)
         return rows

@@ -28,11 +28,25 @@ _ZSTD = pa.Codec("zstd", compression_level=6)
 
 def encode_mask(labels: np.ndarray) -> bytes:
     """Compressed bytes of a label map (H, W) uint8; any of the 256 values is kept. Equal maps give equal bytes."""
+    labels = _check_map(labels)
+    return _encode(labels, _find_edges(labels))
+
+
+def encode_and_count(labels: np.ndarray, num_classes: int) -> tuple[bytes, np.ndarray]:
+    """`encode_mask` and `pixel_counts` of one label map; both need its edges, which are found once."""
+    labels = _check_map(labels)
+    edges = _find_edges(labels)
+    return _encode(labels, edges), _count(labels, edges, num_classes)
+
+
+def _check_map(labels: np.ndarray) -> np.ndarray:
     if labels.ndim != 2 or labels.dtype != np.uint8 or labels.size == 0 or labels.size > _MAX_PIXELS:
         raise ValueError(f"a label map is (H, W) uint8 and not empty, not {labels.shape} {labels.dtype}")
-    labels = np.ascontiguousarray(labels)
+    return np.ascontiguousarray(labels)
+
+
+def _encode(labels: np.ndarray, edges: np.ndarray) -> bytes:
     height, width = labels.shape
-    edges = _find_edges(labels)
     if len(edges) > labels.size // 4:  # noise: linking would cost much and gain nothing
         return _seal(labels.tobytes(), 0, 0, height, width)
     chains, body = _chain_bytes(edges, labels)
@@ -75,7 +89,10 @@ def pixel_counts(labels: np.ndarray, num_classes: int) -> np.ndarray:
     Raises ValueError for a label that is neither a class nor 255.
     """
     labels = np.ascontiguousarray(labels)
-    edges = _find_edges(labels)
+    return _count(labels, _find_edges(labels), num_classes)
+
+
+def _count(labels: np.ndarray, edges: np.ndarray, num_classes: int) -> np.ndarray:
     lengths = np.diff(edges, append=labels.size)
     counts = np.bincount(labels.reshape(-1)[edges], weights=lengths, minlength=256)
     if counts[num_classes:255].any():

@@ -17,7 +17,7 @@ from hypothesis.extra import numpy as hnp
 
 import gsvnet.store.codec as codec
 from gsvnet.errors import CorruptLabels
-from gsvnet.store.codec import decode_mask, encode_mask, pixel_counts
+from gsvnet.store.codec import decode_mask, encode_and_count, encode_mask, pixel_counts
 
 
 def scene(height: int = 24, width: int = 32) -> np.ndarray:
@@ -235,6 +235,14 @@ def test_pixel_counts_count_each_class_and_no_ignored_pixel():
     labels = np.array([[0, 0, 2], [2, 2, 255]], np.uint8)
     counts = pixel_counts(labels, 4)
     np.testing.assert_array_equal(counts, np.array([2, 0, 3, 0], np.int32), strict=True)
+
+
+@pytest.mark.parametrize("name", ["scene", "flat", "one pixel"])
+def test_bytes_and_counts_at_once_are_those_of_each_by_itself(name):
+    labels = MAPS[name]
+    data, counts = encode_and_count(labels, 11)
+    assert data == encode_mask(labels)
+    np.testing.assert_array_equal(counts, pixel_counts(labels, 11))
 
 
 def test_pixel_counts_agree_with_bincount():
