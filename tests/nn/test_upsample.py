@@ -78,12 +78,16 @@ def test_labels_equal_torchs_to_the_bit_away_from_ties(make, align_corners):
     assert torch.equal(labels, _reference(logits, (192, 296), align_corners))
 
 
+@pytest.mark.parametrize("align_corners", [True, False])
 @pytest.mark.parametrize("ulps", [1, 4, 16, 64])
-def test_near_ties_of_all_classes_are_within_rounding(ulps):
+def test_near_ties_have_the_labels_of_computing_every_pixel(ulps, align_corners):
     generator = torch.Generator().manual_seed(ulps)
     ties = torch.randn(2, 1, 9, 11, generator=generator) * 8
-    steps = torch.randint(-ulps, ulps + 1, (2, 6, 9, 11), generator=generator)
-    _assert_same_labels(ties * (1 + steps * 2.0**-23), (70, 90), True)
+    logits = ties * (1 + torch.randint(-ulps, ulps + 1, (2, 6, 9, 11), generator=generator) * 2.0**-23)
+    rows, columns = (upsample._axis(n, m, align_corners, torch.device("cpu")) for n, m in ((9, 70), (11, 90)))
+    labels = upsample_labels(logits, (70, 90), align_corners=align_corners)
+    assert torch.equal(labels, upsample._label_strips(logits, rows, columns))
+    _assert_same_labels(logits, (70, 90), align_corners)
 
 
 @settings(max_examples=300, deadline=None)
