@@ -25,7 +25,7 @@ def pin(chunks: ChunkBatch) -> ChunkBatch:
 
     torch keeps such memory for the next batch, and hands it out again only when copies from it are done.
     """
-    return _convert(chunks, lambda tensor: tensor.pin_memory())
+    return _convert(chunks, lambda tensor: tensor if tensor.is_cuda else tensor.pin_memory())
 
 
 def to_device(chunks: ChunkBatch, device: Device) -> ChunkBatch:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import queue
-import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Literal
 
 import av
 import numpy as np
@@ -27,8 +25,6 @@ from gsvnet.video.source import StorageOptions, redact_uri
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-T = TypeVar("T")
 
 _FIRST_MARGIN_S = Fraction(1)
 
@@ -224,44 +220,3 @@ def _read_until_frame(events: Iterator[Event], limit_pts: int | None) -> list[Ev
         if event.frame is not None or (limit_pts is not None and event.pts > limit_pts):
             break
     return head
-
-
-def prefetch(iterator: Iterable[T], depth: int) -> Generator[T, None, None]:
-    """The same items, made in a thread at most `depth` ahead of the consumer.
-
-    The thread starts with the first item asked for. Errors arrive where the item would have. Closing the generator
-    stops the thread at its next item, closes the source iterator and waits for both.
-    """
-    if depth < 1:
-        raise ValueError(f"depth is {depth}; at least 1 item must be held")
-    results: queue.SimpleQueue[tuple[Literal["item", "end", "error"], T | BaseException | None]] = queue.SimpleQueue()
-    slots = threading.Semaphore(depth)  # one per item that is being made or waits
-    closed = threading.Event()
-
-    def produce() -> None:
-        source = iter(iterator)
-        try:
-            while slots.acquire() and not closed.is_set():
-                results.put(("item", next(source)))
-        except StopIteration:
-            results.put(("end", None))
-        except BaseException as error:
-            results.put(("error", error))
-        finally:
-            getattr(source, "close", lambda: None)()
-
-    thread = threading.Thread(target=produce, name="gsvnet-prefetch", daemon=True)
-    thread.start()
-    try:
-        while True:
-            kind, value = results.get()
-            if kind == "end":
-                return
-            if kind == "error":
-                raise cast(BaseException, value)
-            slots.release()
-            yield cast(T, value)
-    finally:
-        closed.set()
-        slots.release()
-        thread.join()
