@@ -29,8 +29,9 @@ class RowMaker:
     def label(self, output: LogitsBatch, places: Mapping[tuple[int, int], FramePlace]) -> list[FrameRow]:
         """Rows of the frames in `output`; places: by (chunk, position)."""
         with torch.inference_mode(), self.clock.stage("upsample"):
-            labels = upsample_labels(output.logits, self.size, align_corners=output.align_corners).cpu().numpy()
-            confidence, confidence_p05 = (x.tolist() for x in frame_confidence(output.logits, output.gain))
+            logits = output.logits.to(torch.float32, memory_format=torch.contiguous_format)  # once for both
+            labels = upsample_labels(logits, self.size, align_corners=output.align_corners).cpu().numpy()
+            confidence, confidence_p05 = (x.tolist() for x in frame_confidence(logits, output.gain))
         keys = zip(output.chunk.tolist(), output.position.tolist())
         rows = []
         with self.clock.stage("encode"):

@@ -51,3 +51,20 @@ def test_half_precision_and_huge_logits_stay_finite():
     mean, p05 = frame_confidence(torch.tensor([6e4, -6e4], dtype=torch.float16).view(1, 2, 1, 1))
     assert mean.dtype == torch.float32
     assert (mean.item(), p05.item()) == (1.0, 1.0)
+
+
+def test_classes_far_behind_add_nothing():
+    logits = torch.tensor([0.0, 0.0, -90.0, -1e30]).view(1, 4, 1, 1)
+    gain = torch.full((1, 1, 1, 1), 0.01)
+    for result in (*frame_confidence(logits), *frame_confidence(logits, gain)):
+        assert result.tolist() == [0.5]
+
+
+def test_memory_layout_and_the_input_do_not_change():
+    torch.manual_seed(1)
+    logits, gain = torch.randn(2, 5, 4, 6), torch.rand(2, 1, 4, 6)
+    before = logits.clone()
+    expected = frame_confidence(logits, gain)
+    for other in (logits.to(memory_format=torch.channels_last), logits.transpose(2, 3).contiguous().transpose(2, 3)):
+        assert all(map(torch.equal, frame_confidence(other, gain), expected))
+    assert torch.equal(logits, before)
