@@ -148,9 +148,9 @@ def _chain_bytes(edges: np.ndarray, labels: np.ndarray) -> tuple[int, bytes]:
     label = labels.reshape(-1)[edges]
     parent = _link_edges(row, column, label, width)
     own = np.arange(len(edges))
-    root, above = parent, parent[parent]
-    while not np.array_equal(root, above):  # log2(rows) rounds
-        root, above = above, above[above]
+    root = parent
+    for _ in range(int(row[-1]).bit_length()):  # each round doubles the steps towards the first edge of the chain
+        root = root.take(root)
     heads = np.flatnonzero(parent == own)
     length = np.bincount(root, minlength=len(edges))[heads]
     start = np.empty_like(own)
