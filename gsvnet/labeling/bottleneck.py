@@ -86,7 +86,8 @@ def describe_load(load: Load, *, device: str) -> dict[str, str]:
             "limit": f"the cores, mostly for {load.limit}; faster with {_ADVICE[True, load.limit]}",
         }
     if load.limit_share >= BUSY_STAGE:
-        limit = f"{load.limit}; faster with {_ADVICE[False, load.limit]}"
+        on_cores = device == "cpu" and load.limit == "segment"  # others may use the cores, too
+        limit = f"{load.limit}; faster with {_ADVICE[on_cores, load.limit]}"
     else:
         limit = "no stage; faster with longer --shard-seconds" + ", or --gpus-per-actor 0.5" * (device == "cuda")
     return {"busy": f"{shares} (cores {100 * load.cores:.0f} %)", "limit": limit}

@@ -51,6 +51,11 @@ def test_where_no_stage_is_busy_the_gaps_are_the_limit(device):
     assert ("--gpus-per-actor 0.5" in text) == (device == "cuda")
 
 
+@pytest.mark.parametrize(("device", "advice"), [("cpu", "more cores"), ("cuda", "more GPUs")])
+def test_busy_networks_want_more_of_what_they_run_on(device, advice):
+    assert advice in describe_load(load(segment=9.0), device=device)["limit"]
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_stage_has_advice(stage):
     for threads in (1, 100):
