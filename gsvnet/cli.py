@@ -33,6 +33,7 @@ _EXTRA_OF = {
     "PIL": "view",
     "matplotlib": "evaluate",
     "cv2": "evaluate",
+    "psutil": "benchmark",
 }
 
 
