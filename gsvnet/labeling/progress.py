@@ -84,6 +84,8 @@ class JobProgress:
             self.seconds[stage] += seconds
         for stage, seconds in result.core_seconds.items():
             self.core_seconds[stage] += seconds
+        for text in result.notes:
+            self.note(f"{result.video_id} shard {result.shard_index}: {text}")
         self._show()
 
     def fail(self, failure: ShardFailure) -> None:

@@ -32,7 +32,8 @@ class ShardResult:
     num_frames: rows. num_lost: rows with status decode_error. num_bytes: of the Parquet object.
     media_s: seconds of video labeled. seconds: stage (decode, segment, upsample, encode, write, total) -> busy seconds.
     core_seconds: the same of processor time; total is the whole process's, which is more than its stages know of.
-    published: False when another attempt was first, so that this one's copy was thrown away.
+    published: False when another attempt was first, so that this one's copy was thrown away. notes: what a person
+    should know though nothing failed (out of memory once, another decoder than asked for).
     """
 
     video_id: str
@@ -45,6 +46,7 @@ class ShardResult:
     seconds: dict[str, float]
     published: bool
     core_seconds: dict[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,13 +11,16 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import nn
 
 from gsvnet.errors import AlreadyPublished, ConfigError, WorkerError
 from gsvnet.labeling.ahead import ReadAhead
+from gsvnet.labeling.backoff import BackOff
 from gsvnet.labeling.batching import DecodedBatch, batch_chunks, views_by_need
 from gsvnet.labeling.clock import StageClock, Timed, timed_decoding
 from gsvnet.labeling.device import pin, to_device
@@ -25,11 +28,13 @@ from gsvnet.labeling.pipeline import RowPool
 from gsvnet.labeling.rows import RowMaker
 from gsvnet.labeling.tasks import Device, ShardResult, ShardTask
 from gsvnet.models.checkpoints import content_hash
-from gsvnet.models.segmenter import LogitsBatch, VideoSegmenter
+from gsvnet.models.prepared import Precision
+from gsvnet.models.segmenter import ChunkBatch, LogitsBatch, VideoSegmenter
 from gsvnet.store.layout import shard_uri
 from gsvnet.store.schema import FrameRow, ShardFooter
 from gsvnet.store.write import ShardWriter, estimate_spool_bytes, sweep_spools
 from gsvnet.video.decode import read_frames
+from gsvnet.video.nvdec import DecoderChoice, choose_decoder
 
 BATCHES_AHEAD = 2
 
@@ -38,8 +43,9 @@ BATCHES_AHEAD = 2
 class LabelWorkerSpec:
     """All that a worker needs to know of its job, except the weights.
 
-    precision: "auto" is bf16 on CUDA, fp32 on a CPU. mask_size: (height, width) of stored masks in pixels; None: the
-    video's own. storage_options: for the output; video_options: for the videos.
+    precision: "auto" is bf16 on CUDA, fp32 on a CPU. compiled: networks run through torch.compile. mask_size: (height,
+    width) of stored masks in pixels; None: the video's own. storage_options: for the output; video_options: for the
+    videos.
     """
 
     out: str
@@ -48,6 +54,8 @@ class LabelWorkerSpec:
     batch_chunks: int
     precision: str
     fingerprint: str
+    decoder: Literal["auto", "cpu", "nvdec"] = "cpu"
+    compiled: bool = False
     mask_size: tuple[int, int] | None = None
     unsafe_commit: bool = False
     storage_options: dict | None = field(default=None, repr=False)
@@ -58,11 +66,19 @@ class LabelWorkerSpec:
         return ShardWorker(self, weights, device=device, num_threads=num_threads)
 
 
-def resolve_precision(precision: str, device: str) -> str:
-    """ "fp32" or "bf16"."""
-    if precision != "auto":
-        return precision
-    return "bf16" if device == "cuda" else "fp32"
+def resolve_precision(precision: str, device: str) -> Precision:
+    """What "auto" means on a device."""
+    if precision == "auto":
+        return "bf16" if device == "cuda" else "fp32"
+    return "bf16" if precision == "bf16" else "fp32"
+
+
+def decoder_threads(num_threads: int, device: str) -> int:
+    """Threads of a video decoder in an actor of `num_threads`: all beside a GPU, half where networks use the cores too.
+
+    Each further thread costs cycles (5 to 10 % more per frame) and helps only where decoding holds the networks up.
+    """
+    return num_threads if device == "cuda" else max(1, num_threads // 2)
 
 
 class ShardWorker:
@@ -79,6 +95,8 @@ class ShardWorker:
         self.frames_done = 0  # of the running shard; progress reads it from another thread
         self.model_hash = content_hash(model)
         self.model = model.eval().to(device)
+        self._choose_decoder = lru_cache(maxsize=8)(self._find_decoder)  # by video: choosing opens the file
+        self._back_off = BackOff()
         self._ahead = ReadAhead(self._decode, BATCHES_AHEAD)
         self._pool = RowPool(num_threads, device)
         _make_spool_folder(spec.spool_dir)
@@ -106,6 +124,7 @@ class ShardWorker:
                     self.frames_done += 1
                     tally.update(frames=1, lost=row.status != "ok", keyframes=row.is_keyframe)
                     span.add(row.time_s)
+                writer.footer = replace(writer.footer, backed_off_to=self._back_off.most_chunks)
         except AlreadyPublished:
             published = False
         return ShardResult(
@@ -119,7 +138,15 @@ class ShardWorker:
             seconds=clock.wall(),
             core_seconds=clock.cores(),
             published=published,
+            notes=(*self._back_off.take_notes(), *self._decoder_notes(task)),
         )
+
+    def _decoder_notes(self, task: ShardTask) -> list[str]:
+        reason = self._choose_decoder(task.uri).reason
+        return [f"decoded on the CPU: {reason}"] if reason and task.shard.index == 0 else []
+
+    def _find_decoder(self, uri: str) -> DecoderChoice:
+        return choose_decoder(self.spec.decoder, uri, device=self.device, storage_options=self.spec.video_options)
 
     def _open_writer(self, task: ShardTask) -> ShardWriter:
         video, shard = task.video, task.shard
@@ -137,6 +164,7 @@ class ShardWorker:
             precision=self.precision,
             device=self.device,
             threads=self.num_threads,
+            decoder=self._choose_decoder(task.uri).name,
         )
         return ShardWriter(
             shard_uri(self.spec.out, video.id, shard.name),
@@ -171,7 +199,8 @@ class ShardWorker:
             end_pts=shard.end_pts,
             views=views_by_need(shard, interval=interval, needs=needs),
             rotation=task.video.rotation,
-            threads=self.num_threads,
+            threads=decoder_threads(self.num_threads, self.device),
+            decoder=self._choose_decoder(task.uri).name,
             storage_options=self.spec.video_options,
         )
         batches = batch_chunks(frames, shard=shard, interval=interval, needs=needs, num_chunks=self.spec.batch_chunks)
@@ -181,9 +210,13 @@ class ShardWorker:
 
     @torch.inference_mode()
     def _segment(self, batch: DecodedBatch) -> Iterator[LogitsBatch]:
-        """Run the networks on one batch."""
+        """Run the networks on one batch, in parts where it does not fit into memory."""
+
+        def run(chunks: ChunkBatch) -> Iterator[LogitsBatch]:
+            return self.model.segment(to_device(chunks, self.device))
+
         with torch.autocast(self.device, torch.bfloat16, enabled=self.precision == "bf16"):
-            yield from self.model.segment(to_device(batch.chunks, self.device))
+            yield from self._back_off.segment(batch.chunks, run)
 
 
 def _make_spool_folder(folder: str) -> None:

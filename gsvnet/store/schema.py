@@ -65,6 +65,9 @@ class ShardFooter:
 
     job: fingerprint. video, uri, identity, time_base ("1/12800", seconds per tick): as planned. shard: its index in
     the video. precision: resolved, "fp32" or "bf16". device: "cpu" or "cuda". threads: per actor.
+    decoder: what decoded the video, "cpu" or "nvdec".
+    backed_off_to: chunks that ran as one batch where the job's batch did not fit into memory; None, and no key in the
+    file: it did.
     """
 
     job: str
@@ -79,10 +82,12 @@ class ShardFooter:
     precision: str
     device: str
     threads: int
+    decoder: str = "cpu"
+    backed_off_to: int | None = None
 
     def to_metadata(self, num_rows: int) -> dict[str, str]:
         """Footer keys and values of a file with `num_rows` rows."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values = {field.name: value for field in fields(self) if (value := getattr(self, field.name)) is not None}
         values |= {"classes": self.classes.to_dict(), "num_rows": num_rows, "schema_version": SCHEMA_VERSION}
         return {
             f"{PREFIX}{name}": value if isinstance(value, str) else json.dumps(value, sort_keys=True)
@@ -162,10 +167,13 @@ def parse_footer(metadata: Mapping[bytes, bytes] | None, path: str) -> tuple[Sha
     Raises StoreError for a file that a newer version wrote, CorruptLabels for one that is no label file.
     """
     found = {k.decode(): v.decode() for k, v in (metadata or {}).items() if k.startswith(PREFIX.encode())}
+    found.setdefault(f"{PREFIX}decoder", "cpu")  # all that the first files' writers had
     try:
         check_version(int(found[f"{PREFIX}schema_version"]), path)
-        values: dict[str, Any] = {field.name: found[PREFIX + field.name] for field in fields(ShardFooter)}
-        for name in ("shard", "first_frame", "threads"):
+        may_lack = {"backed_off_to"} - {key.removeprefix(PREFIX) for key in found}
+        names = [field.name for field in fields(ShardFooter) if field.name not in may_lack]
+        values: dict[str, Any] = {name: found[PREFIX + name] for name in names}
+        for name in {"shard", "first_frame", "threads", "backed_off_to"} - may_lack:
             values[name] = int(values[name])
         values["classes"] = ClassSet.from_dict(json.loads(values["classes"]))
         return ShardFooter(**values), int(found[f"{PREFIX}num_rows"])

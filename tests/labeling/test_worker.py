@@ -4,6 +4,7 @@ import pickle
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -12,6 +13,7 @@ from gsvnet.labeling.job import pending_tasks
 from gsvnet.labeling.plan import PlanRule, plan_video
 from gsvnet.labeling.worker import LabelWorkerSpec, resolve_precision
 from gsvnet.models.checkpoints import content_hash, load_model
+from gsvnet.store.schema import parse_footer
 
 
 @pytest.fixture
@@ -98,6 +100,29 @@ def test_cuda_is_never_replaced_by_the_cpu_in_silence(spec, model):
 def test_precision_auto_is_fp32_on_a_cpu_and_bf16_on_cuda():
     assert [resolve_precision("auto", device) for device in ("cpu", "cuda")] == ["fp32", "bf16"]
     assert resolve_precision("bf16", "cpu") == "bf16"
+
+
+def test_a_batch_out_of_memory_runs_in_halves_and_the_footer_says_so(spec, model, tasks, monkeypatch):
+    whole = type(model).segment
+
+    def short_of_memory(network, chunks):
+        for output in whole(network, chunks):
+            yield output
+            if len(chunks.valid) > 1:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(type(model), "segment", short_of_memory)
+    result = spec.build(model, device="cpu", num_threads=1)(tasks[0])
+    assert (result.num_frames, result.num_keyframes, result.published) == (15, 3, True)
+    assert result.notes == ("2 chunks at a time were out of memory; 1 from now on",)
+    [written] = Path(spec.out).rglob("*.parquet")
+    assert parse_footer(pq.read_metadata(written).metadata, "x")[0].backed_off_to == 1
+
+
+def test_a_footer_says_nothing_of_memory_that_sufficed(spec, model, tasks):
+    spec.build(model, device="cpu", num_threads=1)(tasks[0])
+    [written] = Path(spec.out).rglob("*.parquet")
+    assert b"gsvnet.backed_off_to" not in pq.read_metadata(written).metadata
 
 
 def test_credentials_in_a_spec_are_not_shown(spec):
