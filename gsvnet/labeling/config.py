@@ -54,6 +54,10 @@ class LabelConfig:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: CUDA where the cluster has GPUs. Given cuda, a worker without CUDA fails; it never falls back."""
 
+    decoder: Literal["auto", "cpu", "nvdec"] = "cpu"
+    """auto: a GPU's video engine for the videos that it can decode, else the CPU; nvdec: never the CPU. Part of the
+    fingerprint: colours may differ in a level."""
+
     batch_chunks: int = 8
     """Chunks that run through the networks as one batch; part of the fingerprint."""
 
@@ -107,6 +111,8 @@ class LabelConfig:
         for flag, seconds in (("--shard-seconds", self.shard_seconds), ("--shard-timeout-s", self.shard_timeout_s)):
             if not 0 < seconds < math.inf:
                 raise ConfigError(f"{flag} {seconds}: must be positive and finite")
+        if self.decoder == "nvdec" and self.device == "cpu":
+            raise ConfigError("--decoder nvdec needs a GPU; leave out --device cpu, or use --decoder auto")
         if self.gpus_per_actor is not None and self.gpus_per_actor < 0:
             raise ConfigError(f"--gpus-per-actor {self.gpus_per_actor}: at least 0")
         _ = self.mask_height_width

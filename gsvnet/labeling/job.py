@@ -123,6 +123,7 @@ def fingerprint_fields(config: LabelConfig, model: VideoSegmenter) -> dict:
         "shard_seconds": config.shard_seconds,
         "shard_frames": config.shard_frames,
         "cpus_per_actor": config.cpus_per_actor,
+        "decoder": config.decoder,
         "batch_chunks": config.batch_chunks,
         "precision": config.precision,
         "mask_size": config.mask_size,

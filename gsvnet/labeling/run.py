@@ -44,6 +44,7 @@ def worker_spec(config: LabelConfig, job: JobRecord) -> LabelWorkerSpec:
         batch_chunks=config.batch_chunks,
         precision=config.precision,
         fingerprint=job.fingerprint,
+        decoder=config.decoder,
         mask_size=config.mask_height_width,
         unsafe_commit=config.unsafe_commit,
         storage_options=config.storage_options,
