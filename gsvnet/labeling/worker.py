@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import nn
 
 from gsvnet.errors import AlreadyPublished, ConfigError, WorkerError
 from gsvnet.labeling.ahead import ReadAhead
@@ -28,7 +27,7 @@ from gsvnet.labeling.pipeline import RowPool
 from gsvnet.labeling.rows import RowMaker
 from gsvnet.labeling.tasks import Device, ShardResult, ShardTask
 from gsvnet.models.checkpoints import content_hash
-from gsvnet.models.prepared import Precision
+from gsvnet.models.prepared import Precision, autocast_to, prepare_for_inference
 from gsvnet.models.segmenter import ChunkBatch, LogitsBatch, VideoSegmenter
 from gsvnet.store.layout import shard_uri
 from gsvnet.store.schema import FrameRow, ShardFooter
@@ -87,14 +86,13 @@ class ShardWorker:
     def __init__(self, spec: LabelWorkerSpec, model: VideoSegmenter, *, device: Device, num_threads: int) -> None:
         if device == "cuda" and not torch.cuda.is_available():
             raise WorkerError("this worker was given a GPU but sees no CUDA device")
-        assert isinstance(model, nn.Module)
         torch.set_num_threads(num_threads)
         torch.backends.cudnn.benchmark = False
         self.spec, self.device, self.num_threads = spec, device, num_threads
         self.precision = resolve_precision(spec.precision, device)
         self.frames_done = 0  # of the running shard; progress reads it from another thread
-        self.model_hash = content_hash(model)
-        self.model = model.eval().to(device)
+        self.model_hash = content_hash(model)  # type: ignore[arg-type]
+        self.model = prepare_for_inference(model, device=device, precision=self.precision, compiled=spec.compiled)
         self._choose_decoder = lru_cache(maxsize=8)(self._find_decoder)  # by video: choosing opens the file
         self._back_off = BackOff()
         self._ahead = ReadAhead(self._decode, BATCHES_AHEAD)
@@ -215,7 +213,7 @@ class ShardWorker:
         def run(chunks: ChunkBatch) -> Iterator[LogitsBatch]:
             return self.model.segment(to_device(chunks, self.device))
 
-        with torch.autocast(self.device, torch.bfloat16, enabled=self.precision == "bf16"):
+        with autocast_to(self.device, self.precision):
             yield from self._back_off.segment(batch.chunks, run)
 
 
