@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -115,7 +115,8 @@ class ShardWorker:
         writer = self._open_writer(task)
         published = True
         try:
-            with writer:
+            with ExitStack() as stack:
+                stack.enter_context(writer)
                 for row in self._rows(task, clock):
                     with clock.stage("write"):
                         writer.append(row)
@@ -123,6 +124,8 @@ class ShardWorker:
                     tally.update(frames=1, lost=row.status != "ok", keyframes=row.is_keyframe)
                     span.add(row.time_s)
                 writer.footer = replace(writer.footer, backed_off_to=self._back_off.most_chunks)
+                with clock.stage("write"):
+                    stack.close()  # closes, checks and publishes
         except AlreadyPublished:
             published = False
         return ShardResult(
