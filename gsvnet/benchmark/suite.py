@@ -10,9 +10,14 @@ from pathlib import Path
 from gsvnet.benchmark.compute import measure_compute
 from gsvnet.benchmark.keyframe import measure_keyframe
 from gsvnet.benchmark.masks import measure_masks
+from gsvnet.benchmark.overhead import measure_overhead
+from gsvnet.benchmark.overlap import measure_overlap
+from gsvnet.benchmark.plain_loop import measure_plain_loop
+from gsvnet.benchmark.ray_data import measure_ray_data
 from gsvnet.benchmark.reach import REACH
 from gsvnet.benchmark.record import Row, skip
 from gsvnet.benchmark.setting import Setting
+from gsvnet.benchmark.speedup import measure_speedup
 from gsvnet.benchmark.stages import measure_stages
 from gsvnet.benchmark.upsampling import measure_upsampling
 from gsvnet.errors import MissingExtra
@@ -20,11 +25,14 @@ from gsvnet.errors import MissingExtra
 Measure = Callable[[Setting], Row | tuple[Row, ...]]
 
 ROWS: dict[str, Measure] = {
+    **dict.fromkeys(("speedup_l4_fp32", "speedup_l4_fast", "speedup_l12_fp32", "speedup_l12_fast"), measure_speedup),
+    **dict.fromkeys(("plain_fp32", "plain_equal"), measure_plain_loop),
+    "ray_data": measure_ray_data,
+    "overlap": measure_overlap,
     "upsample": measure_upsampling,
-    "mask_bytes": measure_masks,
-    "mask_encode": measure_masks,
-    "mask_decode": measure_masks,
+    **dict.fromkeys(("mask_bytes", "mask_encode", "mask_decode"), measure_masks),
     "keyframe_fast": measure_keyframe,
+    "overhead": measure_overhead,
     "stages": measure_stages,
     "h200_compute": measure_compute,
 }
