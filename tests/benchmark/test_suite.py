@@ -31,7 +31,7 @@ def run(rows, names=None):
 
 
 def test_every_row_has_its_function_and_its_mark():
-    assert list(ROWS) == [name for name in REACH if name in ROWS]
+    assert list(ROWS) == list(REACH)
 
 
 def test_a_row_that_fails_says_so_and_the_next_one_runs():
