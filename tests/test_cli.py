@@ -18,8 +18,8 @@ MORE_FIGURES = "--consistency --consistency-mode --cost --plots"
 FLAGS = {
     "label": """
         --out --model --keyframe-model --keyframe-interval --shard-seconds --shard-frames --num-actors --gpus-per-actor
-        --cpus-per-actor --device --batch-chunks --precision --mask-size --spool-dir --demo --no-ray --max-attempts
-        --shard-timeout-s --unsafe-commit --storage-options --video-options
+        --cpus-per-actor --device --decoder --batch-chunks --precision --compile --mask-size --spool-dir --demo --no-ray
+        --max-attempts --shard-timeout-s --unsafe-commit --storage-options --video-options
     """,
     "adapt": """
         --keyframe-model --out --init --hold-out --frames-per-video --steps --batch-size --frames --interval --agreement

@@ -16,7 +16,7 @@ from gsvnet.labeling.inputs import expand_inputs
 from gsvnet.labeling.plan import PlanRule, VideoPlan, plan_from_dict, stored_or_new_plan
 from gsvnet.labeling.progress import JobProgress, count_planned
 from gsvnet.labeling.report import JobReport, count, measure, show
-from gsvnet.labeling.run import Work, ray_options, run_tasks, worker_spec
+from gsvnet.labeling.run import Work, ray_options, run_tasks
 from gsvnet.labeling.tasks import ShardFailure, ShardTask
 from gsvnet.models.checkpoints import content_hash, load_model
 from gsvnet.models.segmenter import VideoSegmenter
@@ -79,11 +79,10 @@ def label(config: LabelConfig, *, console: Console | None = None) -> JobReport:
         for uri in dict.fromkeys(task.uri for task in tasks):
             for problem in plans[uri].problems:
                 progress.note(f"{redact_uri(uri)}: {problem}")
-        spec = worker_spec(config, job)
         work = Work(
             tasks=tasks,
             config=config,
-            spec=spec,
+            job=job,
             model=model,
             model_hash=model_hash,
             progress=progress,
@@ -126,6 +125,7 @@ def fingerprint_fields(config: LabelConfig, model: VideoSegmenter) -> dict:
         "decoder": config.decoder,
         "batch_chunks": config.batch_chunks,
         "precision": config.precision,
+        "compile": config.compile,
         "mask_size": config.mask_size,
     }
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gsvnet.errors import MissingExtra
+from gsvnet.labeling.calibrate import Calibration, measure_batch_chunks, settle_batch_chunks
 from gsvnet.labeling.config import LabelConfig
 from gsvnet.labeling.local import run_local
 from gsvnet.labeling.progress import JobProgress
@@ -32,8 +33,8 @@ class Used:
     stopped: bool = False
 
 
-def worker_spec(config: LabelConfig, job: JobRecord) -> LabelWorkerSpec:
-    """What every worker of the job is told."""
+def worker_spec(config: LabelConfig, job: JobRecord, *, batch_chunks: int) -> LabelWorkerSpec:
+    """What every worker of the job is told. batch_chunks: as `settle_batch_chunks` says."""
     default_spool = (
         Path(tempfile.gettempdir()) / f"gsvnet-spool-{os.getuid()}"
     )  # one per user: none per job stays behind
@@ -41,8 +42,9 @@ def worker_spec(config: LabelConfig, job: JobRecord) -> LabelWorkerSpec:
         out=config.out,
         spool_dir=config.spool_dir or str(default_spool),
         keyframe_interval=config.keyframe_interval,
-        batch_chunks=config.batch_chunks,
+        batch_chunks=batch_chunks,
         precision=config.precision,
+        compiled=config.compile,
         fingerprint=job.fingerprint,
         decoder=config.decoder,
         mask_size=config.mask_height_width,
@@ -73,7 +75,7 @@ class Work:
 
     tasks: Sequence[ShardTask]
     config: LabelConfig
-    spec: LabelWorkerSpec
+    job: JobRecord
     model: VideoSegmenter
     model_hash: str
     progress: JobProgress
@@ -87,12 +89,27 @@ def run_tasks(work: Work) -> Used:
     return _run_here(work) if work.config.no_ray else _run_on_ray(work)
 
 
+def _calibration(work: Work, device: Device, *, gpu_share: float = 1.0) -> Calibration:
+    """What the batch size is measured for: the largest video that is to be labeled."""
+    video = max((task.video for task in work.tasks), key=lambda video: video.height * video.width)
+    return Calibration(
+        height=video.height,
+        width=video.width,
+        keyframe_interval=work.config.keyframe_interval,
+        precision=resolve_precision(work.config.precision, device),
+        gpu_share=gpu_share,
+    )
+
+
 def _run_here(work: Work) -> Used:
     config, progress = work.config, work.progress
     device = _local_device(config)
+    batch_chunks = settle_batch_chunks(
+        config, device, lambda: measure_batch_chunks(work.model, _calibration(work, device))
+    )
     run_local(
         work.tasks,
-        spec=work.spec,
+        spec=worker_spec(config, work.job, batch_chunks=batch_chunks),
         model=work.model,
         device=device,
         num_threads=config.cpus_per_actor,
@@ -114,6 +131,7 @@ def _local_device(config: LabelConfig) -> Device:
 
 def _run_on_ray(work: Work) -> Used:
     try:
+        from gsvnet.labeling.ray.calibrate import measure_on_gpu
         from gsvnet.labeling.ray.cluster import connect
         from gsvnet.labeling.ray.events import ActorLost, ActorUp, Drained, FleetStatus, ShardRetried
         from gsvnet.labeling.ray.loop import run_shards
@@ -124,8 +142,17 @@ def _run_on_ray(work: Work) -> Used:
     device, stopped, num_up = "none", False, 0
     with connect(min_cpus=config.cpus_per_actor) as cluster, _stop_on_sigterm() as stop:
         options, _ = cluster.fit(options)
+        gpus = options.gpus_per_actor if config.device != "cpu" else 0
+        kind: Device = "cuda" if gpus else "cpu"
+        calibration = _calibration(work, kind, gpu_share=min(1.0, gpus or 0))
+        batch_chunks = settle_batch_chunks(config, kind, lambda: measure_on_gpu(work.model, calibration, options))
         events = run_shards(
-            work.tasks, spec=work.spec, weights=work.model, options=options, model_hash=work.model_hash, stop=stop
+            work.tasks,
+            spec=worker_spec(config, work.job, batch_chunks=batch_chunks),
+            weights=work.model,
+            options=options,
+            model_hash=work.model_hash,
+            stop=stop,
         )
         with closing(events):
             for event in events:

@@ -23,7 +23,7 @@ from gsvnet.store.filesystem import (
     public_uri,
     read_bytes,
 )
-from gsvnet.store.layout import failure_uri, job_uri, labels_uri, list_label_files, plan_uri
+from gsvnet.store.layout import failure_uri, job_uri, labels_uri, list_label_files, plan_uri, settled_uri
 from gsvnet.store.publish import publish_bytes, sweep_unpublished
 from gsvnet.store.schema import SCHEMA_VERSION, check_version
 
@@ -126,17 +126,28 @@ def write_plan(
     unsafe_commit: bool = False,
 ) -> dict[str, Any]:
     """Store a video's plan, create-only; the plan of record: another writer's where that one was first."""
-    uri = plan_uri(out, video_id)
-    try:
-        publish_bytes(_to_json(plan), uri, storage_options, unsafe_commit)
-    except AlreadyPublished:
-        return _read_json(uri, storage_options) or dict(plan)
-    return json.loads(_to_json(plan))
+    return _create_or_read(plan_uri(out, video_id), plan, storage_options, unsafe_commit)
 
 
 def read_plan(out: str, video_id: str, storage_options: StorageOptions = None) -> dict[str, Any] | None:
     """A video's stored plan, or None."""
     return _read_json(plan_uri(out, video_id), storage_options)
+
+
+def write_settled(
+    out: str,
+    device: str,
+    settled: Mapping[str, Any],
+    storage_options: StorageOptions = None,
+    unsafe_commit: bool = False,
+) -> dict[str, Any]:
+    """Store what "auto" came to on a kind of device, create-only; what stands: the first writer's."""
+    return _create_or_read(settled_uri(out, device), settled, storage_options, unsafe_commit)
+
+
+def read_settled(out: str, device: str, storage_options: StorageOptions = None) -> dict[str, Any] | None:
+    """What an earlier run settled on this kind of device, or None."""
+    return _read_json(settled_uri(out, device), storage_options)
 
 
 def list_plans(out: str, storage_options: StorageOptions = None) -> list[str]:
@@ -187,6 +198,16 @@ def list_failures(
     return [
         f for f in found if ((f.video, f.shard) not in void if f.shard is not None else f.video not in complete_videos)
     ]
+
+
+def _create_or_read(
+    uri: str, value: Mapping[str, Any], storage_options: StorageOptions, unsafe_commit: bool
+) -> dict[str, Any]:
+    try:
+        publish_bytes(_to_json(value), uri, storage_options, unsafe_commit)
+    except AlreadyPublished:
+        return _read_json(uri, storage_options) or dict(value)
+    return json.loads(_to_json(value))
 
 
 def _find_job(out: str, storage_options: StorageOptions) -> JobRecord | None:

@@ -28,6 +28,11 @@ def job_uri(out: str) -> str:
     return _below(out, "_job.json")
 
 
+def settled_uri(out: str, device: str) -> str:
+    """URI of what the first run of a job on this kind of device ("cpu", "cuda") settled for all later ones."""
+    return _below(out, "_settled", f"{check_name(device)}.json")
+
+
 def labels_uri(out: str) -> str:
     """URI of the folder that holds all label files."""
     return _below(out, "labels")

@@ -49,6 +49,11 @@ def test_other_mask_sizes_are_refused(text):
         config(mask_size=text)
 
 
+def test_the_number_of_chunks_may_be_left_to_the_program():
+    assert config().batch_chunks == "auto"
+    assert config(batch_chunks=4).batch_chunks == 4
+
+
 def test_credentials_in_options_are_not_shown():
     shown = repr(config(storage_options={"secret": "hush"}, video_options={"key": "hush"}))
     assert "hush" not in shown

@@ -25,6 +25,7 @@ def test_the_fingerprint_knows_what_decides_about_labels_and_nothing_else(label_
         "cpus_per_actor": 2,
         "batch_chunks": 3,
         "precision": "bf16",
+        "compile": True,
         "mask_size": "36x48",
     }
     for name, value in decides.items():

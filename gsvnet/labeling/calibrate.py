@@ -1,0 +1,130 @@
+"""How many chunks run as one batch, where the options leave it open. Settled once per output: labels depend on it.
+
+On a CPU the answer is a constant, so that nobody's timing decides about labels. On CUDA batches grow while they pay.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from gsvnet.errors import WorkerError
+from gsvnet.labeling.backoff import free_cached_memory, is_out_of_memory
+from gsvnet.labeling.config import LabelConfig
+from gsvnet.labeling.tasks import Device
+from gsvnet.models.prepared import Precision, autocast_to, prepare_for_inference
+from gsvnet.models.segmenter import ChunkBatch, VideoSegmenter
+from gsvnet.store.job import read_settled, write_settled
+
+CPU_CHUNKS = 4  # within 2 % of the fastest at L = 1, 5 and 12, for the default model and SwiftNet at 1024x2048
+MOST_CHUNKS = 32
+LEAST_GAIN = 1.05  # a batch twice as large has to be so much faster
+MEMORY_SHARE = 0.5  # of the GPU; the rest is for upsampling and for what the largest batch did not meet
+ROUNDS = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """What to measure. height, width: of a video in pixels. gpu_share: of the GPU that is this worker's, 0..1."""
+
+    height: int
+    width: int
+    keyframe_interval: int
+    precision: Precision
+    gpu_share: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One batch size tried. memory_share: of the GPU's memory at the peak."""
+
+    chunks_per_s: float
+    memory_share: float
+
+
+def settle_batch_chunks(config: LabelConfig, device: Device, measure: Callable[[], int]) -> int:
+    """Chunks per batch on this kind of device: as asked for; else as an earlier run of this output settled; else new.
+
+    measure: called on CUDA when nothing is settled. Of several drivers that measure at once the first decides for all.
+    """
+    if config.batch_chunks != "auto":
+        return config.batch_chunks
+    settled = read_settled(config.out, device, config.storage_options)
+    if settled is None:
+        mine = {"batch_chunks": measure() if device == "cuda" else CPU_CHUNKS}
+        settled = write_settled(config.out, device, mine, config.storage_options, config.unsafe_commit)
+    return int(settled["batch_chunks"])
+
+
+def measure_batch_chunks(model: VideoSegmenter, calibration: Calibration) -> int:
+    """Chunks per batch that pay on this GPU. Raises WorkerError where not even one chunk fits."""
+    prepared = prepare_for_inference(model, device="cuda", precision=calibration.precision)
+
+    def attempt(num_chunks: int) -> Trial | None:
+        free_cached_memory()  # so that the peak is this trial's
+        try:
+            return _try(prepared, num_chunks, calibration)
+        except (RuntimeError, MemoryError) as error:
+            if is_out_of_memory(error):
+                return None
+            raise
+
+    batch_chunks = grow_batch(attempt, memory_share=MEMORY_SHARE * calibration.gpu_share)
+    free_cached_memory()
+    return batch_chunks
+
+
+def grow_batch(attempt: Callable[[int], Trial | None], *, memory_share: float) -> int:
+    """The largest of 1, 2, 4, ... that fits, keeps within its share of memory and is worth it.
+
+    attempt: tries a number of chunks; None: they did not fit. One chunk is taken even beyond the share.
+    """
+    best, num_chunks = attempt(1), 1
+    if best is None:
+        raise WorkerError("one chunk does not fit into the GPU's memory; take a smaller --keyframe-interval or model")
+    while 2 * num_chunks <= MOST_CHUNKS:
+        trial = attempt(2 * num_chunks)
+        if trial is None or trial.memory_share > memory_share:
+            break
+        if trial.chunks_per_s < LEAST_GAIN * best.chunks_per_s:
+            break
+        best, num_chunks = trial, 2 * num_chunks
+    return num_chunks
+
+
+@torch.inference_mode()
+def _try(model: VideoSegmenter, num_chunks: int, calibration: Calibration) -> Trial:
+    chunks = draw_chunks(model, num_chunks, calibration, device="cuda")
+    torch.cuda.reset_peak_memory_stats()
+    seconds = []
+    for _ in range(1 + ROUNDS):  # the first one warms up
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        with autocast_to("cuda", calibration.precision):
+            for _ in model.segment(chunks):
+                pass
+        torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - start)
+    peak = torch.cuda.max_memory_reserved() / torch.cuda.mem_get_info()[1]
+    return Trial(chunks_per_s=num_chunks / min(seconds[1:]), memory_share=peak)
+
+
+def draw_chunks(model: VideoSegmenter, num_chunks: int, calibration: Calibration, *, device: str) -> ChunkBatch:
+    """Whole chunks of noise as the model reads them of a video of this size."""
+    needs = model.needs(calibration.height, calibration.width)
+    length = calibration.keyframe_interval
+
+    def draw(*shape: int) -> torch.Tensor:
+        pixels = torch.randint(256, shape, dtype=torch.uint8, device=device)
+        return pixels.float() if needs.resize == "exact" else pixels
+
+    return ChunkBatch(
+        first_frame=0,
+        num_frames=torch.full((num_chunks,), length),
+        keyframes=draw(num_chunks, 3, *needs.keyframe_size),
+        frames=draw(num_chunks, length, 3, *(needs.frame_size or needs.keyframe_size)),
+        valid=torch.ones(num_chunks, length, dtype=torch.bool),
+    )
