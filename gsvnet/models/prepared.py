@@ -33,7 +33,7 @@ def prepare_for_inference(
     Run it under `autocast_to(device, precision)`. Where folding batch norms changes what the network says on a sample
     (declared in another order than used), they stay. compiled: torch.compile for keyframe network and propagation; the
     first batch of each shape then takes minutes, and on a CPU nothing is gained. Raises ConfigError where nothing could
-    compile.
+    compile. On a CPU it runs one keyframe at a time.
     """
     assert isinstance(model, nn.Module)
     plain = copy.deepcopy(model).eval().cpu()
@@ -45,6 +45,8 @@ def prepare_for_inference(
         prepared = prepared.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     prepared = prepared.to(device)
     assert isinstance(prepared, VideoSegmenter)
+    if device == "cpu":
+        _run_few_at_once(prepared)
     if compiled:
         _compile(prepared, device=device)
     return prepared
@@ -53,6 +55,14 @@ def prepare_for_inference(
 def autocast_to(device: str, precision: Precision) -> torch.autocast:
     """The context in which a prepared network computes in `precision`."""
     return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bf16")
+
+
+def _run_few_at_once(model: VideoSegmenter) -> None:
+    """One keyframe's feature maps leave every cache of a CPU already: more at once give no speed and cost memory."""
+    if isinstance(model, GSVNet):
+        model.keyframe_batch, model.frame_batch = 1, 16
+    elif isinstance(model, PerFrame):
+        model.micro_batch = 1
 
 
 def _num_norms(model: nn.Module) -> int:
