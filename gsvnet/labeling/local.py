@@ -34,12 +34,16 @@ def run_local(
     on_result: Callable[[ShardResult], None],
     on_failure: Callable[[ShardFailure], None],
     on_tick: Callable[[int], None] = lambda frames_done: None,
+    on_note: Callable[[str], None] = lambda text: None,
 ) -> None:
     """Label shards in order. Raises what stops a whole job (no space, a model that does not fit).
 
     on_tick: called from another thread about once a second with the number of labeled frames of the running shard.
+    on_note: called with what a person should know of the worker.
     """
     worker = spec.build(model, device=device, num_threads=num_threads)
+    for text in worker.notes:
+        on_note(text)
     with _ticking(lambda: on_tick(worker.frames_done)):
         for task, following in pairwise(chain(tasks, [None])):
             assert task is not None, "only the last one has nothing after it"

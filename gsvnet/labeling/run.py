@@ -15,10 +15,11 @@ from gsvnet.errors import MissingExtra
 from gsvnet.labeling.calibrate import Calibration, measure_batch_chunks, settle_batch_chunks
 from gsvnet.labeling.config import LabelConfig
 from gsvnet.labeling.local import run_local
+from gsvnet.labeling.precision import resolve_precision
 from gsvnet.labeling.progress import JobProgress
 from gsvnet.labeling.ray.options import RayOptions
 from gsvnet.labeling.tasks import Device, ShardFailure, ShardResult, ShardTask
-from gsvnet.labeling.worker import LabelWorkerSpec, resolve_precision
+from gsvnet.labeling.worker import LabelWorkerSpec
 from gsvnet.models.segmenter import VideoSegmenter
 from gsvnet.store.job import JobRecord
 
@@ -117,6 +118,7 @@ def _run_here(work: Work) -> Used:
         on_result=progress.add,
         on_failure=work.on_failure,
         on_tick=lambda frames_done: progress.tick(num_actors=1, frames_running=frames_done),
+        on_note=progress.note,
     )
     return Used(device=device, precision=resolve_precision(config.precision, device), num_actors=1)
 
@@ -140,6 +142,7 @@ def _run_on_ray(work: Work) -> Used:
     config, progress = work.config, work.progress
     options = ray_options(config)
     device, stopped, num_up = "none", False, 0
+    said: set[str] = set()  # actors of one kind say the same
     with connect(min_cpus=config.cpus_per_actor) as cluster, _stop_on_sigterm() as stop:
         options, _ = cluster.fit(options)
         gpus = options.gpus_per_actor if config.device != "cpu" else 0
@@ -164,6 +167,9 @@ def _run_on_ray(work: Work) -> Used:
                     case ActorUp():
                         device, num_up = event.report.device, num_up + 1
                         progress.tick(num_actors=num_up)
+                        for text in set(event.report.notes) - said:
+                            progress.note(text)
+                        said.update(event.report.notes)
                     case ActorLost():
                         num_up -= event.report is not None
                         progress.note(f"lost actor {event.number}: {event.reason}")

@@ -64,12 +64,14 @@ class Worker(Protocol):
     """Labels one shard per call and publishes its object; returns the record of it.
 
     model_hash: content hash of the network that it built. frames_done: labeled frames of the running shard, read by
-    progress from another thread. Raises VideoError or StoreError for an error of the shard;
-    NoSpace, ConfigError and WorkerError stop the job; anything else counts as one attempt.
+    progress from another thread. notes: what a person should know of it.
+    Raises VideoError or StoreError for an error of the shard; NoSpace, ConfigError and WorkerError stop the job;
+    anything else counts as one attempt.
     """
 
     model_hash: str
     frames_done: int
+    notes: tuple[str, ...]
 
     def __call__(self, task: ShardTask) -> ShardResult:
         """Label, encode and publish one shard."""

@@ -24,10 +24,11 @@ from gsvnet.labeling.batching import DecodedBatch, batch_chunks, views_by_need
 from gsvnet.labeling.clock import StageClock, Timed, timed_decoding
 from gsvnet.labeling.device import pin, to_device
 from gsvnet.labeling.pipeline import RowPool
+from gsvnet.labeling.precision import advise_precision, resolve_precision
 from gsvnet.labeling.rows import RowMaker
 from gsvnet.labeling.tasks import Device, ShardResult, ShardTask
 from gsvnet.models.checkpoints import content_hash
-from gsvnet.models.prepared import Precision, autocast_to, prepare_for_inference
+from gsvnet.models.prepared import autocast_to, prepare_for_inference
 from gsvnet.models.segmenter import ChunkBatch, LogitsBatch, VideoSegmenter
 from gsvnet.store.layout import shard_uri
 from gsvnet.store.schema import FrameRow, ShardFooter
@@ -65,13 +66,6 @@ class LabelWorkerSpec:
         return ShardWorker(self, weights, device=device, num_threads=num_threads)
 
 
-def resolve_precision(precision: str, device: str) -> Precision:
-    """What "auto" means on a device."""
-    if precision == "auto":
-        return "bf16" if device == "cuda" else "fp32"
-    return "bf16" if precision == "bf16" else "fp32"
-
-
 def decoder_threads(num_threads: int, device: str) -> int:
     """Threads of a video decoder in an actor of `num_threads`: all beside a GPU, half where networks use the cores too.
 
@@ -90,6 +84,7 @@ class ShardWorker:
         torch.backends.cudnn.benchmark = False
         self.spec, self.device, self.num_threads = spec, device, num_threads
         self.precision = resolve_precision(spec.precision, device)
+        self.notes = advise_precision(spec.precision, device)
         self.frames_done = 0  # of the running shard; progress reads it from another thread
         self.model_hash = content_hash(model)  # type: ignore[arg-type]
         self.model = prepare_for_inference(model, device=device, precision=self.precision, compiled=spec.compiled)

@@ -24,6 +24,7 @@ class Worker:
 
     model_hash = "h"
     frames_done = 0
+    notes = ("slow here",)
 
     def __init__(self, errors):
         self.errors, self.calls = {index: list(planned) for index, planned in errors.items()}, []
@@ -108,3 +109,10 @@ def test_what_stops_a_whole_job_is_raised_at_once(error):
 def test_failures_hold_no_credentials():
     _, _, [failure] = run({0: [RuntimeError("403 for s3://key:hush@b/v.mp4")]}, max_attempts=1)
     assert failure.message == "403 for s3://b/v.mp4"
+
+
+def test_what_a_worker_has_to_say_is_passed_on(tmp_path):
+    said = []
+    run_local([], spec=Worker({}), model=None, device="cpu", num_threads=2, max_attempts=1,
+              on_result=said.append, on_failure=said.append, on_note=said.append)  # fmt: skip
+    assert said == ["slow here"]

@@ -11,7 +11,7 @@ import torch
 from gsvnet.errors import ConfigError, StoreError, WorkerError
 from gsvnet.labeling.job import pending_tasks
 from gsvnet.labeling.plan import PlanRule, plan_video
-from gsvnet.labeling.worker import LabelWorkerSpec, resolve_precision
+from gsvnet.labeling.worker import LabelWorkerSpec
 from gsvnet.models.checkpoints import content_hash, load_model
 from gsvnet.store.schema import parse_footer
 
@@ -95,11 +95,6 @@ def test_a_spool_folder_that_cannot_be_made_is_a_config_error(spec, model, tmp_p
 def test_cuda_is_never_replaced_by_the_cpu_in_silence(spec, model):
     with pytest.raises(WorkerError, match="sees no CUDA device"):
         spec.build(model, device="cuda", num_threads=1)
-
-
-def test_precision_auto_is_fp32_on_a_cpu_and_bf16_on_cuda():
-    assert [resolve_precision("auto", device) for device in ("cpu", "cuda")] == ["fp32", "bf16"]
-    assert resolve_precision("bf16", "cpu") == "bf16"
 
 
 def test_a_batch_out_of_memory_runs_in_halves_and_the_footer_says_so(spec, model, tasks, monkeypatch):

@@ -35,6 +35,7 @@ class ShardActor:
                 node_id=ray.get_runtime_context().get_node_id(),
                 node_ip=ray.util.get_node_ip_address(),
                 pid=os.getpid(),
+                notes=self._worker.notes,
             )
         except Exception as error:
             return describe_error(error, traceback=traceback.format_exc())

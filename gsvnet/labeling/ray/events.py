@@ -9,7 +9,7 @@ from gsvnet.labeling.tasks import Device, ShardFailure, ShardResult
 
 @dataclass(frozen=True, kw_only=True)
 class ActorReport:
-    """What an actor says of itself before it gets work. device_name: the GPU's name, or "cpu"."""
+    """What an actor says of itself before it gets work. device_name: the GPU's name, or "cpu". notes: of the worker."""
 
     model_hash: str
     device: Device
@@ -17,6 +17,7 @@ class ActorReport:
     node_id: str
     node_ip: str
     pid: int
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

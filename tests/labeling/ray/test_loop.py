@@ -42,6 +42,8 @@ class FakeSpec:
 
 
 class FakeWorker:
+    notes = ()
+
     def __init__(self, spec, model_hash):
         self.spec, self.model_hash = spec, model_hash
 
