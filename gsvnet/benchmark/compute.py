@@ -13,7 +13,7 @@ from gsvnet.benchmark.record import Row, skip
 from gsvnet.benchmark.running import run_model, wait_for
 from gsvnet.benchmark.setting import Setting
 from gsvnet.benchmark.turns import medians, time_in_turns
-from gsvnet.evaluation.cost import draw_chunks
+from gsvnet.models.noise import draw_chunks
 from gsvnet.models.prepared import Precision, prepare_for_inference
 from gsvnet.models.segmenter import ChunkBatch, VideoSegmenter
 

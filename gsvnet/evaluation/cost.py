@@ -19,7 +19,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from gsvnet.errors import ConfigError, ModelError
 from gsvnet.models.gsvnet import NEIGHBOURS, GSVNet, GuidedFilter
-from gsvnet.models.segmenter import ChunkBatch, VideoSegmenter
+from gsvnet.models.noise import draw_chunks
+from gsvnet.models.segmenter import VideoSegmenter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,34 +104,6 @@ def measure_cost(model: VideoSegmenter, *, height: int, width: int, keyframe_int
         keyframe_macs=keyframe_macs,
         frame_macs=both_macs - keyframe_macs,
         shift_macs=_shift_macs(model, needs.frame_size) if isinstance(model, GSVNet) and needs.frame_size else 0,
-    )
-
-
-def draw_chunks(
-    model: VideoSegmenter, *, height: int, width: int, num_chunks: int, interval: int, device: str | torch.device
-) -> ChunkBatch:
-    """Whole chunks of `interval` frames of random pixels, as the network needs them of a video of height x width.
-
-    Raises ModelError for needs beyond the chunk itself.
-    """
-    needs = model.needs(height, width)
-    if needs.motion or needs.before or needs.after or needs.next_keyframe:
-        raise ModelError(
-            f"{type(model).__name__} needs motion or frames outside the chunk ({needs}); cost and speed are "
-            "measured for networks that read one chunk at a time"
-        )
-    generator = torch.Generator().manual_seed(0)
-
-    def pixels(*shape: int) -> torch.Tensor:
-        return torch.randint(256, shape, dtype=torch.uint8, generator=generator).to(device)
-
-    frame_size = needs.frame_size or (needs.keyframe_size if interval > 1 else None)
-    return ChunkBatch(
-        first_frame=0,
-        num_frames=torch.full((num_chunks,), interval),
-        keyframes=pixels(num_chunks, 3, *needs.keyframe_size),
-        frames=pixels(num_chunks, interval, 3, *frame_size) if frame_size else None,
-        valid=torch.ones(num_chunks, interval, dtype=torch.bool),
     )
 
 

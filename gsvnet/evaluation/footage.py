@@ -110,6 +110,6 @@ def see_frames(
             yield SeenFrames(keyframes=keyframes, frames=small, logits=logits)
 
 
-def stack_images(images: Sequence[np.ndarray]) -> Tensor:
+def stack_images(images: Sequence[np.ndarray | Tensor]) -> Tensor:
     """(N, 3, H, W) of images (H, W, 3) of one size."""
-    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
+    return torch.stack([torch.as_tensor(image) for image in images]).permute(0, 3, 1, 2).contiguous()

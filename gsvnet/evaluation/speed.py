@@ -15,7 +15,8 @@ from typing import Literal
 import torch
 
 from gsvnet.errors import ConfigError
-from gsvnet.evaluation.cost import check_positive, draw_chunks
+from gsvnet.evaluation.cost import check_positive
+from gsvnet.models.noise import draw_chunks
 from gsvnet.models.segmenter import ChunkBatch, VideoSegmenter
 
 PRECISIONS = ("fp32", "bf16")

@@ -15,8 +15,9 @@ from gsvnet.errors import WorkerError
 from gsvnet.labeling.backoff import free_cached_memory, is_out_of_memory
 from gsvnet.labeling.config import LabelConfig
 from gsvnet.labeling.tasks import Device
+from gsvnet.models.noise import draw_chunks
 from gsvnet.models.prepared import Precision, autocast_to, prepare_for_inference
-from gsvnet.models.segmenter import ChunkBatch, VideoSegmenter
+from gsvnet.models.segmenter import VideoSegmenter
 from gsvnet.store.job import read_settled, write_settled
 
 CPU_CHUNKS = 4  # within 2 % of the fastest at L = 1, 5 and 12, for the default model and SwiftNet at 1024x2048
@@ -97,7 +98,14 @@ def grow_batch(attempt: Callable[[int], Trial | None], *, memory_share: float) -
 
 @torch.inference_mode()
 def _try(model: VideoSegmenter, num_chunks: int, calibration: Calibration) -> Trial:
-    chunks = draw_chunks(model, num_chunks, calibration, device="cuda")
+    chunks = draw_chunks(
+        model,
+        height=calibration.height,
+        width=calibration.width,
+        num_chunks=num_chunks,
+        interval=calibration.keyframe_interval,
+        device="cuda",
+    )
     torch.cuda.reset_peak_memory_stats()
     seconds = []
     for _ in range(1 + ROUNDS):  # the first one warms up
@@ -110,21 +118,3 @@ def _try(model: VideoSegmenter, num_chunks: int, calibration: Calibration) -> Tr
         seconds.append(time.perf_counter() - start)
     peak = torch.cuda.max_memory_reserved() / torch.cuda.mem_get_info()[1]
     return Trial(chunks_per_s=num_chunks / min(seconds[1:]), memory_share=peak)
-
-
-def draw_chunks(model: VideoSegmenter, num_chunks: int, calibration: Calibration, *, device: str) -> ChunkBatch:
-    """Whole chunks of noise as the model reads them of a video of this size."""
-    needs = model.needs(calibration.height, calibration.width)
-    length = calibration.keyframe_interval
-
-    def draw(*shape: int) -> torch.Tensor:
-        pixels = torch.randint(256, shape, dtype=torch.uint8, device=device)
-        return pixels.float() if needs.resize == "exact" else pixels
-
-    return ChunkBatch(
-        first_frame=0,
-        num_frames=torch.full((num_chunks,), length),
-        keyframes=draw(num_chunks, 3, *needs.keyframe_size),
-        frames=draw(num_chunks, length, 3, *(needs.frame_size or needs.keyframe_size)),
-        valid=torch.ones(num_chunks, length, dtype=torch.bool),
-    )

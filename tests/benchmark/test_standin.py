@@ -8,8 +8,9 @@ from gsvnet.benchmark.footage import ClipConfig, draw_frames, truth_table
 from gsvnet.benchmark.running import run_model
 from gsvnet.benchmark.standin import UNKNOWN_LOGIT, build_stand_in, widen_propagation
 from gsvnet.classes import CAMVID, CITYSCAPES, find_counterparts
-from gsvnet.evaluation.cost import draw_chunks, measure_cost
+from gsvnet.evaluation.cost import measure_cost
 from gsvnet.models.checkpoints import content_hash, load_default
+from gsvnet.models.noise import draw_chunks
 from gsvnet.models.published import PUBLISHED
 from gsvnet.models.spec import build_model
 

@@ -12,7 +12,6 @@ from gsvnet.labeling.calibrate import (
     MOST_CHUNKS,
     Calibration,
     Trial,
-    draw_chunks,
     grow_batch,
     measure_batch_chunks,
     settle_batch_chunks,
@@ -101,13 +100,6 @@ def test_a_later_run_labels_with_what_was_settled(label_config, monkeypatch):
     monkeypatch.setattr(gsvnet.models.gsvnet.GSVNet, "segment", watch)
     gsvnet.label(config)
     assert set(seen[-7:]) == {3}
-
-
-def test_chunks_of_noise_are_what_the_model_reads(tiny_model):
-    model = load_model(str(tiny_model))
-    chunks = draw_chunks(model, 2, CALIBRATION, device="cpu")
-    assert (chunks.keyframes.shape, chunks.frames.shape) == ((2, 3, 48, 64), (2, 3, 3, 12, 16))
-    assert sum(len(out.chunk) for out in model.segment(chunks)) == 2 * 3
 
 
 @pytest.mark.gpu

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from gsvnet.errors import ModelError
+from gsvnet.models.checkpoints import load_model
+from gsvnet.models.noise import draw_chunks
+
+
+def test_chunks_are_what_the_model_reads():
+    model = load_model("default")
+    needs = model.needs(72, 96)
+    chunks = draw_chunks(model, height=72, width=96, num_chunks=2, interval=3, device="cpu")
+    assert chunks.keyframes.shape == (2, 3, *needs.keyframe_size)
+    assert chunks.frames.shape == (2, 3, 3, *needs.frame_size)
+    assert chunks.keyframes.dtype == torch.uint8
+    assert sum(len(out.chunk) for out in model.segment(chunks)) == 2 * 3
+
+
+def test_equal_calls_give_equal_noise():
+    model = load_model("default")
+    first, second = (
+        draw_chunks(model, height=72, width=96, num_chunks=1, interval=2, device="cpu").frames for _ in range(2)
+    )
+    assert torch.equal(first, second)
+
+
+def test_networks_that_read_beyond_the_chunk_are_refused():
+    class Looks:
+        def needs(self, height, width):
+            from gsvnet.models.segmenter import FrameNeeds
+
+            return FrameNeeds(keyframe_size=(height, width), before=3)
+
+    with pytest.raises(ModelError, match="outside the chunk"):
+        draw_chunks(Looks(), height=72, width=96, num_chunks=1, interval=1, device="cpu")
