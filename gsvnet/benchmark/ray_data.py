@@ -28,6 +28,8 @@ from gsvnet.benchmark.plain_loop import INTERVAL, start_ours
 from gsvnet.benchmark.record import Row
 from gsvnet.benchmark.setting import Setting
 from gsvnet.benchmark.turns import medians
+from gsvnet.models.checkpoints import load_checkpoint, save_checkpoint
+from gsvnet.models.gsvnet import GSVNet
 from gsvnet.models.prepared import Precision, autocast_to
 from gsvnet.video.index import index_video
 
@@ -36,6 +38,7 @@ ROUNDS = 2  # each starts actors anew, which takes longer than it runs
 RANGE_FRAMES = 6  # of one decoding task
 BATCH_FRAMES = 2
 PRECISION: Precision = "bf16"
+CHECKPOINT = "network.safetensors"
 
 
 def measure_ray_data(setting: Setting, *, ours: int = OUR_FRAMES, theirs: int = THEIR_FRAMES) -> Row:
@@ -80,6 +83,7 @@ def start_ray_data(setting: Setting, num_frames: int) -> Callable[[], dict[str, 
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     # One slot more than cores: the actors hold theirs all the time, and decoding needs one now and then.
     ray.init(num_cpus=setting.threads + 1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    save_checkpoint(setting.folder / CHECKPOINT, setting.model, half=False)
     numbers = count()
     return lambda: label_with_ray_data(setting, num_frames, setting.folder / f"ray-data-{next(numbers)}")
 
@@ -96,7 +100,7 @@ def label_with_ray_data(setting: Setting, num_frames: int, out: Path) -> dict[st
         .flat_map(partial(decode_range, str(setting.video), size))
         .map_batches(
             Labeler,
-            fn_constructor_args=(setting,),
+            fn_constructor_args=(str(setting.folder / CHECKPOINT), setting.size),
             batch_size=BATCH_FRAMES,
             num_cpus=1,
             concurrency=setting.threads,
@@ -127,14 +131,15 @@ def decode_range(video: str, size: tuple[int, int], row: dict[str, Any]) -> Iter
 class Labeler:
     """The actor: the network on a batch of frames, then interpolate, argmax, PNG."""
 
-    def __init__(self, setting: Setting) -> None:
-        model = setting.model
+    def __init__(self, checkpoint: str, size: tuple[int, int]) -> None:
+        model = load_checkpoint(checkpoint)
+        assert isinstance(model, GSVNet)
         self.net = nn.Sequential(model.keyframe_normalise, model.keyframe_network).eval()
         self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.size, self.align_corners = setting.size, model.align_corners
+        self.size, self.align_corners = size, model.align_corners
         torch.set_num_threads(1)
         with torch.inference_mode(), autocast_to("cpu", PRECISION):  # the first run is slow
-            self.net(torch.zeros(BATCH_FRAMES, 3, *model.needs(*setting.size).keyframe_size))
+            self.net(torch.zeros(BATCH_FRAMES, 3, *model.needs(*size).keyframe_size))
 
     @torch.inference_mode()
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from gsvnet.benchmark.ray_data import measure_ray_data
 from gsvnet.benchmark.running import run_model
 from gsvnet.benchmark.speedup import count_mac_ratio, measure_speedup
 from gsvnet.errors import WorkerError
-from gsvnet.evaluation.cost import draw_chunks
+from gsvnet.models.noise import draw_chunks
 from gsvnet.video.decode import read_pictures
 from gsvnet.video.index import index_video
 
@@ -92,8 +92,8 @@ def test_copies_of_a_waiting_network_share_its_wait(tiny_setting):
 
 def test_overlap_is_the_whole_over_its_longest_part(tiny_setting):
     row = measure_overlap(tiny_setting, frames=10, real_frames=5)
-    assert row.ratio == row.detail["ratios"]["wait x1"]
-    assert row.ratio > 0.9
+    assert row.ratio == row.seconds["end to end"] / row.seconds["longest stage"]  # of one round
+    assert row.seconds["longest stage"] >= row.seconds["no wait"]
     assert 0 < row.detail["busy_share"]["bf16"] <= 4.0
 
 
