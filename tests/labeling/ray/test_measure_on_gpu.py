@@ -21,6 +21,7 @@ def test_a_cluster_without_a_free_gpu_is_named_and_so_is_the_way_out(monkeypatch
         assert words in str(refused.value)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
 def test_a_gpu_that_torch_does_not_see_is_an_error_of_its_node():
     with connect(min_cpus=2, num_gpus=1), pytest.raises(WorkerError, match="sees no CUDA"):
