@@ -8,6 +8,7 @@ first batch: Ray's start and the actors' are not counted.
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -77,6 +78,8 @@ def measure_ray_data(setting: Setting, *, ours: int = OUR_FRAMES, theirs: int = 
 
 def start_ray_data(setting: Setting, num_frames: int) -> Callable[[], dict[str, float]]:
     """A function that labels the first frames with Ray Data: seconds, and those of the start, which are not in them."""
+    with (setting.folder / "ray.log").open("w") as log:
+        os.dup2(log.fileno(), 2)  # Ray's C++ part writes there what nobody can switch off; errors are raised as well
     ray = import_extra("ray", "label")
     ray_data = import_extra("ray.data", "benchmark")
     ray_data.DataContext.get_current().enable_progress_bars = False
