@@ -10,13 +10,14 @@ from typing import cast
 from gsvnet.benchmark.material import import_extra
 from gsvnet.benchmark.setting import Setting
 from gsvnet.chunks import Shard
+from gsvnet.labeling.calibrate import CPU_CHUNKS
 from gsvnet.labeling.plan import PlanRule, plan_video
 from gsvnet.labeling.tasks import Device, ShardTask
 from gsvnet.labeling.worker import LabelWorkerSpec
 from gsvnet.models.segmenter import VideoSegmenter
 from gsvnet.video.index import index_video
 
-BATCH_CHUNKS = {"cpu": 1, "cuda": 8}
+BATCH_CHUNKS = {"cpu": CPU_CHUNKS, "cuda": 8}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +72,7 @@ class ClipLabeler:
             fingerprint="0" * 64,
             storage_options=storage_options,
         )
-        self._worker = spec.build(model, device=cast(Device, device), num_threads=threads)
+        self.worker = spec.build(model, device=cast(Device, device), num_threads=threads)
 
     def label(self, num_frames: int, *, first_frame: int = 0) -> ClipRun:
         """Label frames [first_frame, first_frame + num_frames), fewer where the clip ends."""
@@ -84,7 +85,7 @@ class ClipLabeler:
             start_pts=self._pts[first_frame],
             end_pts=self._pts[stop] if stop < len(self._pts) else None,
         )
-        result = self._worker(ShardTask(video=self._video, shard=shard, uri=self._uri))
+        result = self.worker(ShardTask(video=self._video, shard=shard, uri=self._uri))
         assert result.published
         assert result.num_lost == 0
         return ClipRun(

@@ -17,6 +17,7 @@ from gsvnet.benchmark.record import Row
 from gsvnet.benchmark.running import run_model
 from gsvnet.benchmark.setting import Setting
 from gsvnet.benchmark.waiting import WaitingSegmenter
+from gsvnet.labeling.pipeline import RowPool
 
 INTERVAL = 5
 FRAMES, REAL_FRAMES = 200, 40  # so many that the first chunk and the last rows, which overlap with nothing, are little
@@ -35,6 +36,7 @@ def measure_overlap(setting: Setting, *, frames: int = FRAMES, real_frames: int 
         threads=setting.threads,
         folder=setting.folder / "waiting",
     )
+    labeler.worker.pipeline = RowPool(setting.threads, "cpu")  # as beside a GPU, which the wait stands for
     labeler.label(INTERVAL)
     run = partial(_label, waiting, labeler, frames)
     rounds = [_one_round(run, frames) for _ in range(setting.rounds)]

@@ -52,7 +52,7 @@ class BackOff:
                 if size == 1 or not is_out_of_memory(error):
                     raise
             # outside of the handler: the error's traceback holds the tensors that filled the memory
-            self.most_chunks = size // 2
+            self.most_chunks = min(size // 2, self.most_chunks or size)  # another thread may have met less room
             self._notes.append(f"{size} chunks at a time were out of memory; {self.most_chunks} from now on")
             free_cached_memory()
 

@@ -1,8 +1,9 @@
 """What held a job up: which stage used the cores, or kept its own threads or the GPU at work, and what would help.
 
-A worker's stages run at once: one thread decodes, one drives the networks (on a GPU: the GPU works for it) and writes,
-a pool of threads makes rows (upsample, encode). All share the worker's cores. So there are two ways to be the limit:
-the cores are busy, and a stage uses most of them; or cores are left over, and one stage's own threads are busy.
+A worker's stages run at once: one thread decodes, one writes, a pool of threads makes rows (upsample, encode) and on a
+CPU runs the networks too; a GPU runs them for the writing thread. All share the worker's cores. So there are two ways
+to be the limit: the cores are busy, and a stage uses most of them; or cores are left over, and one stage's own threads
+are busy.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ STAGES = ("decode", "segment", "upsample", "encode", "write")
 BUSY_CORES = 0.9  # from this share on the cores are the limit
 BUSY_STAGE = 0.7  # below this share no stage is: workers waited for work, or shards are short
 
-_ROWS = ("upsample", "encode")  # share a pool of threads
+_POOLED = {"cpu": ("segment", "upsample", "encode"), "cuda": ("upsample", "encode")}  # share a pool of threads
 _ADVICE = {  # (the cores are the limit, stage) -> what helps
     (True, "decode"): "more cores",
     (True, "segment"): "a longer --keyframe-interval, --precision bf16 where the processor has it, or more cores",
@@ -58,8 +59,8 @@ class Load:
         return (self.by_stage if self.cores_limit else self.at_work).get(self.limit, 0.0)
 
 
-def measure_load(seconds: Mapping[str, float], core_seconds: Mapping[str, float], *, threads: int) -> Load:
-    """The load of workers with `threads` cores each.
+def measure_load(seconds: Mapping[str, float], core_seconds: Mapping[str, float], *, threads: int, device: str) -> Load:
+    """The load of workers with `threads` cores each, whose networks run on `device`.
 
     seconds, core_seconds: sums over shards as in ShardResult. What the whole process used beyond its known stages
     belongs to segment: torch's own threads.
@@ -70,7 +71,8 @@ def measure_load(seconds: Mapping[str, float], core_seconds: Mapping[str, float]
     used = {stage: core_seconds.get(stage, 0.0) for stage in STAGES}
     used["segment"] += max(0.0, core_seconds.get("total", 0.0) - sum(used.values()))
     by_stage = {stage: round(used[stage] / (total * threads), 4) for stage in STAGES}
-    at_work = {s: round(seconds.get(s, 0.0) / (total * (threads if s in _ROWS else 1)), 4) for s in STAGES}
+    pooled = _POOLED["cuda" if device == "cuda" else "cpu"]
+    at_work = {s: round(seconds.get(s, 0.0) / (total * (threads if s in pooled else 1)), 4) for s in STAGES}
     return Load(cores=round(sum(by_stage.values()), 4), by_stage=by_stage, at_work=at_work)
 
 

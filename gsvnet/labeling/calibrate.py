@@ -20,7 +20,7 @@ from gsvnet.models.prepared import Precision, autocast_to, prepare_for_inference
 from gsvnet.models.segmenter import VideoSegmenter
 from gsvnet.store.job import read_settled, write_settled
 
-CPU_CHUNKS = 4  # within 2 % of the fastest at L = 1, 5 and 12, for the default model and SwiftNet at 1024x2048
+CPU_CHUNKS = 1  # one thread per batch: larger ones are no faster, and every thread holds one
 MOST_CHUNKS = 32
 LEAST_GAIN = 1.05  # a batch twice as large has to be so much faster
 MEMORY_SHARE = 0.5  # of the GPU; the rest is for upsampling and for what the largest batch did not meet

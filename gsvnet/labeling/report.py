@@ -55,7 +55,7 @@ class JobReport:
     @property
     def load(self) -> Load:
         """How busy the workers were, and with what."""
-        return measure_load(self.stage_s, self.core_s, threads=self.threads)
+        return measure_load(self.stage_s, self.core_s, threads=self.threads, device=self.device)
 
     def to_dict(self) -> dict:
         """JSON-ready form with the derived figures.

@@ -1,8 +1,8 @@
 """The worker: one shard in, one Parquet object out. Plain Python; Ray and local mode call the same object.
 
-Three things run at once: a thread decodes and renders the next batches (`ahead.py`), this thread runs the networks, a
-small pool makes rows of their logits (`pipeline.py`). All queues are bounded, so memory does not depend on the length
-of a video.
+Three things run at once: a thread decodes and renders the next batches (`ahead.py`), a small pool runs the networks and
+makes rows of their logits (`pipeline.py`; beside a GPU this thread drives the networks), and this thread writes. All
+queues are bounded, so memory does not depend on the length of a video.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from gsvnet.labeling.backoff import BackOff
 from gsvnet.labeling.batching import DecodedBatch, batch_chunks, views_by_need
 from gsvnet.labeling.clock import StageClock, Timed, timed_decoding
 from gsvnet.labeling.device import pin, to_device
-from gsvnet.labeling.pipeline import RowPool
+from gsvnet.labeling.pipeline import Lanes, RowPool
 from gsvnet.labeling.precision import advise_precision, resolve_precision
 from gsvnet.labeling.rows import RowMaker
 from gsvnet.labeling.tasks import Device, ShardResult, ShardTask
@@ -91,7 +91,7 @@ class ShardWorker:
         self._choose_decoder = lru_cache(maxsize=8)(self._find_decoder)  # by video: choosing opens the file
         self._back_off = BackOff()
         self._ahead = ReadAhead(self._decode, BATCHES_AHEAD)
-        self._pool = RowPool(num_threads, device)
+        self.pipeline = Lanes(num_threads) if device == "cpu" else RowPool(num_threads, device)
         _make_spool_folder(spec.spool_dir)
         sweep_spools(spec.spool_dir)
 
@@ -183,7 +183,7 @@ class ShardWorker:
         )
         with closing(self._ahead.items(task)) as timed:
             batches = (clock.count("decode", batch) for batch in timed)
-            yield from self._pool.rows(batches, self._segment, maker)
+            yield from self.pipeline.rows(batches, self._segment, maker)
 
     def _decode(self, task: ShardTask) -> Iterator[Timed[DecodedBatch]]:
         shard, interval = task.shard, self.spec.keyframe_interval

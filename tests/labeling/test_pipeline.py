@@ -11,10 +11,12 @@ import torch
 from gsvnet.labeling.ahead import ReadAhead
 from gsvnet.labeling.batching import FramePlace
 from gsvnet.labeling.clock import StageClock
-from gsvnet.labeling.pipeline import BATCHES_IN_POOL, RowPool
+from gsvnet.labeling.pipeline import Lanes, RowPool
 from gsvnet.models.segmenter import LogitsBatch
 
 FRAMES = 4  # of a batch
+
+both = pytest.mark.parametrize("start", [Lanes, lambda n: RowPool(n, "cpu")], ids=["lanes", "row pool"])
 
 
 @dataclass(eq=False)
@@ -67,27 +69,30 @@ def indices(rows):
     return [row.frame_index for row in rows]
 
 
-def test_rows_come_in_frame_order_and_lost_frames_keep_their_place():
+@both
+def test_rows_come_in_frame_order_and_lost_frames_keep_their_place(start):
     batches = [Batch(0), Batch(4, lost=(1, 3)), Batch(8)]
-    assert indices(RowPool(2, "cpu").rows(batches, segmenter(), Maker())) == list(range(12))
+    assert indices(start(2).rows(batches, segmenter(), Maker())) == list(range(12))
 
 
-def test_an_error_of_the_networks_ends_the_rows():
+@both
+def test_an_error_of_the_networks_ends_the_rows(start):
     def segment(batch):
         raise ZeroDivisionError("in the network")
         yield
 
     with pytest.raises(ZeroDivisionError, match="in the network"):
-        list(RowPool(1, "cpu").rows([Batch(0)], segment, Maker()))
+        list(start(1).rows([Batch(0)], segment, Maker()))
 
 
-def test_an_error_while_rows_are_made_ends_them_too():
+@both
+def test_an_error_while_rows_are_made_ends_them_too(start):
     class Broken(Maker):
         def label(self, output, places):
             raise KeyError("no such frame")
 
     with pytest.raises(KeyError):
-        list(RowPool(1, "cpu").rows([Batch(0)], segmenter(), Broken()))
+        list(start(1).rows([Batch(0)], segmenter(), Broken()))
 
 
 def test_stages_overlap():
@@ -104,7 +109,35 @@ def test_stages_overlap():
     assert time.monotonic() - began < 1.6  # 0.96 at best, 2.4 one after the other
 
 
-def test_a_slow_consumer_holds_up_all_stages():
+def test_lanes_work_side_by_side_with_one_torch_thread_each():
+    together = threading.Barrier(2, timeout=10)
+
+    def segment(batch):
+        together.wait()
+        assert torch.get_num_threads() == 1
+        yield from segmenter()(batch)
+
+    assert indices(Lanes(2).rows([Batch(0), Batch(4)], segment, Maker())) == list(range(8))
+
+
+def test_nothing_of_a_failed_shard_runs_on_in_a_lane():
+    running = []
+
+    def segment(batch):
+        if batch.first == 0:
+            raise ZeroDivisionError
+        running.append(batch.first)
+        time.sleep(0.2)
+        running.remove(batch.first)
+        yield from segmenter()(batch)
+
+    with pytest.raises(ZeroDivisionError):
+        list(Lanes(2).rows([Batch(n * FRAMES) for n in range(4)], segment, Maker()))
+    assert running == []
+
+
+@both
+def test_a_slow_consumer_holds_up_all_stages(start):
     """However long the video and however slow the store: few batches exist at once."""
     alive: weakref.WeakSet[Batch] = weakref.WeakSet()
     most, segmented, consumed = 0, 0, 0
@@ -122,12 +155,13 @@ def test_a_slow_consumer_holds_up_all_stages():
 
     def segment(batch):
         nonlocal segmented
-        segmented += 1
-        assert segmented - consumed / FRAMES <= BATCHES_IN_POOL + 2
+        with lock:
+            segmented += 1
+            assert segmented - consumed / FRAMES <= 4
         yield from segmenter()(batch)
 
-    for _ in RowPool(2, "cpu").rows(ReadAhead(decode, 2).items("v"), segment, Maker()):
+    for _ in start(2).rows(ReadAhead(decode, 2).items("v"), segment, Maker()):
         time.sleep(0.002)
         consumed += 1
     assert consumed == 120
-    assert most <= 4  # two ahead, one with the networks, one on its way between
+    assert most <= 6  # two ahead, one on its way between; three in the lanes, or one with the networks

@@ -89,3 +89,14 @@ def test_compiling_without_a_compiler_is_refused_by_name(monkeypatch):
     monkeypatch.setattr(prepared.shutil, "which", lambda name: None)
     with pytest.raises(ConfigError, match="g\\+\\+"):
         prepare_for_inference(per_frame(Declared(True)), device="cpu", precision="fp32", compiled=True)
+
+
+@pytest.mark.parametrize("channels", ["rgb", "bgr"])
+def test_normalising_does_not_depend_on_the_layout(channels):
+    normalise = Normalise(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), channels=channels)
+    pixels = torch.randint(256, (2, 2, 5, 7, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    channels_last = pixels.movedim(-1, -3)
+    expected = (channels_last.double() / 255 - normalise.mean.double()) / normalise.std.double()
+    expected = expected.flip(-3) if channels == "bgr" else expected
+    for x in (channels_last, channels_last.contiguous(), channels_last.float()):
+        torch.testing.assert_close(normalise(x).double(), expected, rtol=0, atol=1e-6)
