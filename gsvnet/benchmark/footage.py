@@ -39,8 +39,8 @@ class ClipConfig:
     @property
     def stem(self) -> str:
         """File name without suffix; another clip has another one."""
-        size = f"{self.height}x{self.width}"
-        return f"street-{size}-{self.frames}of{self.drawn}-{self.fps}hz-gop{self.gop}-seed{self.seed}-v1"
+        size = f"{self.height}x{self.width}-{self.frames}of{self.drawn}"
+        return f"street-{size}-{self.fps}hz-gop{self.gop}-{BITS_PER_PIXEL}bpp-seed{self.seed}-v1"
 
     def drawn_index(self, frame: int) -> int:
         """Which drawn frame is shown: 0, 1, ..., drawn - 1, drawn - 2, ..., 1, 0, 1, ..."""

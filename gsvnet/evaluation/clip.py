@@ -16,6 +16,7 @@ from gsvnet.errors import ConfigError, ModelError
 from gsvnet.evaluation.codec_motion import trace_chunks
 from gsvnet.evaluation.dataset import Clip
 from gsvnet.evaluation.resize import resize_image
+from gsvnet.models.prepared import Precision, compute_in
 from gsvnet.models.segmenter import ChunkBatch, FrameNeeds, VideoSegmenter
 from gsvnet.nn.upsample import upsample_labels
 
@@ -67,12 +68,8 @@ class ClipLabeler:
 
     def _segment(self, batch: ChunkBatch) -> Iterator[tuple[list[Place], Tensor, bool]]:
         """Places, logits and corner convention of what the network yields; only the network runs in bf16."""
-        outputs = iter(self.segmenter.segment(batch))
-        while True:
-            with torch.autocast(self.device, torch.bfloat16, enabled=self.bf16):
-                output = next(outputs, None)
-            if output is None:
-                return
+        precision: Precision = "bf16" if self.bf16 else "fp32"
+        for output in compute_in(self.device, precision, iter(self.segmenter.segment(batch))):
             if output.role == "labels":
                 places = list(zip(output.chunk.tolist(), output.position.tolist()))
                 yield places, output.logits, output.align_corners

@@ -28,7 +28,7 @@ from gsvnet.labeling.precision import advise_precision, resolve_precision
 from gsvnet.labeling.rows import RowMaker
 from gsvnet.labeling.tasks import Device, ShardResult, ShardTask
 from gsvnet.models.checkpoints import content_hash
-from gsvnet.models.prepared import autocast_to, prepare_for_inference
+from gsvnet.models.prepared import compute_in, prepare_for_inference
 from gsvnet.models.segmenter import ChunkBatch, LogitsBatch, VideoSegmenter
 from gsvnet.store.layout import shard_uri
 from gsvnet.store.schema import FrameRow, ShardFooter
@@ -204,15 +204,13 @@ class ShardWorker:
             batches = (replace(batch, chunks=pin(batch.chunks)) for batch in batches)
         return timed_decoding(batches)
 
-    @torch.inference_mode()
     def _segment(self, batch: DecodedBatch) -> Iterator[LogitsBatch]:
         """Run the networks on one batch, in parts where it does not fit into memory."""
 
         def run(chunks: ChunkBatch) -> Iterator[LogitsBatch]:
             return self.model.segment(to_device(chunks, self.device))
 
-        with autocast_to(self.device, self.precision):
-            yield from self._back_off.segment(batch.chunks, run)
+        return compute_in(self.device, self.precision, self._back_off.segment(batch.chunks, run))
 
 
 def _make_spool_folder(folder: str) -> None:

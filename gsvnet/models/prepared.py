@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import shutil
+from collections.abc import Iterator
 from typing import Literal
 
 import torch
@@ -16,7 +17,7 @@ from torch import nn
 from gsvnet.errors import ConfigError, ModelError
 from gsvnet.models.gsvnet import GSVNet
 from gsvnet.models.noise import draw_chunks
-from gsvnet.models.segmenter import PerFrame, VideoSegmenter
+from gsvnet.models.segmenter import LogitsBatch, PerFrame, VideoSegmenter
 from gsvnet.nn.folding import fold_batch_norms
 
 Precision = Literal["fp32", "bf16"]
@@ -31,10 +32,10 @@ def prepare_for_inference(
 ) -> VideoSegmenter:
     """A copy of `model` on `device` in evaluation mode that gives the same logits faster.
 
-    Run it under `autocast_to(device, precision)`. Where folding batch norms changes what the network says on a sample
-    (declared in another order than used), they stay. compiled: torch.compile for keyframe network and propagation; the
-    first batch of each shape then takes minutes, and on a CPU nothing is gained. Raises ConfigError where nothing could
-    compile. On a CPU it runs one keyframe at a time.
+    Run it through `compute_in`, or under `autocast_to(device, precision)`. Where folding batch norms changes what the
+    network says on a sample (declared in another order than used), they stay. compiled: torch.compile for keyframe
+    network and propagation; the first batch of each shape then takes minutes, and on a CPU nothing is gained. Raises
+    ConfigError where nothing could compile.
     """
     assert isinstance(model, nn.Module)
     plain = copy.deepcopy(model).eval().cpu()
@@ -64,6 +65,20 @@ def _run_few_at_once(model: VideoSegmenter) -> None:
         model.keyframe_batch, model.frame_batch = 1, 16
     elif isinstance(model, PerFrame):
         model.micro_batch = 1
+
+
+def compute_in(device: str, precision: Precision, outputs: Iterator[LogitsBatch]) -> Iterator[LogitsBatch]:
+    """What `segment` yields, each output computed in inference mode and in `precision`; in between neither is set.
+
+    Contexts must not stay open while a generator waits: they reach into its consumer, and leaving inference mode
+    switches autocast off without a word.
+    """
+    while True:
+        with torch.inference_mode(), autocast_to(device, precision):
+            output = next(outputs, None)
+        if output is None:
+            return
+        yield output
 
 
 def _num_norms(model: nn.Module) -> int:

@@ -100,3 +100,20 @@ def test_normalising_does_not_depend_on_the_layout(channels):
     expected = expected.flip(-3) if channels == "bgr" else expected
     for x in (channels_last, channels_last.contiguous(), channels_last.float()):
         torch.testing.assert_close(normalise(x).double(), expected, rtol=0, atol=1e-6)
+
+
+def test_every_output_is_computed_in_its_precision_and_no_consumer_is():
+    """The second output too: leaving inference mode once switched autocast off."""
+    layer = nn.Conv2d(1, 1, 1)
+
+    def outputs():
+        for _ in range(3):
+            assert torch.is_inference_mode_enabled()
+            yield layer(torch.ones(1, 1, 2, 2)).dtype
+
+    seen = []
+    for dtype in prepared.compute_in("cpu", "bf16", outputs()):
+        assert layer(torch.ones(1, 1, 2, 2)).dtype == torch.float32
+        assert not torch.is_inference_mode_enabled()
+        seen.append(dtype)
+    assert seen == [torch.bfloat16] * 3
