@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from gsvnet.classes import CAMVID
@@ -9,7 +10,7 @@ from gsvnet.errors import ConfigError
 from gsvnet.models import prepared
 from gsvnet.models.checkpoints import load_model
 from gsvnet.models.prepared import autocast_to, prepare_for_inference
-from gsvnet.models.segmenter import ChunkBatch, Normalise, PerFrame
+from gsvnet.models.segmenter import ChunkBatch, Normalise, PerFrame, SizeRule
 
 
 class Declared(nn.Module):
@@ -25,6 +26,18 @@ class Declared(nn.Module):
 
     def forward(self, x):
         return self.norm(self.conv(x)) if self.used else self.conv(x) + self.norm(x.new_ones(1, 11, 1, 1))
+
+
+class TakesMultiplesOf(nn.Module):
+    """A network with a batch norm that refuses sizes which are no multiple of `step`."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__()
+        self.step, self.unit = step, nn.Sequential(nn.Conv2d(3, 11, 1), nn.BatchNorm2d(11))
+
+    def forward(self, x):
+        x = self.unit(x)
+        return x + F.interpolate(F.max_pool2d(x, self.step), scale_factor=float(self.step))
 
 
 def per_frame(network: nn.Module) -> PerFrame:
@@ -71,6 +84,34 @@ def test_batch_norms_are_folded_only_where_that_is_right(used):
     ready = prepare_for_inference(model, device="cpu", precision="fp32")
     assert isinstance(ready.net.norm, nn.Identity) == used
     torch.testing.assert_close(torch.cat(logits(model.eval())), torch.cat(logits(ready)), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.75, 0.5])
+def test_networks_that_take_multiples_of_32_are_folded(scale):
+    model = per_frame(TakesMultiplesOf(32))
+    model.size_rule = SizeRule(keyframe_scale=scale)
+    assert isinstance(prepare_for_inference(model, device="cpu", precision="fp32").net.unit[1], nn.Identity)
+
+
+def test_a_network_that_refuses_the_sample_is_prepared_without_folding():
+    ready = prepare_for_inference(per_frame(TakesMultiplesOf(40)), device="cpu", precision="fp32")
+    assert isinstance(ready.net.unit[1], nn.BatchNorm2d)
+    assert len(logits(ready, size=(80, 120))) == 3
+
+
+def test_convolutions_over_time_are_left_as_they_are():
+    class OverTime(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.over_time, self.classify = nn.Conv3d(3, 4, (1, 3, 3), padding=(0, 1, 1)), nn.Conv2d(4, 11, 3)
+
+        def forward(self, x):
+            return self.classify(self.over_time(x[:, :, None])[:, :, 0])
+
+    model = per_frame(OverTime().eval())
+    ready = prepare_for_inference(model, device="cpu", precision="fp32")
+    assert ready.net.classify.weight.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(torch.cat(logits(model)), torch.cat(logits(ready)), rtol=1e-4, atol=1e-4)
 
 
 def test_on_a_cpu_one_image_runs_at_a_time():
