@@ -34,9 +34,8 @@ def prepare_for_inference(
 
     Run it through `compute_in`, or in inference mode under `autocast_to(device, precision)`. Batch norms stay where
     folding them changes what the network says on a sample (declared in another order than used), and where it refuses
-    the sample. compiled: torch.compile for keyframe
-    network and propagation; the first batch of each shape then takes minutes, and on a CPU nothing is gained. Raises
-    ConfigError where nothing could compile.
+    the sample. compiled: torch.compile for keyframe network and propagation; the first batch of each shape then takes
+    minutes, and on a CPU nothing is gained. Raises ConfigError where nothing could compile.
     """
     assert isinstance(model, nn.Module)
     plain = copy.deepcopy(model).eval().cpu()

@@ -87,8 +87,11 @@ def _axis(n: int, m: int, align_corners: bool, device: torch.device) -> _Axis:
     upper = (lower + 1).clamp(max=n - 1) if n != m else lower
     first = response.gather(0, lower[None])[0]
     second = torch.where(upper > lower, response.gather(0, upper[None])[0], 0)
-    weights = torch.stack((first, second))
     cell = torch.where((lower == 0) & (second == 0), 0, lower + 1)
+    if not align_corners and n != m:  # beyond the last sample torch takes it twice, which matters where it is infinite
+        beyond = (torch.arange(m, device=device) + 0.5) * (n / m) - 0.5 > n - 1
+        first, second = torch.where(beyond, first / 2, first), torch.where(beyond, first / 2, second)
+    weights = torch.stack((first, second))
     counts = torch.bincount(cell, minlength=n + 1)
     last = counts.cumsum(0) - 1
     offsets = torch.arange(int(counts.max()), device=device)[:, None]

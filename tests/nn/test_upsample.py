@@ -168,6 +168,17 @@ def test_non_finite_logits_give_what_torch_gives(value, align_corners):
     assert torch.equal(upsample_labels(logits, (36, 50), align_corners=align_corners), expected)
 
 
+@pytest.mark.parametrize("size", [(36, 50), (38, 42), (12, 4), (9, 9)])
+@pytest.mark.parametrize("align_corners", [True, False])
+@pytest.mark.parametrize("shape", [(9, 9), (1, 9), (9, 1)])
+@pytest.mark.parametrize("value", [torch.inf, -torch.inf])
+def test_an_infinite_class_gives_what_torch_gives_up_to_every_border(value, shape, align_corners, size):
+    logits = torch.randn(1, 5, *shape, generator=torch.Generator().manual_seed(18))
+    logits[:, 3] = value
+    expected = _reference(logits, size, align_corners)
+    assert torch.equal(upsample_labels(logits, size, align_corners=align_corners), expected)
+
+
 def test_a_batch_has_the_labels_of_its_frames_alone():
     logits = _blocky(3, 7, 16, 20, 11)
     alone = torch.cat([upsample_labels(frame[None], (64, 90), align_corners=False) for frame in logits])
