@@ -49,6 +49,13 @@ class ReadAhead(Generic[Key, Item]):
                 self._running = None
             stream.close()
 
+    def close(self) -> None:
+        """Throw away what was prepared, which would wait forever to be asked for. Not while items are being read."""
+        with self._lock:
+            prepared, self._prepared, self._next = self._prepared, None, None
+        if prepared is not None:
+            prepared[1].close()
+
     def _take(self, key: Key) -> _Stream[Item]:
         """What was prepared if it is of this key; else it is thrown away, or its items would take all the room."""
         prepared, self._prepared = self._prepared, None

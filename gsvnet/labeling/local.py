@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import chain, pairwise
 
 from gsvnet.labeling.tasks import (
@@ -44,7 +44,7 @@ def run_local(
     worker = spec.build(model, device=device, num_threads=num_threads)
     for text in worker.notes:
         on_note(text)
-    with _ticking(lambda: on_tick(worker.frames_done)):
+    with closing(worker), _ticking(lambda: on_tick(worker.frames_done)):
         for task, following in pairwise(chain(tasks, [None])):
             assert task is not None, "only the last one has nothing after it"
             if following is not None:

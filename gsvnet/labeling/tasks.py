@@ -81,6 +81,10 @@ class Worker(Protocol):
         """Hear which shard is called for after the running one or, between calls, after the next. Only a hint."""
         ...
 
+    def close(self) -> None:
+        """Hear that no call follows. An actor is killed instead."""
+        ...
+
 
 class WorkerSpec(Protocol):
     """How to build a worker. Small and picklable: it travels to every actor, the weights separately and once."""

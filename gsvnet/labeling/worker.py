@@ -101,6 +101,10 @@ class ShardWorker:
         """
         self._ahead.prepare(task)
 
+    def close(self) -> None:
+        """Stop decoding for a call that will not come. After the last call."""
+        self._ahead.close()
+
     def __call__(self, task: ShardTask) -> ShardResult:
         """Label, encode and publish one shard. Raises VideoError, StoreError, or whatever the network raises."""
         torch.set_num_threads(self.num_threads)  # of the calling thread, whichever it is

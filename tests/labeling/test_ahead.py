@@ -115,6 +115,17 @@ def test_closing_early_closes_the_source():
     assert num_threads() == 0
 
 
+def test_what_is_prepared_ends_with_the_reader_which_may_still_be_asked():
+    source = Source()
+    ahead = ReadAhead(source, 2)
+    ahead.prepare("b")
+    next(ahead.items("a"))  # and no more: an error in the consumer
+    assert num_threads() == 1
+    ahead.close()
+    assert (num_threads(), ahead._room.left) == (0, 2)
+    assert list(ahead.items("b")) == [("b", n) for n in range(3)]
+
+
 def test_an_error_in_the_consumer_stops_the_thread():
     ahead = ReadAhead(Source(num=1000), 2)
 

@@ -28,10 +28,13 @@ class Worker:
 
     def __init__(self, errors):
         self.errors, self.calls = {index: list(planned) for index, planned in errors.items()}, []
-        self.prepared = []
+        self.prepared, self.closed = [], False
 
     def prepare(self, work):
         self.prepared.append((len(self.calls), work.shard.index))
+
+    def close(self):
+        self.closed = True
 
     def build(self, weights, *, device, num_threads):
         assert (device, num_threads) == ("cpu", 2)
@@ -104,6 +107,14 @@ def test_a_video_that_does_not_decode_is_not_tried_again():
 def test_what_stops_a_whole_job_is_raised_at_once(error):
     with pytest.raises(type(error), match=str(error)):
         run({1: [error]})
+
+
+@pytest.mark.parametrize("error", [NoSpace("disk full"), KeyboardInterrupt()], ids=repr)
+def test_a_job_that_ends_early_leaves_nothing_prepared(error):
+    worker = Worker({1: [error]})
+    with pytest.raises(type(error)):
+        label_with(worker, [], [], num_shards=3, max_attempts=1)
+    assert worker.closed
 
 
 def test_failures_hold_no_credentials():

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -68,6 +69,14 @@ def test_a_shard_with_fewer_frames_than_planned_is_not_published(spec, model, ta
         worker(task)
     assert list(Path(spec.out).rglob("*.parquet")) == []
     assert worker(tasks[1]).published  # the worker goes on
+
+
+def test_a_closed_worker_has_no_decoder_open(spec, model, tasks):
+    worker = spec.build(model, device="cpu", num_threads=1)
+    worker.prepare(tasks[1])
+    worker(tasks[0])
+    worker.close()
+    assert not any(thread.name == "gsvnet-decode" for thread in threading.enumerate())
 
 
 def test_threads_are_those_of_the_job_even_if_the_process_says_otherwise(spec, model, tasks):
