@@ -96,7 +96,7 @@ def _axis(n: int, m: int, align_corners: bool, device: torch.device) -> _Axis:
     last = counts.cumsum(0) - 1
     offsets = torch.arange(int(counts.max()), device=device)[:, None]
     pixels = torch.minimum(last - counts + 1 + offsets, last).clamp(min=0)
-    return _Axis(
+    axis = _Axis(
         num_samples=n,
         grows=m > n,
         lower=lower,
@@ -106,6 +106,9 @@ def _axis(n: int, m: int, align_corners: bool, device: torch.device) -> _Axis:
         pixels=pixels,
         cell_weights=weights[:, pixels],
     )
+    if device.type == "cuda":  # kept for other threads too, whose streams do not wait for this one
+        torch.cuda.current_stream(device).synchronize()
+    return axis
 
 
 def _leaders(logits: Tensor, best: Tensor) -> tuple[Tensor, Tensor]:
