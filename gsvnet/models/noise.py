@@ -14,6 +14,8 @@ def draw_chunks(
 ) -> ChunkBatch:
     """Whole chunks of `interval` frames of random pixels, as the network needs them of a video of height x width.
 
+    In memory a pixel's three values are neighbours, as labeling hands them over.
+
     Raises ModelError for needs beyond the chunk itself.
     """
     needs = model.needs(height, width)
@@ -25,14 +27,14 @@ def draw_chunks(
     generator = torch.Generator().manual_seed(0)
 
     def pixels(*shape: int) -> Tensor:
-        noise = torch.randint(256, shape, dtype=torch.uint8, generator=generator).to(device)
+        noise = torch.randint(256, (*shape, 3), dtype=torch.uint8, generator=generator).to(device).movedim(-1, -3)
         return noise.float() if needs.resize == "exact" else noise
 
     frame_size = needs.frame_size or (needs.keyframe_size if interval > 1 else None)
     return ChunkBatch(
         first_frame=0,
         num_frames=torch.full((num_chunks,), interval),
-        keyframes=pixels(num_chunks, 3, *needs.keyframe_size),
-        frames=pixels(num_chunks, interval, 3, *frame_size) if frame_size else None,
+        keyframes=pixels(num_chunks, *needs.keyframe_size),
+        frames=pixels(num_chunks, interval, *frame_size) if frame_size else None,
         valid=torch.ones(num_chunks, interval, dtype=torch.bool),
     )

@@ -15,6 +15,8 @@ def test_chunks_are_what_the_model_reads():
     assert chunks.keyframes.shape == (2, 3, *needs.keyframe_size)
     assert chunks.frames.shape == (2, 3, 3, *needs.frame_size)
     assert chunks.keyframes.dtype == torch.uint8
+    assert chunks.keyframes.movedim(-3, -1).is_contiguous()  # as decoded frames lie in memory
+    assert chunks.frames.movedim(-3, -1).is_contiguous()
     assert sum(len(out.chunk) for out in model.segment(chunks)) == 2 * 3
 
 
