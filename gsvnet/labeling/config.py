@@ -49,7 +49,8 @@ class LabelConfig:
     """GPUs an actor reserves, fractions allowed; default: 1 where the job runs on CUDA, else 0."""
 
     cpus_per_actor: int = 2
-    """Threads of an actor for torch, decoding and encoding; part of the fingerprint."""
+    """Threads of an actor for torch, decoding and encoding; on a CPU each labels a batch of its own. Part of the
+    fingerprint."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: CUDA where the cluster has GPUs. Given cuda, a worker without CUDA fails; it never falls back."""
@@ -59,7 +60,7 @@ class LabelConfig:
     fingerprint: colours may differ in a level."""
 
     batch_chunks: int | Literal["auto"] = "auto"
-    """Chunks that run through the networks as one batch; part of the fingerprint. auto: 4 on a CPU, measured once per
+    """Chunks that run through the networks as one batch; part of the fingerprint. auto: 1 on a CPU, measured once per
     output on CUDA."""
 
     precision: Literal["auto", "fp32", "bf16"] = "auto"

@@ -49,7 +49,7 @@ class JobReport:
 
     @property
     def frames_per_s(self) -> float:
-        """Frames labeled per second of wall time, planning and start-up not counted."""
+        """Frames labeled per second of wall time: with the start of the workers, without planning."""
         return self.frames / self.wall_s if self.wall_s else 0.0
 
     @property

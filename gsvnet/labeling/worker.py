@@ -75,7 +75,7 @@ def decoder_threads(num_threads: int, device: str) -> int:
 
 
 class ShardWorker:
-    """Labels shards, one per call. Holds the network on its device and a pool of threads that make rows."""
+    """Labels shards, one per call. Holds the network on its device and the threads of its pipeline."""
 
     def __init__(self, spec: LabelWorkerSpec, model: VideoSegmenter, *, device: Device, num_threads: int) -> None:
         if device == "cuda" and not torch.cuda.is_available():
@@ -177,7 +177,7 @@ class ShardWorker:
         )
 
     def _rows(self, task: ShardTask, clock: StageClock) -> Iterator[FrameRow]:
-        """Rows in frame order; a few batches are in the pool while the networks go on."""
+        """Rows in frame order; a few batches are in the pipeline at a time."""
         video = task.video
         maker = RowMaker(
             size=self.spec.mask_size or (video.height, video.width),

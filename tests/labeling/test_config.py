@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import inspect
+
 import pytest
 
 from gsvnet.errors import ConfigError
+from gsvnet.labeling.calibrate import CPU_CHUNKS
 from gsvnet.labeling.config import LabelConfig
 
 
@@ -51,6 +54,7 @@ def test_other_mask_sizes_are_refused(text):
 
 def test_the_number_of_chunks_may_be_left_to_the_program():
     assert config().batch_chunks == "auto"
+    assert f"auto: {CPU_CHUNKS} on a CPU" in inspect.getsource(LabelConfig)
     assert config(batch_chunks=4).batch_chunks == 4
 
 
