@@ -26,30 +26,37 @@ from gsvnet.models.prepared import Precision, autocast_to
 
 INTERVAL = 5
 OUR_FRAMES, PLAIN_FRAMES = 40, 6
+PAIRS: dict[str, tuple[Precision, Precision]] = {
+    "plain_fp32": ("bf16", "fp32"),
+    "plain_equal": ("fp32", "fp32"),
+    "both bf16": ("bf16", "bf16"),
+}
+"""Precision of ours and of the loop in every comparison; only what stands in one of them ran in turns."""
 
 
 def measure_plain_loop(setting: Setting, *, ours: int = OUR_FRAMES, plain: int = PLAIN_FRAMES) -> tuple[Row, ...]:
-    """Rows plain_fp32 (ours at its fastest against the loop in fp32) and plain_equal (both in fp32)."""
+    """Rows plain_fp32 (ours in bf16 against the loop in fp32) and plain_equal (both in fp32; in `detail` in bf16)."""
     import_extra("PIL.Image", "view")
     setting = replace(setting, video=loop_clip(setting.video, max(ours, plain), setting.folder))
-    sides: dict[str, tuple[Callable[..., Callable[[], Any]], Precision, int]] = {
-        "ours fp32": (start_ours, "fp32", ours),
-        "plain fp32": (start_plain, "fp32", plain),
-        "ours bf16": (start_ours, "bf16", ours),
-        "plain bf16": (start_plain, "bf16", plain),
-    }
-    seconds: dict[str, float] = {}
-    for pair in (("ours fp32", "plain fp32"), ("ours bf16", "plain bf16")):  # two processes' memory at a time
-        with (
-            Child(*_start(sides[pair[0]], setting), as_labeling=True) as one,
-            Child(*_start(sides[pair[1]], setting), as_labeling=False) as other,
-        ):
-            seconds |= medians(time_in_turns(dict(zip(pair, (one, other))), rounds=setting.rounds, warm_up=0))
-    frame_s = {name: seconds[name] / num_frames for name, (_, _, num_frames) in sides.items()}
+    frame_s = {name: _time_pair(name, setting, ours=ours, plain=plain) for name in PAIRS}
+    our_bf16_s, plain_bf16_s = frame_s["both bf16"].values()
     return (
-        _row("plain_fp32", "ours bf16", "plain fp32", frame_s),
-        _row("plain_equal", "ours fp32", "plain fp32", frame_s, bf16=frame_s["plain bf16"] / frame_s["ours bf16"]),
+        _row("plain_fp32", frame_s["plain_fp32"], {"frame_s": frame_s}),
+        _row("plain_equal", frame_s["plain_equal"], {"frame_s": frame_s, "bf16": plain_bf16_s / our_bf16_s}),
     )
+
+
+def _time_pair(name: str, setting: Setting, *, ours: int, plain: int) -> dict[str, float]:
+    """Seconds per frame of ours and of the loop, in turns. ours, plain: frames of a run."""
+    our_precision, plain_precision = PAIRS[name]
+    setting = replace(setting, folder=setting.folder / name)  # each pair publishes anew
+    setting.folder.mkdir()
+    with (
+        Child(start_ours, setting, our_precision, ours, as_labeling=True) as us,
+        Child(start_plain, setting, plain_precision, plain, as_labeling=False) as loop,
+    ):
+        seconds = medians(time_in_turns({"ours": us, "plain": loop}, rounds=setting.rounds, warm_up=0))
+    return {f"ours {our_precision}": seconds["ours"] / ours, f"plain {plain_precision}": seconds["plain"] / plain}
 
 
 def start_ours(setting: Setting, precision: Precision, num_frames: int) -> Callable[[], None]:
@@ -109,17 +116,13 @@ def label_plainly(
             image.fromarray(labels).save(folder / f"{number:06d}.png")
 
 
-def _start(side: tuple[Callable[..., Callable[[], Any]], Precision, int], setting: Setting) -> tuple[Any, ...]:
-    start, precision, num_frames = side
-    return start, setting, precision, num_frames
-
-
-def _row(name: str, ours: str, plain: str, frame_s: dict[str, float], **detail: float) -> Row:
-    note = "per frame" + "".join(f"; both {what}: {ratio:.3g} x" for what, ratio in detail.items())
+def _row(name: str, frame_s: dict[str, float], detail: dict[str, Any]) -> Row:
+    ours_s, plain_s = frame_s.values()
+    both = f"; both bf16: {detail['bf16']:.3g} x" if "bf16" in detail else ""
     return Row(
         name=name,
-        ratio=frame_s[plain] / frame_s[ours],
+        ratio=plain_s / ours_s,
         unit="times as fast",
-        seconds={ours: frame_s[ours], plain: frame_s[plain]},
-        detail={"note": note, "interval": INTERVAL, "frame_s": frame_s, **detail},
+        seconds=frame_s,
+        detail={"note": f"per frame; the loop labels every frame by itself{both}", "interval": INTERVAL, **detail},
     )

@@ -130,6 +130,11 @@ def test_the_plain_loop_row_compares_both_precisions(tiny_setting):
     assert fp32.ratio == fp32.seconds["plain fp32"] / fp32.seconds["ours bf16"]
     assert equal.ratio == equal.seconds["plain fp32"] / equal.seconds["ours fp32"]
     assert equal.detail["bf16"] > 0
+    assert {name: list(side_by_side) for name, side_by_side in equal.detail["frame_s"].items()} == {
+        "plain_fp32": ["ours bf16", "plain fp32"],
+        "plain_equal": ["ours fp32", "plain fp32"],
+        "both bf16": ["ours bf16", "plain bf16"],
+    }
 
 
 @pytest.mark.slow
