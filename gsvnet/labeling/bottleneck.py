@@ -87,9 +87,17 @@ def describe_load(load: Load, *, device: str) -> dict[str, str]:
             "busy": f"cores {100 * load.cores:.0f} %: {shares}",
             "limit": f"the cores, mostly for {load.limit}; faster with {_ADVICE[True, load.limit]}",
         }
-    if load.limit_share >= BUSY_STAGE:
-        on_cores = device == "cpu" and load.limit == "segment"  # others may use the cores, too
-        limit = f"{load.limit}; faster with {_ADVICE[on_cores, load.limit]}"
+    if stage := _busy_stage(load, device):
+        on_cores = device == "cpu" and stage == "segment"  # others may use the cores, too
+        limit = f"{stage}; faster with {_ADVICE[on_cores, stage]}"
     else:
         limit = "no stage; faster with longer --shard-seconds" + ", or --gpus-per-actor 0.5" * (device == "cuda")
     return {"busy": f"{shares} (cores {100 * load.cores:.0f} %)", "limit": limit}
+
+
+def _busy_stage(load: Load, device: str) -> str:
+    """The stage that kept its threads at work; of stages that did so together, the largest; "" where none did."""
+    pooled = {stage: load.at_work[stage] for stage in _POOLED["cuda" if device == "cuda" else "cpu"]}
+    if load.limit_share >= BUSY_STAGE:
+        return load.limit
+    return max(pooled, key=lambda stage: pooled[stage]) if sum(pooled.values()) >= BUSY_STAGE else ""

@@ -51,6 +51,18 @@ def test_where_no_stage_is_busy_the_gaps_are_the_limit(device):
     assert ("--gpus-per-actor 0.5" in text) == (device == "cuda")
 
 
+@pytest.mark.parametrize(
+    ("device", "seconds", "advice"),
+    [
+        ("cpu", {"segment": 44.0, "upsample": 20.0, "encode": 12.0}, "segment; faster with a longer --keyframe-inter"),
+        ("cuda", {"segment": 6.0, "upsample": 36.0, "encode": 36.0}, "upsample; faster with more --cpus-per-actor"),
+    ],
+)
+def test_stages_that_share_their_threads_are_the_limit_together(device, seconds, advice):
+    """Of 80 s of eight threads."""
+    assert describe_load(load(**seconds, device=device), device=device)["limit"].startswith(advice)
+
+
 @pytest.mark.parametrize(("device", "seconds", "advice"), [("cpu", 72.0, "more cores"), ("cuda", 9.0, "more GPUs")])
 def test_busy_networks_want_more_of_what_they_run_on(device, seconds, advice):
     """On a CPU all eight threads run networks, on a GPU one thread waits for them."""
