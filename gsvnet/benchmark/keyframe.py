@@ -45,7 +45,11 @@ def measure_keyframe(setting: Setting) -> Row:
         ratio=seconds[EAGER] / seconds[fastest],
         unit="times as fast",
         seconds=seconds,
-        detail={"note": "; ".join(f"{name}: {_describe(figure)}" for name, figure in figures.items()), **figures},
+        detail={
+            "note": "; ".join(f"{name}: {_describe(figure)}" for name, figure in figures.items())
+            + "; eager with Python's ordinary allocator",
+            **figures,
+        },
     )
 
 

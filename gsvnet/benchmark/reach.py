@@ -28,10 +28,10 @@ class Reach:
 # The first four are shares of the ratio of multiply-accumulates, 3.5 at L=4 and 7.9 at L=12, at 1024x2048.
 REACH: dict[str, Reach] = {
     "speedup_l4_fp32": Reach(what="end to end, L=4 over L=1, fp32", least=3.15),
-    "speedup_l4_fast": Reach(what="end to end, L=4 over L=1, fastest", least=2.625),
+    "speedup_l4_fast": Reach(what="end to end, L=4 over L=1, bf16", least=2.625),
     "speedup_l12_fp32": Reach(what="end to end, L=12 over L=1, fp32", least=6.0),
-    "speedup_l12_fast": Reach(what="end to end, L=12 over L=1, fastest", least=5.0),
-    "plain_fp32": Reach(what="L=5 over a plain fp32 loop", least=8.0),
+    "speedup_l12_fast": Reach(what="end to end, L=12 over L=1, bf16", least=5.0),
+    "plain_fp32": Reach(what="L=5 in bf16 over a plain fp32 loop", least=8.0),
     "plain_equal": Reach(what="L=5 over a plain loop, both fp32", least=5.0),
     "ray_data": Reach(what="L=5 over Ray Data, per frame", least=6.0),
     "overlap": Reach(what="end to end over its longest stage", most=1.15),

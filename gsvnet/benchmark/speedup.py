@@ -72,5 +72,6 @@ def _row(name: str, interval: int, frame_s: Mapping[int, float], macs: Mapping[i
             "mac_ratio": macs[interval],
             "share_of_mac_ratio": ratio / macs[interval],
             "intervals": table,
+            "intervals_run_once": [f"L={i}" for i in frame_s if i not in IN_ROWS],
         },
     )

@@ -54,13 +54,14 @@ def test_mac_ratios_are_those_of_the_paper(tiny_setting):
 
 
 def test_speedups_are_frames_per_second_over_those_of_keyframes_alone(tiny_setting):
-    rows = measure_speedup(tiny_setting, frames={1: 2, 4: 4, 12: 12})
+    rows = measure_speedup(tiny_setting, frames={1: 2, 2: 2, 4: 4, 12: 12})
     assert [row.name for row in rows] == ["speedup_l4_fp32", "speedup_l4_fast", "speedup_l12_fp32", "speedup_l12_fast"]
     for row in rows:
         interval = row.name.split("_")[1].replace("l", "L=")
         assert row.ratio == row.seconds["L=1"] / row.seconds[interval]
         assert row.detail["share_of_mac_ratio"] == row.ratio / row.detail["mac_ratio"]
-        assert list(row.detail["intervals"]) == ["L=1", "L=4", "L=12"]
+        assert list(row.detail["intervals"]) == ["L=1", "L=2", "L=4", "L=12"]
+        assert row.detail["intervals_run_once"] == ["L=2"]
 
 
 def test_the_plain_loop_writes_a_png_of_full_size_per_frame(tiny_setting):

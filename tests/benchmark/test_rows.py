@@ -48,6 +48,8 @@ def test_true_masks_of_real_drives_are_found(data_dir):
 def test_upsampling_row_compares_labels_in_both_corner_conventions(tiny_setting):
     row = upsampling.measure_upsampling(tiny_setting)
     assert row.detail["differing"] == 0
+    unclear = [grid["unclear_pixels"] for grids in row.detail["align_corners"].values() for grid in grids.values()]
+    assert f"{sum(unclear)} pixels too close to call" in row.detail["note"]
     assert set(row.detail["align_corners"]) == {"true", "false"}
     assert row.ratio == pytest.approx(row.seconds["argmax"] / row.seconds["ours"])
 
@@ -75,6 +77,14 @@ def test_the_share_of_networks_is_that_of_the_faster_precision():
         {p: {**around, **dict.fromkeys(stages.NETWORKS, s)} for p, s in (("fp32", 0.03), ("bf16", 0.01))}
     )
     assert row.ratio == pytest.approx(0.5)
+    assert "in bf16" in row.detail["note"]
+
+
+def test_times_of_two_clocks_are_not_said_to_be_one():
+    parts = dict.fromkeys((*stages.BEFORE, *stages.NETWORKS, *stages.AFTER), 0.01)
+    notes = [stages.summarise({"bf16": parts}, device=device).detail["note"] for device in ("cpu", "cuda")]
+    assert "all cores added up" in notes[0]
+    assert "by the clock" in notes[1]
 
 
 def test_timed_parts_leave_the_network_as_it_was(tiny_setting, tiny_network):
