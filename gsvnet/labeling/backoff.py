@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from typing import Any
@@ -19,13 +20,14 @@ _SIGNS = ("out of memory", "can't allocate memory", "_ALLOC_FAILED")  # CUDA, to
 class BackOff:
     """Runs batches whole while they fit into memory; after each that does not, at most half as many chunks at a time.
 
-    Halving is for good: what did not fit once would not fit again. most_chunks: how many run at a time since;
-    None: as many as there are.
+    Halving is for good: what did not fit once would not fit again. Several threads may run batches at once.
+    most_chunks: how many run at a time since; None: as many as there are.
     """
 
     def __init__(self) -> None:
         self.most_chunks: int | None = None
         self._notes: list[str] = []
+        self._lock = threading.Lock()
 
     def take_notes(self) -> list[str]:
         """What happened since this was last asked, one line each."""
@@ -52,9 +54,15 @@ class BackOff:
                 if size == 1 or not is_out_of_memory(error):
                     raise
             # outside of the handler: the error's traceback holds the tensors that filled the memory
-            self.most_chunks = min(size // 2, self.most_chunks or size)  # another thread may have met less room
-            self._notes.append(f"{size} chunks at a time were out of memory; {self.most_chunks} from now on")
+            self._halve(size)
             free_cached_memory()
+
+    def _halve(self, size: int) -> None:
+        """Run at most half of `size` chunks from now on; nothing is new where another thread has said so before."""
+        with self._lock:
+            if self.most_chunks is None or self.most_chunks > size // 2:
+                self.most_chunks = size // 2
+                self._notes.append(f"{size} chunks at a time were out of memory; {size // 2} from now on")
 
 
 def take_chunks(chunks: ChunkBatch, start: int, stop: int) -> ChunkBatch:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 
@@ -75,6 +78,22 @@ def test_what_happened_is_said_once():
         "2 chunks at a time were out of memory; 1 from now on",
     ]
     assert back_off.take_notes() == []
+
+
+def test_threads_that_run_out_of_memory_together_halve_once():
+    together = threading.Barrier(2, timeout=10)
+
+    class Both(Network):
+        def __call__(self, chunks):
+            if len(chunks.valid) == 8:
+                together.wait()
+            yield from super().__call__(chunks)
+
+    back_off = BackOff()
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda _: frames_of(back_off.segment(draw(8), Both(fits=4))), range(2)))
+    assert found == [[(c, p, c, c) for c in range(8) for p in range(LENGTH)]] * 2
+    assert back_off.take_notes() == ["8 chunks at a time were out of memory; 4 from now on"]
 
 
 def test_a_batch_that_fits_runs_whole_and_leaves_no_trace():
