@@ -1,8 +1,8 @@
 """Whether decode, networks, encode and write overlap: end-to-end time beside that of the longest of them.
 
-The networks are replaced by a wait, as for an accelerator, as long as they take on these cores. With perfect overlap
-the whole takes as long as the wait. Beside it stands the hardest case, a wait as short as all other work takes, where
-nothing may be late.
+The networks are replaced by a wait, as for an accelerator, as long as they take on these cores or this GPU. With
+perfect overlap the whole takes as long as the wait. Beside it stands the hardest case, a wait as short as all other
+work takes, where nothing may be late.
 """
 
 from __future__ import annotations
@@ -29,8 +29,7 @@ def measure_overlap(setting: Setting, *, frames: int = FRAMES, real_frames: int 
     setting = replace(setting, video=loop_clip(setting.video, max(frames, real_frames), setting.folder))
     real = {precision: _label_really(setting, precision, real_frames) for precision in REAL_PRECISIONS}
     busy = {precision: run.cores_busy / setting.threads for precision, run in real.items()}
-    fastest = real[REAL_PRECISIONS[-1]]
-    networks_s = fastest.cores["segment"] / setting.threads / fastest.frames
+    networks_s = networks_frame_s(real[REAL_PRECISIONS[-1]], setting)
     run = partial(_label_waiting, *_start_waiting(setting), frames)
     rounds = [run(frame_s=networks_s) for _ in range(setting.rounds)]
     alone_s, _ = run(frame_s=0.0)
@@ -52,6 +51,13 @@ def measure_overlap(setting: Setting, *, frames: int = FRAMES, real_frames: int 
             "busy_share": busy,
         },
     )
+
+
+def networks_frame_s(run: ClipRun, setting: Setting) -> float:
+    """Seconds per frame that a run's networks take by themselves: with all cores, or on the GPU by its clock."""
+    if setting.device == "cuda":
+        return run.wall["segment"] / run.frames
+    return run.cores["segment"] / setting.threads / run.frames
 
 
 def make_waiting(setting: Setting, *, interval: int) -> WaitingSegmenter:

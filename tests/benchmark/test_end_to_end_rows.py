@@ -5,15 +5,16 @@ from __future__ import annotations
 import importlib.util
 import os
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from gsvnet.benchmark.children import Child
-from gsvnet.benchmark.labeling import label_setting, loop_clip
+from gsvnet.benchmark.labeling import ClipRun, label_setting, loop_clip
 from gsvnet.benchmark.overhead import measure_overhead
-from gsvnet.benchmark.overlap import INTERVAL, make_waiting, measure_overlap
+from gsvnet.benchmark.overlap import INTERVAL, make_waiting, measure_overlap, networks_frame_s
 from gsvnet.benchmark.plain_loop import measure_plain_loop, start_plain
 from gsvnet.benchmark.ray_data import measure_ray_data
 from gsvnet.benchmark.running import run_model
@@ -70,6 +71,12 @@ def test_the_plain_loop_writes_a_png_of_full_size_per_frame(tiny_setting):
     files = sorted(tiny_setting.folder.glob("*.png"))
     assert [file.name for file in files] == ["000000.png", "000001.png", "000002.png"]
     assert np.asarray(image.open(files[2])).shape == (64, 128)
+
+
+def test_networks_take_what_the_cores_spend_or_the_gpu(tiny_setting):
+    run = ClipRun(frames=10, seconds=9.0, wall={"segment": 3.0}, cores={"segment": 8.0})
+    assert networks_frame_s(run, replace(tiny_setting, threads=2)) == pytest.approx(0.4)
+    assert networks_frame_s(run, replace(tiny_setting, threads=2, device="cuda")) == pytest.approx(0.3)
 
 
 def test_a_waiting_network_waits_and_answers_as_the_model_did(tiny_setting):
