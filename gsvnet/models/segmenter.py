@@ -161,15 +161,14 @@ class Normalise(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., 3, H, W) uint8 or float RGB in 0..255 -> float32, normalised, in the network's channel order."""
-        factor, shift = 1 / (self.scale * self.std), -self.mean / self.std
-        pixels = x.movedim(-3, -1)
-        if pixels.is_contiguous():  # channels-last: whole rows at once are six times as fast as pixel by pixel
+        mean, std, pixels = self.mean, self.std, x.movedim(-3, -1)
+        if not pixels.is_contiguous():
+            x = (x.float() / self.scale - mean) / std
+        else:  # channels-last: whole rows at once are several times as fast as pixel by pixel, to the same numbers
             width = pixels.shape[-2]
-            factor, shift = factor.flatten().repeat(width), shift.flatten().repeat(width)
-            rows = torch.addcmul(shift, pixels.flatten(-2).float(), factor)
+            mean, std = mean.flatten().repeat(width), std.flatten().repeat(width)
+            rows = (pixels.flatten(-2).float() / self.scale).sub_(mean).div_(std)
             x = rows.unflatten(-1, (width, 3)).movedim(-1, -3)
-        else:
-            x = torch.addcmul(shift, x.float(), factor)
         return x.flip(-3) if self.channels == "bgr" else x
 
 
