@@ -104,10 +104,13 @@ def _count(labels: np.ndarray, edges: np.ndarray, num_classes: int) -> np.ndarra
 def _find_edges(labels: np.ndarray) -> np.ndarray:
     """Flat positions, ascending int64, where a run of one label begins; every row begins one."""
     flat = labels.reshape(-1)
-    edge = np.empty(flat.shape, bool)
-    np.not_equal(flat[1:], flat[:-1], out=edge[1:])  # one long row: a third faster than many short ones
-    edge[:: labels.shape[1]] = True
-    return np.flatnonzero(edge)
+    edge = np.zeros(-(-flat.size // 8) * 8, bool)
+    np.not_equal(flat[1:], flat[:-1], out=edge[1 : flat.size])  # one long row: a third faster than many short ones
+    edge[: flat.size : labels.shape[1]] = True
+    eights = edge.view(np.uint64)
+    some = np.flatnonzero(eights != 0)  # few have an edge, and looking at eight pixels at once takes half the time
+    inside = np.flatnonzero(eights[some].view(bool))
+    return (8 * some)[inside >> 3] + (inside & 7)
 
 
 def _link_edges(row: np.ndarray, column: np.ndarray, label: np.ndarray, width: int) -> np.ndarray:
@@ -144,7 +147,8 @@ def _nearest(keys: np.ndarray, targets: np.ndarray, right: np.ndarray) -> tuple[
 def _chain_bytes(edges: np.ndarray, labels: np.ndarray) -> tuple[int, bytes]:
     """Number of chains and the uncompressed body: gaps, lengths, labels, steps."""
     width = labels.shape[1]
-    row, column = np.divmod(edges, width)
+    row = edges // width
+    column = edges - row * width
     label = labels.reshape(-1)[edges]
     parent = _link_edges(row, column, label, width)
     own = np.arange(len(edges))
