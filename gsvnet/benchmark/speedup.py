@@ -12,7 +12,7 @@ from gsvnet.benchmark.setting import Setting
 from gsvnet.benchmark.turns import medians, time_in_turns
 from gsvnet.evaluation.cost import measure_cost
 
-FRAMES = {1: 20, 2: 16, 3: 18, 4: 80, 5: 40, 8: 64, 12: 192}
+FRAMES = {1: 20, 2: 16, 3: 18, 4: 100, 5: 40, 8: 64, 12: 288}
 """Frames of one run by interval: whole chunks, and for rows so many that filling the pipeline is a small part."""
 IN_ROWS = (1, 4, 12)
 SPEEDS = {"fp32": "fp32", "fast": "bf16"}
