@@ -41,6 +41,16 @@ def pytest_collection_modifyitems(config, items):
             item.add_marker(pytest.mark.skip(reason="no CUDA here; REQUIRE_CUDA=1 makes this a failure"))
 
 
+@pytest.fixture(autouse=True)
+def _same_torch_threads():
+    """Every test begins with the same number of torch's threads: kernels, and so last bits, depend on it."""
+    import torch
+
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def data_dir(pytestconfig) -> Path:
     if pytestconfig.data_dir is None:
