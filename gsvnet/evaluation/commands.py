@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -46,13 +47,17 @@ _SECONDS = 10.0  # of running for frames/s beside a score
 
 @dataclass(frozen=True, kw_only=True)
 class _Runner:
-    """A model and how it is run. prepared: the model on its device, arranged for speed, as a job runs it."""
+    """A model and how it is run."""
 
     model: VideoSegmenter
-    prepared: VideoSegmenter
     device: str
     precision: Literal["fp32", "bf16"]
     batch_chunks: int
+
+    @cached_property
+    def prepared(self) -> VideoSegmenter:
+        """The model on its device, arranged for speed, as a job runs it; made when it is first run."""
+        return prepare_for_inference(self.model, device=self.device, precision=self.precision)
 
 
 def evaluate(config: EvaluateConfig, console: Console) -> None:
@@ -151,16 +156,14 @@ def _start(run: RunOptions, *, untrained: bool = False) -> _Runner:
     untrained: `run.model` is a published family, with random weights, which cost what trained ones do.
     """
     device = choose_device(run.device)
-    precision = choose_precision(run.precision, device)
     model: VideoSegmenter = build_model(PUBLISHED[run.model]).eval() if untrained else load_model(run.model)
     if run.scale is not None:
         model = with_keyframe_scale(model, run.scale)  # type: ignore[type-var]  # refuses others by itself
     model = vary_propagation(model, run.propagation)
     return _Runner(
         model=model,
-        prepared=prepare_for_inference(model, device=device, precision=precision),
         device=device,
-        precision=precision,
+        precision=choose_precision(run.precision, device),
         batch_chunks=run.batch_chunks,
     )
 

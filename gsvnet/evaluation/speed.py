@@ -17,6 +17,7 @@ import torch
 from gsvnet.errors import ConfigError
 from gsvnet.evaluation.cost import check_positive
 from gsvnet.models.noise import draw_chunks
+from gsvnet.models.prepared import autocast_to
 from gsvnet.models.segmenter import ChunkBatch, VideoSegmenter
 
 PRECISIONS = ("fp32", "bf16")
@@ -91,7 +92,7 @@ def measure_speed(
     )
 
     def run(chunks: ChunkBatch) -> None:
-        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bf16"):
+        with autocast_to(device, precision):
             for _ in model.segment(chunks):
                 pass
 
