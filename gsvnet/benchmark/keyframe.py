@@ -16,12 +16,13 @@ from gsvnet.benchmark.children import Child
 from gsvnet.benchmark.footage import read_truth
 from gsvnet.benchmark.material import label_chunks, read_keyframes
 from gsvnet.benchmark.record import Row
-from gsvnet.benchmark.running import first_chunks, run_model, to_device, torch_threads
+from gsvnet.benchmark.running import first_chunks, run_model, torch_threads
 from gsvnet.benchmark.setting import Setting
 from gsvnet.benchmark.turns import medians, time_in_turns
 from gsvnet.classes import IGNORE
 from gsvnet.errors import ModelError
 from gsvnet.evaluation.confusion import ConfusionMatrix
+from gsvnet.labeling.device import to_device
 from gsvnet.models.checkpoints import content_hash, load_default
 from gsvnet.models.prepared import Precision, prepare_for_inference
 from gsvnet.models.segmenter import ChunkBatch, VideoSegmenter

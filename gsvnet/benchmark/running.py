@@ -39,12 +39,6 @@ def keyframes_alone(chunks: ChunkBatch) -> ChunkBatch:
     return replace(chunks, num_frames=torch.ones_like(chunks.num_frames), valid=chunks.valid[:, :1], frames=None)
 
 
-def to_device(chunks: ChunkBatch, device: str) -> ChunkBatch:
-    """The same chunks with their pixels on a device; which frames are valid is known on the CPU."""
-    frames = None if chunks.frames is None else chunks.frames.to(device)
-    return replace(chunks, keyframes=chunks.keyframes.to(device), frames=frames)
-
-
 def wait_for(device: str) -> None:
     """Return when everything that was queued on the device is done."""
     if device == "cuda":

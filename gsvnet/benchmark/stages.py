@@ -19,11 +19,12 @@ from torch import nn
 
 from gsvnet.benchmark.material import plan_whole, read_chunks
 from gsvnet.benchmark.record import Row
-from gsvnet.benchmark.running import run_model, to_device, torch_threads, wait_for
+from gsvnet.benchmark.running import run_model, torch_threads, wait_for
 from gsvnet.benchmark.setting import Setting
 from gsvnet.benchmark.turns import measure_in_turns, medians
 from gsvnet.benchmark.writing import write_masks
 from gsvnet.labeling.batching import views_by_need
+from gsvnet.labeling.device import to_device
 from gsvnet.models.gsvnet import GSVNet
 from gsvnet.models.prepared import Precision, prepare_for_inference
 from gsvnet.models.segmenter import ChunkBatch, LogitsBatch

@@ -17,6 +17,7 @@ from torch import Tensor
 from gsvnet.labeling.tasks import Device
 from gsvnet.models.segmenter import ChunkBatch, LogitsBatch
 
+_ON_CPU = ("num_frames", "valid")
 _per_thread = threading.local()
 
 
@@ -28,14 +29,17 @@ def pin(chunks: ChunkBatch) -> ChunkBatch:
     return _convert(chunks, lambda tensor: tensor if tensor.is_cuda else tensor.pin_memory())
 
 
-def to_device(chunks: ChunkBatch, device: Device) -> ChunkBatch:
-    """The batch on `device`."""
+def to_device(chunks: ChunkBatch, device: str) -> ChunkBatch:
+    """The batch on `device`; which frames are valid stays on the CPU, where networks ask: a copy back would wait for
+    all that the GPU was told to do.
+    """
     return chunks if device == "cpu" else _convert(chunks, lambda tensor: tensor.to(device, non_blocking=True))
 
 
 def _convert(chunks: ChunkBatch, change: Any) -> ChunkBatch:
     parts = {f.name: getattr(chunks, f.name) for f in fields(chunks)}
-    return replace(chunks, **{name: change(part) for name, part in parts.items() if isinstance(part, Tensor)})
+    pixels = {name: part for name, part in parts.items() if isinstance(part, Tensor) and name not in _ON_CPU}
+    return replace(chunks, **{name: change(part) for name, part in pixels.items()})
 
 
 def mark(device: Device, *, timed: bool = False) -> torch.cuda.Event | None:

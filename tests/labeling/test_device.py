@@ -30,6 +30,7 @@ def test_pinned_batches_arrive_whole_on_the_gpu():
     assert pinned.keyframes.is_pinned()
     moved = to_device(pinned, "cuda")
     assert moved.keyframes.is_cuda
+    assert not moved.valid.is_cuda
     assert torch.equal(moved.keyframes.cpu(), chunk_batch().keyframes)
     assert pin(moved).keyframes is moved.keyframes
 
