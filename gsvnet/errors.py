@@ -10,10 +10,12 @@ GsvnetError
  |   +- NotAVideo        empty, unreadable container, no video stream, no frame
  |   +- SourceChanged    the video's identity differs from the stored plan's
  |   +- DecodeError      decoding stopped and cannot go on
+ |   +- SourceUnavailable  the store that holds the video does not answer; nothing is known of the video
  +- StoreError           the label store cannot be read or written
  |   +- AlreadyPublished the object exists: another attempt was first (not a failure)
  |   +- NoSpace          the spool disk has too little room for a shard
  |   +- CorruptLabels    a stored mask or file does not decode
+ |   +- StoreUnavailable the store does not answer or throttles, also after retries
  +- WorkerError          an actor died, hung, or built another model than the driver's
 """
 
@@ -75,6 +77,10 @@ class DecodeError(VideoError):
     """Decoding stopped and cannot go on."""
 
 
+class SourceUnavailable(VideoError):
+    """The store that holds the video does not answer, throttles or fails, also after retries: an outage."""
+
+
 class StoreError(GsvnetError):
     """The label store cannot be read or written."""
 
@@ -89,6 +95,10 @@ class NoSpace(StoreError):
 
 class CorruptLabels(StoreError):
     """A stored mask or Parquet file does not decode."""
+
+
+class StoreUnavailable(StoreError):
+    """The label store does not answer, throttles or fails, also after retries: an outage, not the shard's fault."""
 
 
 class WorkerError(GsvnetError):

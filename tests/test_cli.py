@@ -10,6 +10,7 @@ import pytest
 from gsvnet import cli
 from gsvnet.cli import main
 from gsvnet.labeling.config import LabelConfig
+from gsvnet.labeling.limits import LimitsConfig
 
 RUN = "--model --keyframe-interval --scale --propagation --device --precision --batch-chunks --json"
 MORE_FIGURES = "--consistency --consistency-mode --cost --plots"
@@ -19,7 +20,9 @@ FLAGS = {
     "label": """
         --out --model --keyframe-model --keyframe-interval --shard-seconds --shard-frames --num-actors --gpus-per-actor
         --cpus-per-actor --device --decoder --batch-chunks --precision --compile --mask-size --spool-dir --demo --no-ray
-        --max-attempts --shard-timeout-s --unsafe-commit --storage-options --video-options
+        --retry-failed --array-index --array-count --gpu-hour-price --max-attempts --max-failed-fraction --partial-ok
+        --shard-timeout-s --drain-seconds --outage-timeout-s --actor-start-timeout-s --max-replacements
+        --unsafe-commit --storage-options --video-options
     """,
     "adapt": """
         --keyframe-model --out --init --hold-out --frames-per-video --steps --batch-size --frames --interval --agreement
@@ -81,8 +84,9 @@ def test_each_training_has_help(part, capsys):
 
 def test_every_option_of_a_job_is_documented(capsys):
     text = " ".join(re.sub("[│╭╰─╮╯]", " ", help_of(capsys, "label")).split())
-    for field in fields(LabelConfig):
-        assert field.name == "videos" or f"--{field.name.replace('_', '-')}" in text
+    names = {field.name for field in (*fields(LabelConfig), *fields(LimitsConfig))} - {"videos", "limits"}
+    for name in names:
+        assert f"--{name.replace('_', '-')}" in text
     assert "VIDEO" in text.splitlines()[0]
 
 
@@ -144,8 +148,7 @@ def test_every_flag_reaches_the_job(monkeypatch):
         mask_size="36x48",
         spool_dir="s",
         no_ray=True,
-        max_attempts=5,
-        shard_timeout_s=60.0,
+        limits=LimitsConfig(max_attempts=5, shard_timeout_s=60.0),
         unsafe_commit=True,
         storage_options={"anon": "true"},
         video_options={"key": "k", "secret": "s"},

@@ -24,6 +24,7 @@ from PIL import Image
 import gsvnet
 from gsvnet.cli import main
 from gsvnet.errors import OutputConflict
+from gsvnet.labeling.limits import LimitsConfig
 from gsvnet.labeling.ray.cluster import connect
 from gsvnet.reading import read_picture
 
@@ -203,7 +204,8 @@ def test_another_configuration_is_refused_naming_each_flag_that_differs(label_co
 
 def test_what_does_not_decide_about_labels_may_change_between_runs(label_config, tmp_path):
     gsvnet.label(label_config())
-    report = gsvnet.label(label_config(max_attempts=7, spool_dir=str(tmp_path / "elsewhere"), shard_timeout_s=9.0))
+    limits = LimitsConfig(max_attempts=7, shard_timeout_s=9.0)
+    report = gsvnet.label(label_config(limits=limits, spool_dir=str(tmp_path / "elsewhere")))
     assert (report.exit_code, report.shards_labeled) == (0, 0)
 
 

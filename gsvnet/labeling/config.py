@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from gsvnet.errors import ConfigError
+from gsvnet.labeling.limits import LimitsConfig
 
 
 def _shown_as(metavar: str, *, hint: str) -> Any:
@@ -81,11 +82,19 @@ class LabelConfig:
     no_ray: bool = False
     """Run in this process, without Ray: for debugging and small jobs."""
 
-    max_attempts: int = 3
-    """Attempts per shard before it is recorded in _failed/."""
+    retry_failed: bool = False
+    """Try again what _failed/ lists; otherwise it stays given up."""
 
-    shard_timeout_s: float = 3600.0
-    """Longest time one shard may run before its actor is killed and the shard tried again."""
+    array_index: int | None = None
+    """Which of --array-count jobs on one output this is, from 0: each takes its own videos, chosen by their ids."""
+
+    array_count: int | None = None
+    """How many jobs share the videos."""
+
+    gpu_hour_price: float | None = None
+    """Price of one GPU hour, in any currency, for the cost in plan and report."""
+
+    limits: LimitsConfig = field(default_factory=LimitsConfig)
 
     unsafe_commit: bool = False
     """Allow stores without a create-only operation; two runs at once may then overwrite each other."""
@@ -108,14 +117,18 @@ class LabelConfig:
             ("--shard-frames", self.shard_frames, 1),
             ("--cpus-per-actor", self.cpus_per_actor, 1),
             ("--batch-chunks", 1 if self.batch_chunks == "auto" else self.batch_chunks, 1),
-            ("--max-attempts", self.max_attempts, 1),
             ("--num-actors", 1 if self.num_actors is None else self.num_actors, 1),
         ):
             if value < least:
                 raise ConfigError(f"{flag} {value}: at least {least}")
-        for flag, seconds in (("--shard-seconds", self.shard_seconds), ("--shard-timeout-s", self.shard_timeout_s)):
-            if not 0 < seconds < math.inf:
-                raise ConfigError(f"{flag} {seconds}: must be positive and finite")
+        if not 0 < self.shard_seconds < math.inf:
+            raise ConfigError(f"--shard-seconds {self.shard_seconds}: must be positive and finite")
+        if (self.array_index is None) != (self.array_count is None):
+            raise ConfigError("--array-index and --array-count go together")
+        if self.array_count is not None and not 0 <= (self.array_index or 0) < self.array_count:
+            raise ConfigError(f"--array-index {self.array_index}: must be within 0..{self.array_count - 1}")
+        if self.gpu_hour_price is not None and not 0 <= self.gpu_hour_price < math.inf:
+            raise ConfigError(f"--gpu-hour-price {self.gpu_hour_price}: must be finite and at least 0")
         if self.decoder == "nvdec" and self.device == "cpu":
             raise ConfigError("--decoder nvdec needs a GPU; leave out --device cpu, or use --decoder auto")
         if self.gpus_per_actor is not None and self.gpus_per_actor < 0:

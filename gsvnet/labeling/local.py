@@ -82,7 +82,7 @@ def _try(worker: Worker, task: ShardTask) -> ShardResult | Raised:
         return worker(task)
     except Exception as error:
         raised = describe_error(error, traceback=traceback.format_exc(), task=task)
-        if raised.fatal is not None:
+        if raised.kind in ("fatal", "space", "outage"):  # here nobody else could do it, and the same command resumes
             raise
         return raised
 

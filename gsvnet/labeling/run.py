@@ -62,8 +62,12 @@ def ray_options(config: LabelConfig) -> RayOptions:
         gpus_per_actor=config.gpus_per_actor,
         cpus_per_actor=config.cpus_per_actor,
         device=config.device,
-        max_attempts=config.max_attempts,
-        shard_timeout_s=config.shard_timeout_s,
+        max_attempts=config.limits.max_attempts,
+        shard_timeout_s=config.limits.shard_timeout_s,
+        actor_start_timeout_s=config.limits.actor_start_timeout_s,
+        drain_s=config.limits.drain_seconds,
+        max_replacements=config.limits.max_replacements,
+        outage_timeout_s=config.limits.outage_timeout_s,
     )
 
 
@@ -114,7 +118,7 @@ def _run_here(work: Work) -> Used:
         model=work.model,
         device=device,
         num_threads=config.cpus_per_actor,
-        max_attempts=config.max_attempts,
+        max_attempts=config.limits.max_attempts,
         on_result=progress.add,
         on_failure=work.on_failure,
         on_tick=lambda frames_done: progress.tick(num_actors=1, frames_running=frames_done),

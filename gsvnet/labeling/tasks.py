@@ -11,9 +11,18 @@ from typing import Any, Literal, Protocol
 from urllib.parse import urlsplit
 
 from gsvnet.chunks import Shard, Video
-from gsvnet.errors import ConfigError, GsvnetError, NoSpace, VideoError, WorkerError
+from gsvnet.errors import (
+    ConfigError,
+    GsvnetError,
+    NoSpace,
+    SourceUnavailable,
+    StoreUnavailable,
+    VideoError,
+    WorkerError,
+)
 
 Device = Literal["cpu", "cuda"]
+ErrorKind = Literal["video", "store", "outage", "space", "fatal", "other"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +42,8 @@ class ShardResult:
     media_s: seconds of video labeled. seconds: stage (decode, segment, upsample, encode, write, total) -> busy seconds.
     core_seconds: the same of processor time; total is the whole process's, which is more than its stages know of.
     published: False when another attempt was first, so that this one's copy was thrown away. notes: what a person
-    should know though nothing failed (out of memory once, another decoder than asked for).
+    should know though nothing failed (out of memory once, another decoder than asked for). node, gpu: address and GPU
+    index of the actor that labeled it, "" where there is none.
     """
 
     video_id: str
@@ -47,6 +57,8 @@ class ShardResult:
     published: bool
     core_seconds: dict[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    node: str = ""
+    gpu: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,33 +113,42 @@ class WorkerSpec(Protocol):
 class Raised:
     """What a worker raised, in words: exceptions of other packages need not survive pickling.
 
-    error: class name. kind: "video" and "store" are errors of the shard, "fatal" stops the job, "other" may also mean
-    that the worker is broken. fatal: the error itself, which the driver raises.
+    error: class name. kind: "video" and "store" are errors of the shard; "outage" (storage does not answer) and "space"
+    (no room on the spool disk) are not, the same shard may run later or elsewhere; "fatal" stops the job; "other" may
+    also mean that the worker is broken. original: the error itself where it is ours, for the driver to raise.
     """
 
     error: str
     message: str
-    kind: Literal["video", "store", "fatal", "other"]
-    fatal: GsvnetError | None = None
+    kind: ErrorKind
+    original: GsvnetError | None = None
     traceback: str = field(default="", repr=False)
 
 
 def describe_error(error: Exception, *, traceback: str = "", task: ShardTask | None = None) -> Raised:
     """An exception as data. Credentials and query of the task's URI are taken out of its texts."""
-    fatal = isinstance(error, NoSpace | ConfigError | WorkerError)
     return Raised(
         error=type(error).__name__,
         message=_hide_secrets(str(error) or repr(error), task),
-        kind="fatal" if fatal else _kind(error),
-        fatal=error if fatal and isinstance(error, GsvnetError) else None,
+        kind=_kind(error),
+        original=error if isinstance(error, GsvnetError) else None,
         traceback=_hide_secrets(traceback, task),
     )
 
 
-def _kind(error: Exception) -> Literal["video", "store", "other"]:
-    if isinstance(error, VideoError):
-        return "video"
-    return "store" if isinstance(error, GsvnetError) else "other"
+_KINDS: tuple[tuple[type[Exception], ErrorKind], ...] = (  # the first that fits
+    (ConfigError, "fatal"),
+    (WorkerError, "fatal"),
+    (NoSpace, "space"),
+    (StoreUnavailable, "outage"),
+    (SourceUnavailable, "outage"),
+    (VideoError, "video"),
+    (GsvnetError, "store"),
+)
+
+
+def _kind(error: Exception) -> ErrorKind:
+    return next((kind for cls, kind in _KINDS if isinstance(error, cls)), "other")
 
 
 def _hide_secrets(text: str, task: ShardTask | None) -> str:

@@ -8,6 +8,7 @@ from rich.console import Console
 
 import gsvnet
 from gsvnet.labeling.job import failure_record, fingerprint_fields, pending_tasks, plan_videos
+from gsvnet.labeling.limits import LimitsConfig
 from gsvnet.labeling.tasks import ShardFailure
 from gsvnet.models.checkpoints import load_model
 from gsvnet.store.layout import list_committed
@@ -30,7 +31,13 @@ def test_the_fingerprint_knows_what_decides_about_labels_and_nothing_else(label_
     }
     for name, value in decides.items():
         assert fingerprint_fields(label_config(**{name: value}), model) == base | {name: value}
-    does_not = {"num_actors": 7, "gpus_per_actor": 0.5, "max_attempts": 9, "spool_dir": "x", "videos": ("other",)}
+    does_not = {
+        "num_actors": 7,
+        "gpus_per_actor": 0.5,
+        "limits": LimitsConfig(max_attempts=9),
+        "spool_dir": "x",
+        "videos": ("other",),
+    }
     assert fingerprint_fields(label_config(**does_not), model) == base
     json.dumps(base)
 

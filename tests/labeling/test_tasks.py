@@ -4,7 +4,7 @@ import pickle
 from fractions import Fraction
 
 from gsvnet.chunks import Shard, Video
-from gsvnet.errors import ModelError, NoSpace, NotAVideo, StoreError
+from gsvnet.errors import ModelError, NoSpace, NotAVideo, SourceUnavailable, StoreError, StoreUnavailable
 from gsvnet.labeling.tasks import ShardTask, describe_error
 
 VIDEO = Video(
@@ -27,13 +27,19 @@ def test_credentials_are_taken_out_of_what_a_worker_raised():
 
 
 def test_errors_are_told_apart_by_whose_they_are():
-    kinds = [
-        describe_error(e).kind for e in (NotAVideo("x"), StoreError("x"), NoSpace("x"), ModelError("x"), KeyError())
-    ]
-    assert kinds == ["video", "store", "fatal", "fatal", "other"]
+    ours = (
+        NotAVideo("x"),
+        StoreError("x"),
+        StoreUnavailable("x"),
+        SourceUnavailable("x"),
+        NoSpace("x"),
+        ModelError("x"),
+    )
+    kinds = [describe_error(error).kind for error in (*ours, KeyError())]
+    assert kinds == ["video", "store", "outage", "outage", "space", "fatal", "other"]
 
 
-def test_a_fatal_error_travels_as_itself():
+def test_an_error_of_ours_travels_as_itself():
     raised = pickle.loads(pickle.dumps(describe_error(NoSpace("2 GB are free, 3 GB are needed"))))
-    assert type(raised.fatal) is NoSpace
-    assert str(raised.fatal) == "2 GB are free, 3 GB are needed"
+    assert type(raised.original) is NoSpace
+    assert str(raised.original) == "2 GB are free, 3 GB are needed"

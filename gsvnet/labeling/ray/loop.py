@@ -138,8 +138,8 @@ class _Driver:
             actor.suspect_shards.clear()
             self.schedule.finish(self.fleet.advance(actor))
             yield answer
-        elif answer.fatal is not None:
-            raise answer.fatal
+        elif answer.kind in ("fatal", "space"):
+            raise answer.original or WorkerError(answer.message)
         elif actor.report is None:
             yield from self._fail_to_start(actor, answer)
         else:
@@ -165,7 +165,7 @@ class _Driver:
     def _forgive(self, actor: HiredActor, raised: Raised) -> Iterator[Event]:
         """A shard raised: charge it; after several such in a row, doubt the worker."""
         task = self.fleet.advance(actor)
-        assert raised.kind != "fatal", "fatal errors carry themselves"
+        assert raised.kind != "fatal", "these were raised"
         mishap = Mishap(cause=raised.kind, error=raised.error, message=raised.message)
         yield self._charge(task, mishap, traceback=raised.traceback)
         if raised.kind == "other":
@@ -197,7 +197,7 @@ class _Driver:
             else:
                 yield self._charge(actor.running, Mishap(cause=cause, error="WorkerError", message=gone.reason))
         self.num_lost += not gone.with_its_node
-        if self.num_lost > self.options.max_replacements and self.has_work():
+        if self.num_lost > (self.options.max_replacements or 50) and self.has_work():
             raise WorkerError(
                 f"{self.num_lost} actors were lost, --max-replacements is {self.options.max_replacements}; "
                 f"the last: {gone.reason}"

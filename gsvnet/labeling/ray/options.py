@@ -18,7 +18,8 @@ class RayOptions:
     the cluster has a GPU, else 0. cpus_per_actor: CPUs reserved, and threads, per actor. device: "auto" is CUDA for
     an actor that was given a GPU, which fails if it sees none. max_attempts: tries per shard. max_kills: of these, how
     many may end with the worker dead or stuck. max_replacements: actors that may be lost other than with their node
-    before the job stops. shard_timeout_s: for one shard while it runs. drain_s: how long running shards may finish
+    before the job stops; None: 50, or 4 per place. outage_timeout_s: how long nothing may get done because storage
+    is down or spool disks are full. shard_timeout_s: for one shard while it runs. drain_s: how long running shards may finish
     after a stop.
     """
 
@@ -28,10 +29,11 @@ class RayOptions:
     device: DeviceChoice = "auto"
     max_attempts: int = 3
     max_kills: int = 2
-    max_replacements: int = 50
+    max_replacements: int | None = None
     shard_timeout_s: float = 3600.0
     actor_start_timeout_s: float = 300.0
     drain_s: float = 60.0
+    outage_timeout_s: float = 1800.0
 
     def __post_init__(self) -> None:
         for name, least in (("num_actors", 1), ("cpus_per_actor", 1), ("max_attempts", 1), ("max_kills", 1)):

@@ -11,7 +11,7 @@ from typing import Literal
 from gsvnet.labeling.tasks import ShardFailure, ShardTask
 
 MAX_VIDEO_ERRORS = 2  # a video that does not decode seldom does so later
-Cause = Literal["video", "store", "other", "killed", "timeout", "node"]
+Cause = Literal["video", "store", "outage", "space", "other", "killed", "timeout", "node"]
 
 
 @dataclass(frozen=True, kw_only=True)
