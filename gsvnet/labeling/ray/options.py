@@ -18,9 +18,9 @@ class RayOptions:
     the cluster has a GPU, else 0. cpus_per_actor: CPUs reserved, and threads, per actor. device: "auto" is CUDA for
     an actor that was given a GPU, which fails if it sees none. max_attempts: tries per shard. max_kills: of these, how
     many may end with the worker dead or stuck. max_replacements: actors that may be lost other than with their node
-    before the job stops; None: 50, or 4 per place. outage_timeout_s: how long nothing may get done because storage
-    is down or spool disks are full. shard_timeout_s: for one shard while it runs. drain_s: how long running shards may finish
-    after a stop.
+    before the job stops; None: 50, or 4 per place. shard_timeout_s: for one shard while it runs. outage_timeout_s: how
+    long nothing may get done because storage is down or spool disks are full. drain_s: how long running shards may
+    finish after a stop.
     """
 
     num_actors: int | None = None
