@@ -21,7 +21,6 @@ from gsvnet.labeling.tasks import ShardFailure, ShardTask
 from gsvnet.models.checkpoints import content_hash, load_model
 from gsvnet.models.segmenter import VideoSegmenter
 from gsvnet.models.spec import describe_model
-from gsvnet.store.filesystem import public_uri
 from gsvnet.store.job import (
     FailureRecord,
     list_failures,
@@ -34,7 +33,8 @@ from gsvnet.store.job import (
 from gsvnet.store.layout import derived_uri, list_committed
 from gsvnet.store.manifest import write_derived
 from gsvnet.store.publish import replace_bytes
-from gsvnet.video.source import absolute_uri, redact_uri, video_id
+from gsvnet.uris import absolute_uri, redact_uri
+from gsvnet.video.source import video_id
 
 PLANNING_THREADS = 4
 
@@ -65,7 +65,9 @@ def label(config: LabelConfig, *, console: Console | None = None) -> JobReport:
     num_frames = sum(task.shard.num_frames for task in tasks)
     amounts = count(len(plans), "video"), count(len(tasks), "shard"), count(num_frames, "frame")
     console.print(", ".join(amounts), "to label", highlight=False)
-    progress = JobProgress(total_frames=num_frames, total_shards=len(tasks), console=console)
+    progress = JobProgress(console=console)
+    progress.plan(num_shards=len(tasks), num_frames=num_frames)
+    progress.all_planned()
     forget_failures(config, uri_of)
 
     def give_up(failure: ShardFailure) -> None:
@@ -91,7 +93,7 @@ def label(config: LabelConfig, *, console: Console | None = None) -> JobReport:
         used = run_tasks(work)
     committed = list_committed(config.out, config.storage_options)
     report = JobReport(
-        out=public_uri(config.out),
+        out=redact_uri(config.out),
         model=config.model,
         model_hash=model_hash,
         keyframe_interval=config.keyframe_interval,
@@ -102,7 +104,6 @@ def label(config: LabelConfig, *, console: Console | None = None) -> JobReport:
         videos=len(plans),
         shards_in_output=len(committed),
         shards_skipped=num_skipped,
-        failures=tuple(progress.failures),
         stopped=used.stopped,
         **measure(progress),
     )

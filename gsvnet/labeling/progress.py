@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Self, TypeVar
@@ -15,6 +15,9 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from gsvnet.labeling.tasks import ShardFailure, ShardResult
 
 LINE_EVERY_S = 30.0
+SPEED_OVER_S = 300.0  # the speed shown is that of the last minutes, so that it follows actors that come and go
+SPEED_EVERY_S = 5.0
+MAX_FAILURES_KEPT = 1000
 Item = TypeVar("Item")
 
 
@@ -34,18 +37,24 @@ def count_planned(plans: Iterable[Item], *, total: int, console: Console) -> Ite
 class JobProgress:
     """Counts results and shows frames/s, x realtime and time to go. A context manager.
 
-    total_frames: frames that this run has to label.
+    What there is to do grows by `plan` until `all_planned`. It keeps counts, so its memory does not grow with the job;
+    of failures it keeps the first 1,000.
     """
 
-    def __init__(self, *, total_frames: int, total_shards: int, console: Console) -> None:
-        self.total_frames, self.total_shards, self.console = total_frames, total_shards, console
-        self.results: list[ShardResult] = []
+    def __init__(self, *, console: Console) -> None:
+        self.console = console
+        self.total_shards = self.total_frames = 0
+        self.num_labeled = self.num_failed = 0
         self.failures: list[ShardFailure] = []
-        self.frames = self.lost = self.bytes = self.num_actors = self.frames_running = 0
+        self.frames = self.lost = self.bytes = self.frames_running = 0
+        self.num_actors = self.num_up = 0
         self.media_s = 0.0
         self.seconds: dict[str, float] = defaultdict(float)
         self.core_seconds: dict[str, float] = defaultdict(float)
+        self._knows_all = False
+        self._num_shards_failed = 0  # of the failures, those that are a shard of the total
         self._started = self._last_line = time.monotonic()
+        self._points = deque([(self._started, 0)])  # (time, frames), over SPEED_OVER_S
         self._bar = Progress(
             TextColumn("[bold]labeling"),
             BarColumn(bar_width=None),
@@ -56,7 +65,7 @@ class JobProgress:
             transient=True,
             disable=not console.is_terminal,
         )
-        self._task = self._bar.add_task("label", total=max(1, total_frames), rate="")
+        self._task = self._bar.add_task("label", total=None, rate="")
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -69,12 +78,23 @@ class JobProgress:
 
     @property
     def elapsed_s(self) -> float:
-        """Seconds since labeling began."""
+        """Seconds since the job began."""
         return time.monotonic() - self._started
+
+    def plan(self, *, num_shards: int, num_frames: int) -> None:
+        """Hear of more shards that have to be labeled."""
+        self.total_shards += num_shards
+        self.total_frames += num_frames
+        self._show()
+
+    def all_planned(self) -> None:
+        """Hear that no more shards come: the totals are those of the job."""
+        self._knows_all = True
+        self._show()
 
     def add(self, result: ShardResult) -> None:
         """Count a labeled shard; one that another attempt had published counts as well, its rows are there."""
-        self.results.append(result)
+        self.num_labeled += 1
         self.frames += result.num_frames
         self.frames_running = max(0, self.frames_running - result.num_frames)
         self.lost += result.num_lost
@@ -90,7 +110,10 @@ class JobProgress:
 
     def fail(self, failure: ShardFailure) -> None:
         """Report a shard or video that was given up, in one line."""
-        self.failures.append(failure)
+        self.num_failed += 1
+        self._num_shards_failed += failure.shard_index is not None
+        if len(self.failures) < MAX_FAILURES_KEPT:
+            self.failures.append(failure)
         where = "" if failure.shard_index is None else f"{failure.video_id} shard {failure.shard_index}: "
         self._say("red", "failed", where + failure.message)
         self._show()
@@ -102,34 +125,56 @@ class JobProgress:
     def tick(self, *, num_actors: int, frames_running: int = 0) -> None:
         """Called about once a second: keeps bar and lines moving while no shard ends.
 
-        frames_running: labeled frames of shards that are not finished; they count as progress, not as result.
+        num_actors: up now. frames_running: labeled frames of shards that are not finished; they count as progress, not
+        as result.
         """
-        self.num_actors = max(self.num_actors, num_actors)
+        self.num_up, self.num_actors = num_actors, max(self.num_actors, num_actors)
         self.frames_running = frames_running
         self._show()
 
     def rate(self) -> str:
-        """Frames/s, x realtime, time to go, as text."""
-        elapsed, frames = max(self.elapsed_s, 1e-9), self.frames + self.frames_running
+        """Frames/s and x realtime over the last minutes, and the time to go at this speed, as text."""
+        now, frames = time.monotonic(), self.frames + self.frames_running
         if not frames:
             return "starting"
-        to_go = format_clock(max(0, self.total_frames - frames) * elapsed / frames)
-        frames_per_s = frames / elapsed
+        then, frames_then = self._points[0]
+        frames_per_s = max(0, frames - frames_then) / max(now - then, 1e-9)
+        if not frames_per_s:
+            return "no frame in the last minutes"
         realtime = f"{frames_per_s * self.media_s / self.frames:.2f}x realtime · " if self.frames else ""
-        return f"{frames_per_s:.1f} frames/s · {realtime}{to_go} to go"
+        return f"{frames_per_s:.1f} frames/s · {realtime}{format_clock(self._frames_to_go() / frames_per_s)} to go"
+
+    def line(self) -> str:
+        """Where the job is, as one line of a log."""
+        shards = f"{self.num_labeled + self._num_shards_failed:,}/{self.total_shards:,} shards"
+        parts = [shards if self._knows_all else f"{shards} known so far"]
+        parts.append(f"{self.frames + self.frames_running:,}/{self.total_frames:,} frames")
+        parts += [f"{self.media_s / 3600:,.2f} h of video"] if self.media_s else []
+        parts.append(self.rate())
+        parts += [f"{self.num_failed:,} failed"] if self.num_failed else []
+        parts.append(f"{self.num_up:,} {'actor' if self.num_up == 1 else 'actors'} up")
+        return " · ".join(parts)
+
+    def _frames_to_go(self) -> float:
+        """Frames still to be labeled; a shard that was given up counts as one of mean length."""
+        given_up = self._num_shards_failed * self.total_frames / max(1, self.total_shards)
+        return max(0.0, self.total_frames - self.frames - self.frames_running - given_up)
 
     def _say(self, colour: str, word: str, text: str) -> None:
         line = " ".join(text.split())
         self.console.print(f"[{colour}]{word}[/{colour}] {escape(line)}", highlight=False, soft_wrap=True)
 
     def _show(self) -> None:
-        self._bar.update(self._task, completed=self.frames + self.frames_running, rate=self.rate())
-        now = time.monotonic()
-        if not self.console.is_terminal and now - self._last_line >= LINE_EVERY_S:
+        now, frames = time.monotonic(), self.frames + self.frames_running
+        if now - self._points[-1][0] >= SPEED_EVERY_S:
+            self._points.append((now, frames))
+            while len(self._points) > 2 and self._points[1][0] <= now - SPEED_OVER_S:
+                self._points.popleft()
+        if self.console.is_terminal:
+            self._bar.update(self._task, completed=frames, total=self.total_frames or None, rate=self.rate())
+        elif now - self._last_line >= LINE_EVERY_S:
             self._last_line = now
-            shards = f"{len(self.results) + len(self.failures)}/{self.total_shards} shards"
-            frames = f"{self.frames + self.frames_running}/{self.total_frames} frames"
-            self.console.print(f"{shards} · {frames} · {self.rate()}", highlight=False, soft_wrap=True)
+            self.console.print(self.line(), highlight=False, soft_wrap=True)
 
 
 def format_clock(seconds: float) -> str:

@@ -78,7 +78,7 @@ class JobReport:
 def measure(progress: JobProgress) -> dict:
     """The fields of JobReport that come from progress."""
     return {
-        "shards_labeled": len(progress.results),
+        "shards_labeled": progress.num_labeled,
         "frames": progress.frames,
         "frames_lost": progress.lost,
         "label_bytes": progress.bytes,
@@ -86,6 +86,7 @@ def measure(progress: JobProgress) -> dict:
         "wall_s": round(progress.elapsed_s, 3),
         "stage_s": {stage: round(seconds, 3) for stage, seconds in progress.seconds.items()},
         "core_s": {stage: round(seconds, 3) for stage, seconds in progress.core_seconds.items()},
+        "failures": tuple(progress.failures),
     }
 
 

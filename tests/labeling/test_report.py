@@ -110,7 +110,7 @@ def test_one_is_singular():
 
 
 def test_figures_are_summed_over_shards():
-    progress = JobProgress(total_frames=20, total_shards=2, console=Console(quiet=True))
+    progress = JobProgress(console=Console(quiet=True))
     for index in range(2):
         progress.add(result(index, seconds={"decode": 1.5}, core_seconds={"total": 4.0}))
     figures = measure(progress)
