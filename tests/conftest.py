@@ -3,6 +3,7 @@
 import importlib.util
 import io
 import os
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -67,12 +68,42 @@ def parity_dir(pytestconfig) -> Path:
 
 @pytest.fixture(scope="session")
 def media() -> ModuleType:
-    """tests/video/media.py: draws numbered clips of any container. Tests are no package, so it is loaded by path."""
-    path = Path(__file__).with_name("video") / "media.py"
-    spec = importlib.util.spec_from_file_location("gsvnet_test_media", path)
+    """tests/video/media.py: draws numbered clips of any container."""
+    return _load("video/media.py")
+
+
+@pytest.fixture(scope="session")
+def s3_servers() -> ModuleType:
+    """tests/s3_servers.py: starts S3 servers on loopback."""
+    pytest.importorskip("s3fs")
+    return _load("s3_servers.py")
+
+
+@pytest.fixture(scope="session")
+def moto_s3(s3_servers):
+    """An `S3Server` (see tests/s3_servers.py) in this process: strict conditions, any key is let in."""
+    pytest.importorskip("moto.server")
+    with s3_servers.moto_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def swift_s3(s3_servers):
+    """An `S3Server` of real processes: OpenStack Swift, from the virtual environment that GSVNET_SWIFT_BIN names."""
+    if not os.environ.get(s3_servers.SWIFT_BIN):
+        pytest.skip(f"no Swift; name the bin folder of a venv with `pip install swift` in {s3_servers.SWIFT_BIN}")
+    with s3_servers.swift_server() as server:
+        yield server
+
+
+def _load(path: str) -> ModuleType:
+    """The module in a file of tests/. Tests are no package, so it is loaded by path."""
+    file = Path(__file__).parent / path
+    spec = importlib.util.spec_from_file_location(f"gsvnet_test_{file.stem}", file)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
     return module
 
