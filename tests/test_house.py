@@ -10,7 +10,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "gsvnet"
 FLOORS = (
-    {"errors", "process"},
+    {"errors", "process", "uris"},
     {"classes", "chunks"},
     {"nn", "video", "store", "synthetic"},
     {"models", "reading"},

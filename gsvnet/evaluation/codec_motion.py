@@ -12,9 +12,9 @@ from torch import Tensor
 from gsvnet.chunks import Chunk
 from gsvnet.errors import ConfigError
 from gsvnet.evaluation.dataset import Clip, ScoredClips
+from gsvnet.uris import redact_uri
 from gsvnet.video.motion import read_motion, trace_to_keyframe
 from gsvnet.video.probe import probe_video
-from gsvnet.video.source import redact_uri
 
 
 def attach_motion(data: ScoredClips, uri: str) -> ScoredClips:

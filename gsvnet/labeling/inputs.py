@@ -10,7 +10,7 @@ from fsspec.utils import get_protocol
 
 from gsvnet.errors import ConfigError, GsvnetError
 from gsvnet.store.filesystem import open_filesystem
-from gsvnet.video.source import redact_text, redact_uri
+from gsvnet.uris import redact_text, redact_uri
 
 VIDEO_SUFFIXES = frozenset(
     (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg", ".flv", ".wmv")

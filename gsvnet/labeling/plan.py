@@ -14,9 +14,10 @@ from typing import Any
 from gsvnet.chunks import Shard, Video, cut_shards
 from gsvnet.errors import SourceChanged, StoreError
 from gsvnet.store.job import read_plan, write_plan
+from gsvnet.uris import absolute_uri
 from gsvnet.video.index import index_video
 from gsvnet.video.probe import probe_video, video_identity
-from gsvnet.video.source import absolute_uri, video_id
+from gsvnet.video.source import video_id
 
 PLAN_VERSION = 1
 

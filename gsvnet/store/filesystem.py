@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,10 +9,9 @@ import fsspec
 from fsspec.spec import AbstractFileSystem
 
 from gsvnet.errors import ConfigError, MissingExtra, StoreError
+from gsvnet.uris import EXTRAS, redact_uri, storage_defaults
 
 StorageOptions = Mapping[str, Any] | None  # fsspec's own: endpoint_url, key, secret, anon, ...
-
-_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure", "abfss": "azure"}
 
 
 def open_filesystem(uri: str, storage_options: StorageOptions = None) -> tuple[AbstractFileSystem, str]:
@@ -22,18 +20,13 @@ def open_filesystem(uri: str, storage_options: StorageOptions = None) -> tuple[A
     Raises MissingExtra where the driver is not installed, ConfigError for an unknown protocol or refused options.
     """
     try:
-        fs, path = fsspec.core.url_to_fs(uri, **(storage_options or {}))
+        fs, path = fsspec.core.url_to_fs(uri, **storage_defaults(uri, storage_options))
     except ImportError as error:
         protocol = uri.partition("://")[0]
-        raise MissingExtra(f"the driver of {protocol}://", _EXTRAS.get(protocol, "s3")) from error
+        raise MissingExtra(f"the driver of {protocol}://", EXTRAS.get(protocol, "s3")) from error
     except (ValueError, TypeError) as error:
-        raise ConfigError(f"cannot open {public_uri(uri)}: {error}") from error
+        raise ConfigError(f"cannot open {redact_uri(uri)}: {error}") from error
     return fs, path
-
-
-def public_uri(uri: str) -> str:
-    """The URI without user, password and query: fit for messages."""
-    return re.sub(r"(?<=://)[^/@]*@", "", uri).partition("?")[0] if "://" in uri else uri
 
 
 def protocol_of(fs: AbstractFileSystem) -> str:
@@ -49,7 +42,7 @@ def read_bytes(uri: str, storage_options: StorageOptions = None) -> bytes | None
     except (FileNotFoundError, NotADirectoryError):
         return None
     except Exception as error:  # every driver has errors of its own
-        raise StoreError(f"cannot read {public_uri(uri)}: {describe(error)}") from error
+        raise StoreError(f"cannot read {redact_uri(uri)}: {describe(error)}") from error
 
 
 def list_files(uri: str, storage_options: StorageOptions = None) -> list[str]:
@@ -64,7 +57,7 @@ def list_files(uri: str, storage_options: StorageOptions = None) -> list[str]:
     except FileNotFoundError:
         return []
     except Exception as error:
-        raise StoreError(f"cannot list {public_uri(uri)}: {describe(error)}") from error
+        raise StoreError(f"cannot list {redact_uri(uri)}: {describe(error)}") from error
 
 
 def describe(error: BaseException) -> str:

@@ -14,18 +14,11 @@ from typing import Any
 from gsvnet.classes import ClassSet
 from gsvnet.errors import AlreadyPublished, ConfigError, CorruptLabels, OutputConflict, StoreError
 from gsvnet.store.codec import CODEC
-from gsvnet.store.filesystem import (
-    StorageOptions,
-    describe,
-    list_files,
-    open_filesystem,
-    protocol_of,
-    public_uri,
-    read_bytes,
-)
+from gsvnet.store.filesystem import StorageOptions, describe, list_files, open_filesystem, protocol_of, read_bytes
 from gsvnet.store.layout import failure_uri, job_uri, labels_uri, list_label_files, plan_uri, settled_uri
 from gsvnet.store.publish import publish_bytes, sweep_unpublished
 from gsvnet.store.schema import SCHEMA_VERSION, check_version
+from gsvnet.uris import redact_uri
 
 _FLAGS = {  # others: the field's own name
     "model_hash": "--model",
@@ -96,12 +89,12 @@ def open_job(
     try:
         theirs = _find_job(out, storage_options)
         if theirs is None and list_label_files(out, storage_options):
-            raise ConfigError(f"{public_uri(out)} has labels but no _job.json: restore it, or choose another --out")
+            raise ConfigError(f"{redact_uri(out)} has labels but no _job.json: restore it, or choose another --out")
         theirs = theirs or _create_job(out, ours, storage_options, unsafe_commit)
     except CorruptLabels:
         raise
     except StoreError as error:
-        raise ConfigError(f"the output {public_uri(out)} cannot be used: {error}") from error
+        raise ConfigError(f"the output {redact_uri(out)} cannot be used: {error}") from error
     if theirs.fingerprint != ours.fingerprint:
         raise OutputConflict(_explain_conflict(out, ours.fields, theirs.fields))
     _check_writable(out, storage_options)
@@ -113,8 +106,8 @@ def read_job(out: str, storage_options: StorageOptions = None) -> JobRecord:
     """The job record of an output. Raises StoreError when there is none or a newer version wrote it."""
     record = _find_job(out, storage_options)
     if record is None:
-        raise StoreError(f"{public_uri(out)} is no output of this program: it has no _job.json")
-    check_version(int(record.fields["schema_version"]), job_uri(public_uri(out)))
+        raise StoreError(f"{redact_uri(out)} is no output of this program: it has no _job.json")
+    check_version(int(record.fields["schema_version"]), job_uri(redact_uri(out)))
     return record
 
 
@@ -218,7 +211,7 @@ def _find_job(out: str, storage_options: StorageOptions) -> JobRecord | None:
         record = JobRecord(fields=dict(data["fields"]), fingerprint=str(data["fingerprint"]))
         int(record.fields["schema_version"])
     except (KeyError, TypeError, ValueError) as error:
-        raise CorruptLabels(f"{job_uri(public_uri(out))} is no job record: {describe(error)}") from error
+        raise CorruptLabels(f"{job_uri(redact_uri(out))} is no job record: {describe(error)}") from error
     return record
 
 
@@ -236,7 +229,7 @@ def _check_writable(out: str, storage_options: StorageOptions) -> None:
     if protocol_of(fs) == "file":
         here = Path(path) if Path(path).is_dir() else Path(path).parent
         if not os.access(here, os.W_OK | os.X_OK):
-            raise ConfigError(f"the output {public_uri(out)} cannot be used: cannot write, no permission in {here}")
+            raise ConfigError(f"the output {redact_uri(out)} cannot be used: cannot write, no permission in {here}")
 
 
 def _explain_conflict(out: str, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
@@ -248,7 +241,7 @@ def _explain_conflict(out: str, ours: Mapping[str, Any], theirs: Mapping[str, An
             flag = name if name in _OWN else _FLAGS.get(name, "--" + name.replace("_", "-"))
             differences[flag] = f"{flag}: {_shown(there, missing)} in the output, {_shown(here, missing)} now"
     return (
-        f"{public_uri(out)} belongs to a job with other settings; use the same, or another --out. "
+        f"{redact_uri(out)} belongs to a job with other settings; use the same, or another --out. "
         + "Different are " + "; ".join(differences.values())
     )  # fmt: skip
 
@@ -273,7 +266,7 @@ def _read_json(uri: str, storage_options: StorageOptions) -> dict[str, Any] | No
     try:
         value = json.loads(data)
     except ValueError as error:
-        raise CorruptLabels(f"{public_uri(uri)} is not JSON: {error}") from error
+        raise CorruptLabels(f"{redact_uri(uri)} is not JSON: {error}") from error
     if not isinstance(value, dict):
-        raise CorruptLabels(f"{public_uri(uri)} holds no JSON object")
+        raise CorruptLabels(f"{redact_uri(uri)} holds no JSON object")
     return value

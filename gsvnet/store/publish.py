@@ -28,8 +28,9 @@ import fsspec.asyn
 from fsspec.spec import AbstractFileSystem
 
 from gsvnet.errors import AlreadyPublished, ConfigError, NoSpace, StoreError
-from gsvnet.store.filesystem import StorageOptions, describe, open_filesystem, protocol_of, public_uri
+from gsvnet.store.filesystem import StorageOptions, describe, open_filesystem, protocol_of
 from gsvnet.store.temporary import create_temporary, sweep_temporary
+from gsvnet.uris import redact_uri
 
 Source = Path | bytes
 
@@ -83,7 +84,7 @@ def _publish(source: Source, uri: str, storage_options: StorageOptions, unsafe_c
     create = _CREATE.get(protocol_of(fs), _create_unsafe if unsafe_commit else None)
     if create is None:
         raise ConfigError(
-            f"{public_uri(uri)}: {protocol_of(fs)}:// has no create-only write that this program knows; use a local "
+            f"{redact_uri(uri)}: {protocol_of(fs)}:// has no create-only write that this program knows; use a local "
             "path, s3://, gs:// or az://, or --unsafe-commit where only one job writes"
         )
     try:
@@ -91,7 +92,7 @@ def _publish(source: Source, uri: str, storage_options: StorageOptions, unsafe_c
     except (AlreadyPublished, StoreError, ConfigError):
         raise
     except FileExistsError as error:
-        raise AlreadyPublished(f"{public_uri(uri)} exists already") from error
+        raise AlreadyPublished(f"{redact_uri(uri)} exists already") from error
     except Exception as error:  # every driver has errors of its own
         raise _explain(error, uri) from error
     fs.invalidate_cache(fs._parent(path))
@@ -239,5 +240,5 @@ def _size(source: Source) -> int:
 def _explain(error: Exception, uri: str) -> StoreError:
     """NoSpace or StoreError for a driver's error."""
     if isinstance(error, OSError) and error.errno in NO_SPACE_ERRORS:
-        return NoSpace(f"no space left to write {public_uri(uri)}")
-    return StoreError(f"cannot write {public_uri(uri)}: {describe(error)}")
+        return NoSpace(f"no space left to write {redact_uri(uri)}")
+    return StoreError(f"cannot write {redact_uri(uri)}: {describe(error)}")

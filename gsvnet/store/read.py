@@ -17,10 +17,11 @@ import pyarrow.parquet as pq
 from gsvnet.classes import IGNORE, ClassSet
 from gsvnet.errors import ConfigError, CorruptLabels, StoreError
 from gsvnet.store.codec import CODEC, decode_mask
-from gsvnet.store.filesystem import StorageOptions, open_filesystem, public_uri
+from gsvnet.store.filesystem import StorageOptions, open_filesystem
 from gsvnet.store.job import JobRecord, read_job
 from gsvnet.store.layout import list_label_files, split_shard_path
 from gsvnet.store.schema import FrameRow, ShardFooter, label_schema, parse_footer, table_to_rows
+from gsvnet.uris import redact_uri
 
 _MASK_COLUMNS = ("status", "height", "width", "codec", "mask")
 
@@ -117,7 +118,7 @@ class Labels:
         if len(found) != 1:
             known = ", ".join((found or self.videos)[:10]) or "none"
             problem = "more than one video is" if found else "no video with labels is"
-            raise ConfigError(f"{problem} called {video!r} in {public_uri(self.uri)}; videos there: {known}")
+            raise ConfigError(f"{problem} called {video!r} in {redact_uri(self.uri)}; videos there: {known}")
         return found[0]
 
     def _mask_size(self, video: str) -> tuple[int, int]:
@@ -138,7 +139,7 @@ class Labels:
                 missing.append(index)
         if missing:
             shown = ", ".join(map(str, missing[:10])) + (", ..." if len(missing) > 10 else "")
-            raise StoreError(f"{public_uri(self.uri)}: {video} has no labels of frame {shown}")
+            raise StoreError(f"{redact_uri(self.uri)}: {video} has no labels of frame {shown}")
         return places
 
     def _read_footer(self, path: str) -> _File:

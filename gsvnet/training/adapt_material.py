@@ -15,7 +15,7 @@ from gsvnet.nn.upsample import upsample_labels
 from gsvnet.training.adapt_config import AdaptConfig
 from gsvnet.training.clips import StillClips, VideoClips
 from gsvnet.training.stills import Stills
-from gsvnet.video.source import redact_uri
+from gsvnet.uris import redact_uri
 
 Report = Callable[[str], None]
 Runs = list[tuple[int, int]]

@@ -20,7 +20,7 @@ from gsvnet.training.propagation_config import TrainPropagationConfig
 from gsvnet.training.sources import draw_street_stills, make_still_clips, make_street_clips, make_video_clips
 from gsvnet.training.stills import Stills, load_camvid_stills
 from gsvnet.training.unlabelled import read_unlabelled
-from gsvnet.video.source import redact_uri
+from gsvnet.uris import redact_uri
 
 CAMVID_SIZE = (360, 480)
 _HELD_OUT_CLIPS = 24  # so many are scored, of all kinds together

@@ -12,7 +12,7 @@ from gsvnet.training import parallel
 from gsvnet.training.adapt_config import AdaptConfig
 from gsvnet.training.keyframe_config import TrainKeyframeConfig
 from gsvnet.training.propagation_config import TrainPropagationConfig
-from gsvnet.video.source import redact_uri
+from gsvnet.uris import redact_uri
 
 Config = TrainKeyframeConfig | TrainPropagationConfig | AdaptConfig
 

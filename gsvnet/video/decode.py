@@ -16,12 +16,12 @@ from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 
 from gsvnet.errors import DecodeError, VideoError
+from gsvnet.uris import StorageOptions, redact_uri
 from gsvnet.video.frames import View, render_full_size, render_views
 from gsvnet.video.nvdec import Decoder, cuda_acceleration, render_on_device
 from gsvnet.video.packets import packet_pts, read_packets
 from gsvnet.video.pairing import MAX_REORDERED, Event, pair_frames
 from gsvnet.video.probe import frame_rotation, open_video, time_base, video_stream
-from gsvnet.video.source import StorageOptions, redact_uri
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -12,9 +12,10 @@ import numpy as np
 from av.container import InputContainer
 
 from gsvnet.errors import NotAVideo
+from gsvnet.uris import StorageOptions, redact_uri
 from gsvnet.video.packets import packet_pts, read_packets
 from gsvnet.video.probe import duration_s, open_container, time_base, video_stream
-from gsvnet.video.source import MediaFile, StorageOptions, open_source, redact_uri
+from gsvnet.video.source import MediaFile, open_source
 
 NumbersFrom = Literal["index", "scan"]
 

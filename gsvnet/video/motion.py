@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gsvnet.errors import ConfigError
+from gsvnet.uris import StorageOptions
 from gsvnet.video.decode import read_pictures
 from gsvnet.video.references import CodedPicture, find_distances, vectors_px
-from gsvnet.video.source import StorageOptions
 
 CELL_PX = 8  # FFmpeg reports no smaller blocks
 

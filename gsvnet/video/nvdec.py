@@ -15,10 +15,10 @@ import av
 from av.codec.hwaccel import HWAccel, hwdevices_available
 
 from gsvnet.errors import DecodeError, VideoError
+from gsvnet.uris import StorageOptions, redact_text, redact_uri
 from gsvnet.video.frames import View, guess_colorspace, render_views
 from gsvnet.video.planes import Colours, render_planes
 from gsvnet.video.probe import open_video, video_stream
-from gsvnet.video.source import StorageOptions, redact_text, redact_uri
 
 if TYPE_CHECKING:
     import numpy as np

@@ -8,7 +8,7 @@ import av
 from av.container import InputContainer
 
 from gsvnet.errors import DecodeError
-from gsvnet.video.source import redact_text, redact_uri
+from gsvnet.uris import redact_text, redact_uri
 
 _MAX_ERRORS_IN_A_ROW = 100
 _MAX_STEP_S = 10

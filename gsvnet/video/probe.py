@@ -12,18 +12,10 @@ from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 
 from gsvnet.errors import DecodeError, NotAVideo
-from gsvnet.video.source import (
-    MediaFile,
-    StorageOptions,
-    explained,
-    open_source,
-    redact_text,
-    redact_uri,
-    stat_source,
-    video_id,
-)
+from gsvnet.uris import StorageOptions, redact_text, redact_uri
+from gsvnet.video.source import MediaFile, explained, open_source, stat_source
 
-__all__ = ["VideoInfo", "open_video", "probe_video", "redact_uri", "video_id", "video_identity", "video_stream"]
+__all__ = ["VideoInfo", "open_video", "probe_video", "video_identity", "video_stream"]
 
 # Demuxers that read only the bytes they are given. Playlists and pattern readers (hls, dash, concat, image2) stay out.
 _CONTAINERS = (

@@ -13,38 +13,15 @@ import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
-from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import fsspec
 
 from gsvnet.errors import MissingExtra, NotAVideo, VideoNotFound
-
-StorageOptions = Mapping[str, Any]
+from gsvnet.uris import EXTRAS, StorageOptions, local_path, redact_text, redact_uri, storage_defaults
 
 READ_BLOCK_BYTES = 1 << 20
 _HASHED_BYTES = 1 << 20
-_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure", "abfss": "azure"}
-_USER_INFO = re.compile(r"(?<=://)(?:[^/@:]+:(?!\d+/)[^@]*|[^/@]*)@")
-
-
-def redact_uri(uri: str) -> str:
-    """The URI without user, password, query and (over HTTP) fragment: fit for messages, logs and reports.
-
-    Local paths come back unchanged.
-
-    >>> redact_uri("https://user:secret@host/drive.mp4?signature=abc")
-    'https://host/drive.mp4'
-    """
-    if _local_path(uri) is not None:
-        return uri
-    return "::".join(_redact_link(link) for link in uri.split("::"))
-
-
-def absolute_uri(uri: str) -> str:
-    """The URI as it may be stored: without credentials and query; local paths absolute, so they work from anywhere."""
-    path = _local_path(uri)
-    return redact_uri(uri) if path is None else str(path.absolute())
 
 
 def video_id(uri: str) -> str:
@@ -53,7 +30,7 @@ def video_id(uri: str) -> str:
     Only [A-Za-z0-9._-]; never starts with a dot or underscore. Normalised: real absolute path for local files,
     else the URI without credentials and query.
     """
-    path = _local_path(uri)
+    path = local_path(uri)
     normalised = f"file://{os.path.realpath(path)}" if path is not None else redact_uri(uri)
     name = normalised.split("::")[0].rstrip("/").rpartition("/")[2]
     stem = re.sub(r"[^A-Za-z0-9.-]+", "_", name.rpartition(".")[0] or name)[:80].lstrip("._")
@@ -65,13 +42,13 @@ def stat_source(uri: str, storage_options: StorageOptions | None = None) -> tupl
 
     Raises VideoNotFound (nothing there, no permission, store not reachable) or NotAVideo (directory, empty).
     """
-    path = _local_path(uri)
+    path = local_path(uri)
     with explained(uri):
         if path is not None:
             status = path.stat()
             _check_readable_file(uri, size=status.st_size, is_file=stat.S_ISREG(status.st_mode))
             return status.st_size, f"{status.st_size}:mtime:{status.st_mtime_ns}"
-        filesystem, remote_path = fsspec.core.url_to_fs(uri, **(storage_options or {}))
+        filesystem, remote_path = fsspec.core.url_to_fs(uri, **storage_defaults(uri, storage_options))
         filesystem.invalidate_cache(remote_path)  # a cached listing may be old, and often lacks the version id
         info = filesystem.info(remote_path)
         size = _check_readable_file(uri, size=info.get("size"), is_file=info.get("type") != "directory")
@@ -85,14 +62,14 @@ def stat_source(uri: str, storage_options: StorageOptions | None = None) -> tupl
 @contextmanager
 def open_source(uri: str, storage_options: StorageOptions | None = None) -> Iterator[MediaFile]:
     """The bytes behind a local path or fsspec URI. Raises as `stat_source`, and for errors met while reading."""
-    path = _local_path(uri)
+    path = local_path(uri)
     with explained(uri):
         if path is not None:
             status = path.stat()  # checked before opening: opening a named pipe would wait for a writer
             _check_readable_file(uri, size=status.st_size, is_file=stat.S_ISREG(status.st_mode))
             raw = cast(BinaryIO, path.open("rb", buffering=0))
         else:
-            filesystem, remote_path = fsspec.core.url_to_fs(uri, **(storage_options or {}))
+            filesystem, remote_path = fsspec.core.url_to_fs(uri, **storage_defaults(uri, storage_options))
             # Measured on a 1 h file: other caches and the default block size fetch 2 to 4 times the bytes.
             raw = filesystem.open(remote_path, "rb", cache_type="readahead", block_size=READ_BLOCK_BYTES)
     with raw:
@@ -143,34 +120,12 @@ def explained(uri: str) -> Iterator[None]:
         raise VideoNotFound("no permission to read; check its rights or the credentials", uri=name) from None
     except ImportError as error:
         scheme = name.partition("://")[0]
-        if scheme in _EXTRAS:
-            raise MissingExtra(error.name or scheme, _EXTRAS[scheme]) from None
+        if scheme in EXTRAS:
+            raise MissingExtra(error.name or scheme, EXTRAS[scheme]) from None
         raise VideoNotFound(f"a package for {scheme}:// is missing ({error})", uri=name) from None
     except Exception as error:  # storage clients raise whatever they like: botocore, aiohttp, ValueError
         reason = redact_text(f"{type(error).__name__}: {error}")
         raise VideoNotFound(f"cannot be read ({reason}); check address, credentials and network", uri=name) from None
-
-
-def redact_text(text: str) -> str:
-    """One line of a foreign error message with every URL in it redacted, at most 200 characters."""
-    line = " ".join(text.split())
-    return re.sub(r"\w+://[^\s'\"]+", lambda match: redact_uri(match[0]), line)[:200]
-
-
-def _redact_link(link: str) -> str:
-    scheme, separator, _ = link.partition("://")
-    bare = re.sub(r"[?#].*" if scheme.lower() in ("http", "https") else r"\?.*", "", _USER_INFO.sub("", link))
-    return scheme.lower() + bare[len(scheme) :] if separator else bare
-
-
-def _local_path(uri: str) -> Path | None:
-    """Path for a plain path or file:// URI, None for everything that fsspec has to open."""
-    if "::" in uri and "://" in uri:
-        return None
-    scheme, separator, rest = uri.partition("://")
-    if not separator:
-        return Path(uri)
-    return Path(rest) if scheme.lower() in ("file", "local") else None
 
 
 def _check_readable_file(uri: str, *, size: int | None, is_file: bool) -> int:

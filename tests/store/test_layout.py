@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gsvnet.errors import ConfigError, MissingExtra, StoreError
-from gsvnet.store.filesystem import list_files, open_filesystem, public_uri, read_bytes
+from gsvnet.store.filesystem import list_files, open_filesystem, read_bytes
 from gsvnet.store.layout import (
     check_name,
     failure_uri,
@@ -16,6 +16,7 @@ from gsvnet.store.layout import (
     plan_uri,
     shard_uri,
 )
+from gsvnet.uris import redact_uri
 
 
 @pytest.mark.parametrize("name", ["drive-0123456789ab", "000000", "a.b", "東京-0123456789ab", "a__b", "x" * 200])
@@ -108,6 +109,6 @@ def test_an_unreadable_object_is_a_store_error(tmp_path):
 
 
 def test_messages_show_no_credentials():
-    assert public_uri("https://user:pw@host/a.mp4?X-Amz-Signature=abc") == "https://host/a.mp4"
-    assert public_uri("s3://bucket/a.mp4") == "s3://bucket/a.mp4"
-    assert public_uri("/data/a@b?c.mp4") == "/data/a@b?c.mp4"
+    assert redact_uri("https://user:pw@host/a.mp4?X-Amz-Signature=abc") == "https://host/a.mp4"
+    assert redact_uri("s3://bucket/a.mp4") == "s3://bucket/a.mp4"
+    assert redact_uri("/data/a@b?c.mp4") == "/data/a@b?c.mp4"

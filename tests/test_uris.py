@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import pytest
+
+from gsvnet.uris import absolute_uri, local_path, redact_text, redact_uri, storage_defaults
+
+
+@pytest.mark.parametrize(
+    ("uri", "redacted"),
+    [
+        ("s3://bucket/a/b.mp4", "s3://bucket/a/b.mp4"),
+        ("s3://key:se/cret@bucket/b.mp4", "s3://bucket/b.mp4"),
+        ("ftp://anna@host/b.mp4", "ftp://host/b.mp4"),
+        ("https://u:p@host:8443/b.mp4?X-Amz-Signature=abc#t=3", "https://host:8443/b.mp4"),
+        ("http://host:8080/anna@home/b.mp4", "http://host:8080/anna@home/b.mp4"),
+        ("s3://bucket/anna@home/b#1.mp4", "s3://bucket/anna@home/b#1.mp4"),
+        ("zip://b.mp4::https://u:p@host/x.zip?sig=1", "zip://b.mp4::https://host/x.zip"),
+        ("/data/what?.mp4", "/data/what?.mp4"),
+    ],
+)
+def test_redacting_takes_out_credentials_and_query_only(uri, redacted):
+    assert redact_uri(uri) == redacted
+
+
+def test_foreign_error_texts_are_redacted():
+    assert redact_text("GET 'https://u:p@h/x.mp4?sig=1' failed\nbadly") == "GET 'https://h/x.mp4' failed badly"
+
+
+@pytest.mark.parametrize(
+    ("uri", "path"),
+    [("a.mp4", "a.mp4"), ("file:///d/a.mp4", "/d/a.mp4"), ("s3://b/a.mp4", None), ("zip://a::/d/x.zip", None)],
+)
+def test_local_paths_are_told_from_what_fsspec_opens(uri, path):
+    found = local_path(uri)
+    assert (None if found is None else str(found)) == path
+
+
+def test_stored_uris_work_from_anywhere_and_hold_no_secret(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert absolute_uri("a.mp4") == str(tmp_path / "a.mp4")
+    assert absolute_uri("s3://key:secret@bucket/a.mp4") == "s3://bucket/a.mp4"
+
+
+def test_time_limits_are_set_for_s3_where_the_user_gave_none():
+    limits = storage_defaults("s3://b/a.mp4", {"key": "k", "config_kwargs": {"read_timeout": 3}})
+    assert limits["key"] == "k"
+    assert limits["config_kwargs"]["read_timeout"] == 3
+    assert limits["config_kwargs"]["connect_timeout"] == 5
+    assert limits["config_kwargs"]["retries"]["mode"] == "standard"
+
+
+def test_other_stores_and_local_paths_keep_their_options():
+    assert storage_defaults("gs://b/a.mp4", {"token": "anon"}) == {"token": "anon"}
+    assert storage_defaults("/d/a.mp4") == {}
