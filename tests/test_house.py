@@ -10,7 +10,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "gsvnet"
 FLOORS = (
-    {"errors", "process", "uris"},
+    {"errors", "process", "uris", "outages"},
     {"classes", "chunks"},
     {"nn", "video", "store", "synthetic"},
     {"models", "reading"},

@@ -1,0 +1,81 @@
+"""When storage does not answer: telling an outage from a wrong request, and trying again with jittered pauses.
+
+Knows every storage client by what its errors look like, so none has to be installed.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
+
+RETRY_FOR_S = 60.0
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 10.0
+
+_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504, 509, 529})
+_CODES = frozenset(
+    {"SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable", "Throttling", "ThrottlingException"}
+)
+_CLASSES = frozenset(
+    ("ConnectionError", "TimeoutError", "IncompleteRead")  # Python, botocore, requests
+    + ("HTTPClientError", "IncompleteReadError", "ResponseParserError")  # botocore
+    + ("ClientConnectionError", "ClientPayloadError")  # aiohttp: S3, GCS, HTTP
+    + ("ServiceRequestError", "ServiceResponseError", "TransportError")  # Azure, Google
+)
+_NETWORK_DISK = frozenset(
+    (errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENOTCONN)
+)
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether storage did not answer, throttled, broke off or failed inside (5xx): the same request may work later."""
+    status = http_status(error)
+    if status is not None:
+        return status in _STATUSES or any(_code(cause) in _CODES for cause in causes(error))
+    return any(
+        {cls.__name__ for cls in type(cause).__mro__} & _CLASSES
+        or (isinstance(cause, OSError) and cause.errno in _NETWORK_DISK)
+        for cause in causes(error)
+    )
+
+
+def http_status(error: BaseException) -> int | None:
+    """HTTP status of the answer that an error of a storage client stands for; None where there was no answer."""
+    for cause in causes(error):
+        response = getattr(cause, "response", None)
+        if isinstance(response, dict):  # botocore
+            response = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+            if isinstance(response, int):
+                return response
+        for name in ("status_code", "status", "code"):  # Azure, aiohttp, gcsfs
+            value = getattr(cause, name, None)
+            if isinstance(value, int) and 300 <= value < 600:
+                return value
+    return None
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """The error and what it was raised from, outermost first."""
+    current: BaseException | None = error
+    while current is not None:
+        yield current
+        current = current.__cause__
+
+
+def retry_outages(for_s: float = RETRY_FOR_S) -> Retrying:
+    """A caller that repeats a call while it meets outages, with jittered growing pauses, then raises the last error.
+
+    for_s: seconds after which no further attempt starts. `retry_outages()(read, 0, 10)` is `read(0, 10)`.
+    """
+    return Retrying(
+        retry=retry_if_exception(is_outage),
+        wait=wait_random_exponential(multiplier=_FIRST_PAUSE_S, max=_LONGEST_PAUSE_S),
+        stop=stop_after_delay(for_s),
+        reraise=True,
+    )
+
+
+def _code(error: BaseException) -> str:
+    response = getattr(error, "response", None)
+    return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
