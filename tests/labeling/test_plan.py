@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gsvnet.errors import NotAVideo, SourceChanged, StoreError, VideoNotFound
+from gsvnet.errors import NotAVideo, OutputConflict, SourceChanged, StoreError, VideoNotFound
 from gsvnet.labeling.plan import PlanRule, plan_video, stored_or_new_plan
 from gsvnet.store.layout import plan_uri
 
@@ -46,10 +46,35 @@ def test_a_plan_is_stored_and_then_read_back_equal(clip, tmp_path):
     assert written.stat().st_mtime_ns == before
 
 
-def test_the_stored_plan_counts_not_what_would_be_planned_now(clip, tmp_path):
+def test_a_stored_plan_of_another_rule_is_refused_with_both_values(clip, tmp_path):
+    out = str(tmp_path / "out")
+    stored_or_new_plan(out, str(clip), rule=RULE)
+    with pytest.raises(OutputConflict, match=r"other settings: --shard-frames 12 there, 5 now; use another --out"):
+        stored_or_new_plan(out, str(clip), rule=replace(RULE, shard_frames=5))
+
+
+def test_a_plan_of_the_first_version_still_counts(clip, tmp_path):
+    out = str(tmp_path / "out")
+    plan = stored_or_new_plan(out, str(clip), rule=RULE)
+    path = Path(plan_uri(out, plan.video.id))
+    data = json.loads(path.read_text())
+    del data["rule"], data["end_pts"]
+    path.write_text(json.dumps(data))
+    old = stored_or_new_plan(out, str(clip), rule=RULE)
+    assert old == replace(plan, end_pts=None)
+    assert old.media_s == pytest.approx(2 / 3)  # up to the last shard
+
+
+def test_a_video_planned_by_another_run_in_between_is_planned_as_that_run_did(clip, tmp_path):
     out = str(tmp_path / "out")
     first = stored_or_new_plan(out, str(clip), rule=RULE)
-    assert stored_or_new_plan(out, str(clip), rule=replace(RULE, shard_frames=5)) == first
+    assert stored_or_new_plan(out, str(clip), rule=RULE, is_stored=False) == first
+
+
+def test_a_plan_knows_length_and_size(clip):
+    plan = plan_video(str(clip), rule=RULE)
+    assert plan.media_s == pytest.approx(1.0)
+    assert plan.num_bytes == clip.stat().st_size
 
 
 def test_a_changed_file_is_refused_with_both_identities(clip, media, tmp_path):
