@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
+from gsvnet.errors import SourceUnavailable
 from gsvnet.labeling.tasks import ShardFailure, ShardResult
 
 LINE_EVERY_S = 30.0
@@ -38,13 +39,14 @@ class JobProgress:
     """Counts results and shows frames/s, x realtime and time to go. A context manager.
 
     What there is to do grows by `plan` until `all_planned`. It keeps counts, so its memory does not grow with the job;
-    of failures it keeps the first 1,000.
+    of failures it keeps the first 1,000. num_failed: shards and videos given up; num_shards_failed: of these, shards;
+    num_unreachable: of these, videos whose storage did not answer.
     """
 
     def __init__(self, *, console: Console) -> None:
         self.console = console
         self.total_shards = self.total_frames = 0
-        self.num_labeled = self.num_failed = 0
+        self.num_labeled = self.num_failed = self.num_shards_failed = self.num_unreachable = 0
         self.failures: list[ShardFailure] = []
         self.frames = self.lost = self.bytes = self.frames_running = 0
         self.num_actors = self.num_up = 0
@@ -52,7 +54,6 @@ class JobProgress:
         self.seconds: dict[str, float] = defaultdict(float)
         self.core_seconds: dict[str, float] = defaultdict(float)
         self._knows_all = False
-        self._num_shards_failed = 0  # of the failures, those that are a shard of the total
         self._started = self._last_line = time.monotonic()
         self._points = deque([(self._started, 0)])  # (time, frames), over SPEED_OVER_S
         self._bar = Progress(
@@ -111,7 +112,8 @@ class JobProgress:
     def fail(self, failure: ShardFailure) -> None:
         """Report a shard or video that was given up, in one line."""
         self.num_failed += 1
-        self._num_shards_failed += failure.shard_index is not None
+        self.num_shards_failed += failure.shard_index is not None
+        self.num_unreachable += failure.shard_index is None and failure.error == SourceUnavailable.__name__
         if len(self.failures) < MAX_FAILURES_KEPT:
             self.failures.append(failure)
         where = "" if failure.shard_index is None else f"{failure.video_id} shard {failure.shard_index}: "
@@ -146,7 +148,7 @@ class JobProgress:
 
     def line(self) -> str:
         """Where the job is, as one line of a log."""
-        shards = f"{self.num_labeled + self._num_shards_failed:,}/{self.total_shards:,} shards"
+        shards = f"{self.num_labeled + self.num_shards_failed:,}/{self.total_shards:,} shards"
         parts = [shards if self._knows_all else f"{shards} known so far"]
         parts.append(f"{self.frames + self.frames_running:,}/{self.total_frames:,} frames")
         parts += [f"{self.media_s / 3600:,.2f} h of video"] if self.media_s else []
@@ -157,7 +159,7 @@ class JobProgress:
 
     def _frames_to_go(self) -> float:
         """Frames still to be labeled; a shard that was given up counts as one of mean length."""
-        given_up = self._num_shards_failed * self.total_frames / max(1, self.total_shards)
+        given_up = self.num_shards_failed * self.total_frames / max(1, self.total_shards)
         return max(0.0, self.total_frames - self.frames - self.frames_running - given_up)
 
     def _say(self, colour: str, word: str, text: str) -> None:

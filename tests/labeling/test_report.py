@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from gsvnet.labeling.progress import JobProgress
+from gsvnet.labeling.ray.usage import Usage
 from gsvnet.labeling.report import JobReport, count, describe, measure, show, size_in_words
 from gsvnet.labeling.tasks import ShardFailure, ShardResult
 
@@ -21,6 +22,7 @@ REPORT = JobReport(
     precision="fp32",
     num_actors=2,
     videos=1,
+    shards_planned=3,
     shards_in_output=4,
     shards_labeled=3,
     shards_skipped=1,
@@ -32,8 +34,9 @@ REPORT = JobReport(
     stage_s={"decode": 2.0, "segment": 9.0, "upsample": 3.0, "encode": 1.0, "write": 0.0, "total": 10.0},
     core_s={"decode": 1.0, "segment": 7.0, "upsample": 2.0, "encode": 0.8, "write": 0.0, "total": 19.0},
     threads=2,
-    failures=(),
+    usage=Usage(actor_s=20.0, idle_s=5.0, tail_s=3.0),
 )
+FAILED = replace(REPORT, shards_planned=4, num_failed=1, failures=(FAILURE,))
 
 
 def printed(report):
@@ -44,9 +47,49 @@ def printed(report):
 
 def test_exit_codes():
     assert REPORT.exit_code == 0
-    assert replace(REPORT, failures=(FAILURE,)).exit_code == 3
+    assert FAILED.exit_code == 3
     assert replace(REPORT, stopped=True).exit_code == 1
-    assert replace(REPORT, stopped=True, failures=(FAILURE,)).exit_code == 1
+    assert replace(FAILED, stopped=True).exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "share"),
+    [
+        ({}, 0.0),
+        ({"shards_planned": 9, "num_failed": 1}, 0.1),  # one more is there already
+        ({"num_failed": 1, "videos_failed": 1}, 0.2),  # the video counts as a shard beside the four known ones
+        ({"failed_earlier": 4}, 0.5),
+        ({"shards_planned": 0, "shards_skipped": 0}, 0.0),
+        ({"shards_planned": 0, "shards_skipped": 0, "num_failed": 2, "videos_failed": 2}, 1.0),
+    ],
+)
+def test_the_share_that_failed_is_of_all_known_shards(changes, share):
+    assert replace(REPORT, **changes).failed_share == share
+
+
+def test_failures_up_to_the_allowed_share_are_a_success():
+    tenth = replace(REPORT, shards_planned=9, num_failed=1)
+    assert replace(tenth, max_failed_fraction=0.09).exit_code == 3
+    assert replace(tenth, max_failed_fraction=0.1).exit_code == 0
+    assert replace(tenth, partial_ok=True).exit_code == 0
+    assert replace(tenth, partial_ok=True).to_dict()["num_failed"] == 1
+    assert replace(tenth, partial_ok=True, stopped=True).exit_code == 1
+
+
+def test_gpu_time_is_counted_and_priced():
+    usage = Usage(actor_s=7200.0, gpu_s=3600.0, idle_s=720.0, tail_s=61.0)
+    on_gpu = replace(REPORT, device="cuda", usage=usage, stage_s={"segment": 5400.0}, gpu_hour_price=2.5)
+    data = on_gpu.to_dict()
+    assert (data["gpu_hours"], data["cost"], data["gpu_idle_share"], data["tail_s"]) == (1.0, 2.5, 0.25, 61.0)
+    text = "1.00 GPU hours, networks idle 25 %, without a shard 10 %, tail 1:01, cost 2.50"
+    assert describe(on_gpu)["usage"] == text
+    assert (REPORT.to_dict()["cost"], REPORT.to_dict()["gpu_idle_share"]) == (None, None)
+
+
+def test_mishaps_are_named_only_if_there_were_any():
+    assert "mishaps" not in describe(REPORT)
+    usage = Usage(retries=2, actors_lost=1)
+    assert describe(replace(REPORT, usage=usage))["mishaps"] == "2 retries, 1 actor lost"
 
 
 def test_the_summary_says_what_was_done():
@@ -60,6 +103,7 @@ def test_the_summary_says_what_was_done():
         "busy": "cores 95 %: decode 5 % · segment 76 % · upsample 10 % · encode 4 % · write 0 %",
         "limit": "the cores, mostly for segment; faster with a longer --keyframe-interval, --precision bf16 where the "
         "processor has it, or more cores",
+        "usage": "0.01 actor hours, without a shard 25 %, tail 0:03",
     }
 
 
@@ -71,20 +115,22 @@ def test_a_run_with_nothing_to_do_divides_by_nothing():
 
 
 def test_what_went_wrong_stands_at_the_end():
-    lines = describe(replace(REPORT, failures=(FAILURE,), stopped=True, frames_lost=7))
+    lines = describe(replace(FAILED, stopped=True, frames_lost=7))
     assert lines["frames"] == "300, 7 lost in decoding"
     assert list(lines)[-2:] == ["stopped", "failed"]
-    assert lines["failed"].startswith("1, listed in out/_failed")
+    assert lines["failed"] == "1, listed in out/_failed; --retry-failed tries again"
+    earlier = describe(replace(REPORT, failed_earlier=2))
+    assert earlier["failed"] == "0 and 2 in earlier runs, listed in out/_failed; --retry-failed tries again"
 
 
 def test_lines_are_not_wrapped_and_brackets_are_kept():
-    text = printed(replace(REPORT, out="/a/very/long/path/to/an/output/[bold]/out", failures=(FAILURE,)))
+    text = printed(replace(FAILED, out="/a/very/long/path/to/an/output/[bold]/out"))
     assert "output   /a/very/long/path/to/an/output/[bold]/out\n" in text
-    assert len(text.splitlines()) == 9
+    assert len(text.splitlines()) == 10
 
 
 def test_the_report_for_programs_is_json_with_the_derived_figures():
-    data = json.loads(json.dumps(replace(REPORT, failures=(FAILURE,)).to_dict()))
+    data = json.loads(json.dumps(FAILED.to_dict()))
     assert (data["frames_per_s"], data["times_realtime"], data["limit"], data["exit_code"]) == (30.0, 2.0, "segment", 3)
     assert data["failures"][0]["message"] == "it broke"
     assert (data["limited_by"], data["limit_share"], data["load"]["cores"]) == ("cores", 0.76, 0.95)
@@ -131,3 +177,11 @@ def result(index, *, seconds, core_seconds):
         core_seconds=core_seconds,
         published=True,
     )
+
+
+def test_whole_videos_and_unreachable_ones_are_told_apart():
+    progress = JobProgress(console=Console(quiet=True))
+    for index, error in ((0, "SourceUnavailable"), (None, "SourceUnavailable"), (None, "NotAVideo")):
+        progress.fail(ShardFailure(video_id="a", shard_index=index, error=error, message="m", attempts=1))
+    figures = measure(progress)
+    assert (figures["num_failed"], figures["videos_failed"], figures["videos_unreachable"]) == (3, 2, 1)
