@@ -1,0 +1,44 @@
+"""What a whole output lacks: with the videos of all jobs of an array, and of earlier runs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Container, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Literal
+
+from gsvnet.chunks import shard_name
+from gsvnet.labeling.config import LabelConfig
+from gsvnet.labeling.plan import plan_from_dict
+from gsvnet.store.job import list_failures, list_plans, read_plan
+
+READING_THREADS = 16
+State = Literal["complete", "settled", "partial"]
+Shards = Container[tuple[str, str]]  # (video id, shard name)
+
+
+def state_of_output(
+    config: LabelConfig, *, asked: Collection[str], known: Mapping[str, int], committed: Shards
+) -> State:
+    """complete: every shard of every video has its labels. settled: the others are recorded as given up. partial: more
+    is missing.
+
+    asked: ids of all videos that were named. known: number of shards of the videos planned in this run, by id.
+    """
+    failed = {(f.video, f.shard) for f in list_failures(config.out, config.storage_options, committed=committed)}
+
+    def is_settled(name: str, num_shards: int) -> bool:
+        shards = ((name, shard_name(index)) for index in range(num_shards))
+        return (name, None) in failed or all(shard in committed or shard in failed for shard in shards)
+
+    def stored_is_settled(name: str) -> bool:
+        plan = read_plan(config.out, name, config.storage_options)
+        return plan is not None and is_settled(name, len(plan_from_dict(plan, name).shards))
+
+    if not all(is_settled(name, num_shards) for name, num_shards in known.items()):
+        return "partial"
+    stored = set(list_plans(config.out, config.storage_options))
+    if any(name not in stored and (name, None) not in failed for name in asked):
+        return "partial"
+    with ThreadPoolExecutor(READING_THREADS) as pool:
+        others_settled = all(pool.map(stored_is_settled, sorted(stored - known.keys())))
+    return "partial" if not others_settled else "settled" if failed else "complete"
