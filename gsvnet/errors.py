@@ -16,6 +16,7 @@ GsvnetError
  |   +- NoSpace          the spool disk has too little room for a shard
  |   +- CorruptLabels    a stored mask or file does not decode
  |   +- StoreUnavailable the store does not answer or throttles, also after retries
+ |   |   +- StoreRefused it answers no: credentials, rights, bucket, clock; trying again at once is of no use
  +- WorkerError          an actor died, hung, or built another model than the driver's
 """
 
@@ -99,6 +100,10 @@ class CorruptLabels(StoreError):
 
 class StoreUnavailable(StoreError):
     """The label store does not answer, throttles or fails, also after retries: an outage, not the shard's fault."""
+
+
+class StoreRefused(StoreUnavailable):
+    """The store refuses access: credentials, rights, a missing bucket, a wrong clock. No shard's fault either."""
 
 
 class WorkerError(GsvnetError):
