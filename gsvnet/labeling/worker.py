@@ -26,6 +26,7 @@ from gsvnet.labeling.device import pin, to_device
 from gsvnet.labeling.pipeline import Lanes, RowPool
 from gsvnet.labeling.precision import advise_precision, resolve_precision
 from gsvnet.labeling.rows import RowMaker
+from gsvnet.labeling.sight import Probe, check_sight
 from gsvnet.labeling.tasks import Device, ShardResult, ShardTask
 from gsvnet.models.checkpoints import content_hash
 from gsvnet.models.prepared import compute_in, prepare_for_inference
@@ -45,7 +46,7 @@ class LabelWorkerSpec:
 
     precision: "auto" is bf16 on CUDA, fp32 on a CPU. compiled: networks run through torch.compile. mask_size: (height,
     width) of stored masks in pixels; None: the video's own. storage_options: for the output; video_options: for the
-    videos.
+    videos. sight: what an actor must see before it works.
     """
 
     out: str
@@ -60,9 +61,12 @@ class LabelWorkerSpec:
     unsafe_commit: bool = False
     storage_options: dict | None = field(default=None, repr=False)
     video_options: dict | None = field(default=None, repr=False)
+    sight: Probe | None = None
 
     def build(self, weights: VideoSegmenter, *, device: Device, num_threads: int) -> ShardWorker:
-        """A worker around `weights`, the network itself."""
+        """A worker around `weights`, the network itself. Raises WorkerError where output or videos are out of sight."""
+        if self.sight is not None:
+            check_sight(self.sight)
         return ShardWorker(self, weights, device=device, num_threads=num_threads)
 
 

@@ -54,6 +54,11 @@ def failure_uri(out: str, video_id: str, shard_name: str | None = None) -> str:
     return _below(out, "_failed", check_name(video_id), f"{stem}.json")
 
 
+def probe_uri(out: str, token: str) -> str:
+    """URI of the small object by which the actors of a running job prove that they see this output."""
+    return _below(out, "_probe", check_name(token))
+
+
 def derived_uri(out: str, name: str) -> str:
     """URI of a derived file: MANIFEST, VIDEOS, SUCCESS or a report."""
     return _below(out, name)
