@@ -10,6 +10,7 @@ from types import ModuleType
 import pytest
 
 from gsvnet.process import yield_idle_cores
+from tests.material import save_tiny_model
 
 yield_idle_cores()  # before any test imports torch
 
@@ -147,27 +148,7 @@ def drive(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory) -> Path:
     """A GSVNet checkpoint with random weights that reads 48 rows: fast, and its labels are far from uniform."""
-    import torch
-
-    from gsvnet.classes import CAMVID
-    from gsvnet.models.checkpoints import save_checkpoint
-    from gsvnet.models.segmenter import SizeRule
-    from gsvnet.models.spec import ModelSpec, NormaliseSpec, build_model
-
-    normalise = NormaliseSpec(mean=(0.41, 0.42, 0.43), std=(0.27, 0.28, 0.28))
-    spec = ModelSpec(
-        family="gsvnet-swiftnet",
-        classes=CAMVID,
-        normalise=normalise,
-        frame_normalise=normalise,
-        size_rule=SizeRule(rows=48, strides=(4,), min_grid_rows=12),
-        align_corners=False,
-    )
-    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        save_checkpoint(path, build_model(spec))
-    return path
+    return save_tiny_model(tmp_path_factory.mktemp("model") / "tiny.safetensors")
 
 
 @pytest.fixture

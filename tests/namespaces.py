@@ -32,7 +32,7 @@ class Network:
     def __init__(self) -> None:
         self._number = random.SystemRandom().randrange(1, 250)  # several tests at once have several networks
         self.name, self.ip = f"gsv{self._number}", f"10.77.{self._number}.1"
-        self._namespaces: list[str] = []
+        self._namespaces: dict[str, str] = {}  # name -> its link on this side
 
     def __enter__(self) -> Network:
         run_ip("link", "add", self.name, "type", "bridge")
@@ -52,7 +52,7 @@ class Network:
         number = len(self._namespaces) + 2
         name, outside, ip = f"{self.name}n{number}", f"{self.name}v{number}", f"10.77.{self._number}.{number}"
         run_ip("netns", "add", name)
-        self._namespaces.append(name)
+        self._namespaces[name] = outside
         run_ip("link", "add", outside, "type", "veth", "peer", "name", "eth0", "netns", name)
         run_ip("link", "set", outside, "master", self.name, "up")
         run_ip("-n", name, "addr", "add", f"{ip}/24", "dev", "eth0")
@@ -70,7 +70,8 @@ class Network:
 
     def close(self) -> None:
         """Remove the namespaces and the bridge."""
-        for name in self._namespaces:
+        for name, link in self._namespaces.items():  # a link does not always go with its namespace
+            subprocess.run(["ip", "link", "del", link], check=False, capture_output=True)
             subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
         self._namespaces.clear()
         subprocess.run(["ip", "link", "del", self.name], check=False, capture_output=True)
