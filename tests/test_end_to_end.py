@@ -246,32 +246,6 @@ def test_a_source_that_changed_since_it_was_planned_is_a_recorded_failure(label_
     assert not (Path(config.out) / "_SUCCESS").exists()
 
 
-def test_a_failure_is_forgotten_when_its_video_is_labeled_after_all(label_config, media, tmp_path):
-    clip = tmp_path / "late.mkv"
-    config = label_config(videos=(str(clip),))
-    assert gsvnet.label(config).exit_code == 3
-    assert len(list(Path(config.out).glob("_failed/*/*.json"))) == 1
-    media.write_clip(clip, num_frames=12)
-    assert gsvnet.label(config).exit_code == 0
-    assert list(Path(config.out).glob("_failed/*/*.json")) == []
-
-
-# --- kill -9 ---
-
-
-class Visible:
-    """Checks each label file the moment it appears: it must be whole."""
-
-    def __init__(self, out):
-        self.out, self.seen = Path(out), set()
-
-    def look(self):
-        for path in set(shards_of(self.out)) - self.seen:
-            assert pq.read_table(path).num_rows == pq.ParquetFile(path).metadata.num_rows > 0
-            self.seen.add(path)
-        return len(self.seen)
-
-
 def test_killing_the_driver_loses_nothing_but_time(undisturbed, label_config, ray_here):
     config = label_config(no_ray=False, num_actors=1)
     visible = Visible(config.out)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
@@ -13,7 +13,7 @@ from gsvnet.store.job import list_failures, list_plans, read_plan
 
 READING_THREADS = 16
 State = Literal["complete", "settled", "partial"]
-Shards = Container[tuple[str, str]]  # (video id, shard name)
+Shards = Collection[tuple[str, str]]  # (video id, shard name)
 
 
 def state_of_output(

@@ -68,7 +68,8 @@ class Peekable(Iterator[Item | None]):
     """An iterator whose first item can be looked at before it is taken. None among the items means: not made yet."""
 
     def __init__(self, items: Iterator[Item | None]) -> None:
-        self._items, self._first = items, None
+        self._items = items
+        self._first: Item | None = None
 
     def __next__(self) -> Item | None:
         first, self._first = self._first, None

@@ -1,19 +1,18 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 import gsvnet
-from gsvnet.labeling.job import failure_record, fingerprint_fields, pending_tasks, plan_videos
+from gsvnet.labeling.fingerprint import fingerprint_fields
+from gsvnet.labeling.job import failure_record
 from gsvnet.labeling.limits import LimitsConfig
 from gsvnet.labeling.tasks import ShardFailure
 from gsvnet.models.checkpoints import load_model
-from gsvnet.store.layout import list_committed
-
-QUIET = Console(quiet=True)
 
 
 def test_the_fingerprint_knows_what_decides_about_labels_and_nothing_else(label_config, tiny_model):
@@ -42,25 +41,50 @@ def test_the_fingerprint_knows_what_decides_about_labels_and_nothing_else(label_
     json.dumps(base)
 
 
-def test_pending_are_the_shards_without_labels_in_order(label_config):
-    config = label_config()
-    gsvnet.label(config)
-    plans, unusable = plan_videos(config.videos, config, console=QUIET)
-    assert unusable == []
-    committed = list_committed(config.out)
-    assert pending_tasks(plans, committed) == ([], len(committed))
-    [video] = {video for video, _ in committed}
-    tasks, num_skipped = pending_tasks(plans, committed - {(video, "000004"), (video, "000001")})
-    assert ([task.shard.index for task in tasks], num_skipped) == ([1, 4], len(committed) - 2)
-
-
 def test_videos_that_cannot_be_used_do_not_stop_the_others(label_config, drive, tmp_path):
-    config = label_config()
     missing = str(tmp_path / "missing.mp4")
-    plans, [failure] = plan_videos([missing, str(drive)], config, console=QUIET)
-    assert list(plans) == [str(drive)]
+    report = gsvnet.label(label_config(videos=(missing, str(drive))))
+    [failure] = report.failures
+    assert (report.exit_code, report.videos, report.frames) == (3, 1, 60)
     assert (failure.error, failure.shard_index, failure.attempts) == ("VideoNotFound", None, 1)
     assert failure.message.startswith(missing)
+
+
+def test_what_was_given_up_stays_so_until_told_otherwise(label_config, drive, tmp_path):
+    late = tmp_path / "late.mp4"
+    config = label_config(videos=(str(late), str(drive)))
+    gsvnet.label(config)
+    shutil.copy(drive, late)
+    again = gsvnet.label(config)
+    assert (again.exit_code, again.shards_labeled, again.failures, again.failed_earlier) == (3, 0, (), 1)
+    told = gsvnet.label(replace(config, retry_failed=True))
+    assert (told.exit_code, told.shards_labeled, told.failed_earlier) == (0, 7, 0)
+    assert not list((Path(config.out) / "_failed").rglob("*.json"))
+    assert (Path(config.out) / "_SUCCESS").exists()
+
+
+@pytest.mark.parametrize(
+    "limits", [{"partial_ok": True}, {"max_failed_fraction": 0.125}, {"max_failed_fraction": 1.0}], ids=str
+)
+def test_failures_that_are_allowed_exit_with_0_but_are_no_success(label_config, drive, tmp_path, limits):
+    config = label_config(videos=(str(tmp_path / "missing.mp4"), str(drive)), limits=LimitsConfig(**limits))
+    report = gsvnet.label(config)
+    assert (report.exit_code, report.num_failed) == (0, 1)
+    assert not (Path(config.out) / "_SUCCESS").exists()
+    assert gsvnet.label(replace(config, limits=LimitsConfig(max_failed_fraction=0.1))).exit_code == 3
+
+
+def test_jobs_of_an_array_share_the_videos_and_the_last_one_finishes_the_output(label_config, media, tmp_path):
+    videos = tuple(str(media.write_clip(tmp_path / f"{name}.mp4", num_frames=12)) for name in "abcdef")
+    config = label_config(videos=videos)
+    first, second = (replace(config, array_count=2, array_index=index) for index in (0, 1))
+    reports = [gsvnet.label(first)]
+    assert not (Path(config.out) / "_manifest.parquet").exists()
+    reports.append(gsvnet.label(second))
+    assert sorted(report.videos for report in reports) != [0, 6]
+    assert sum(report.frames for report in reports) == 72
+    assert (Path(config.out) / "_SUCCESS").exists()
+    assert len(gsvnet.open_labels(config.out).videos) == 6
 
 
 def test_a_video_named_twice_is_labeled_once(label_config, drive):

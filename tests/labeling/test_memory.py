@@ -19,9 +19,10 @@ import pytest
 import torch
 
 from gsvnet.classes import CAMVID
-from gsvnet.labeling import run
+from gsvnet.labeling import workplace
 from gsvnet.labeling.config import LabelConfig
-from gsvnet.labeling.job import label, pending_tasks
+from gsvnet.labeling.job import label
+from gsvnet.labeling.ledger import shard_tasks
 from gsvnet.labeling.plan import PlanRule, plan_video
 from gsvnet.labeling.tasks import ShardResult
 from gsvnet.labeling.worker import LabelWorkerSpec
@@ -96,7 +97,7 @@ def test_ten_hours_of_video_take_no_more_memory_than_one(clip, tmp_path):
     num_frames = HOURS * 3600 * FRAMES_PER_S
     video = loop_video(clip, tmp_path / "long.mp4", num_frames=num_frames)
     rule = PlanRule(interval=5, shard_seconds=1800.0, shard_frames=20_000)
-    tasks, _ = pending_tasks({str(video): plan_video(str(video), rule=rule)}, set())
+    tasks = shard_tasks(str(video), plan_video(str(video), rule=rule))
     spec = LabelWorkerSpec(
         out=str(tmp_path / "out"),
         spool_dir=str(tmp_path / "spool"),
@@ -123,7 +124,7 @@ def test_ten_hours_of_video_take_no_more_memory_than_one(clip, tmp_path):
 @pytest.mark.timeout(1200)
 def test_many_videos_take_little_memory_of_the_driver(clip, tiny_model, tmp_path, monkeypatch):
     """Plans, tasks, results and listings of a whole job; the labeling itself is left out. A small job warms up."""
-    monkeypatch.setattr(run, "run_local", pretend_to_label)
+    monkeypatch.setattr(workplace, "run_local", pretend_to_label)
 
     def label_copies(number: int) -> None:
         folder = tmp_path / f"videos{number}"

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from gsvnet.errors import ConfigError, StoreError, WorkerError
-from gsvnet.labeling.job import pending_tasks
+from gsvnet.labeling.ledger import shard_tasks
 from gsvnet.labeling.plan import PlanRule, plan_video
 from gsvnet.labeling.worker import LabelWorkerSpec
 from gsvnet.models.checkpoints import content_hash, load_model
@@ -37,7 +37,7 @@ def model(tiny_model):
 @pytest.fixture
 def tasks(drive):
     rule = PlanRule(interval=5, shard_seconds=60.0, shard_frames=15)
-    return pending_tasks({str(drive): plan_video(str(drive), rule=rule)}, set())[0]
+    return shard_tasks(str(drive), plan_video(str(drive), rule=rule))
 
 
 def test_a_shard_becomes_one_object_and_a_small_record(spec, model, tasks):

@@ -1,0 +1,34 @@
+"""What decides about the labels of a job, beside the weights of its model."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from gsvnet.errors import ModelError
+from gsvnet.labeling.config import LabelConfig
+from gsvnet.models.segmenter import VideoSegmenter
+from gsvnet.models.spec import describe_model
+
+
+def fingerprint_fields(config: LabelConfig, model: VideoSegmenter) -> dict:
+    """What the labels depend on beside the model itself, by the name of the flag where there is one."""
+    return {
+        "model_settings": describe_settings(model),
+        "keyframe_interval": config.keyframe_interval,
+        "shard_seconds": config.shard_seconds,
+        "shard_frames": config.shard_frames,
+        "cpus_per_actor": config.cpus_per_actor,
+        "decoder": config.decoder,
+        "batch_chunks": config.batch_chunks,
+        "precision": config.precision,
+        "compile": config.compile,
+        "mask_size": config.mask_size,
+    }
+
+
+def describe_settings(model: VideoSegmenter) -> dict:
+    """Sizes, strides and resize kind: of a known family its whole description, else what it reads of common sizes."""
+    try:
+        return describe_model(model).to_dict()  # type: ignore[arg-type]
+    except ModelError:
+        return {f"{h}x{w}": asdict(model.needs(h, w)) for h, w in ((360, 640), (720, 1280), (1080, 1920))}

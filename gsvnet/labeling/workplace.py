@@ -1,0 +1,166 @@
+"""Where a job's work is done: in this process, or on Ray. The only difference between the two is here."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from gsvnet.errors import MissingExtra
+from gsvnet.labeling.calibrate import Calibration, measure_batch_chunks, settle_batch_chunks
+from gsvnet.labeling.config import LabelConfig
+from gsvnet.labeling.feed import Peekable
+from gsvnet.labeling.local import run_local
+from gsvnet.labeling.planning import Planned, PlanRequest, plan_in_threads
+from gsvnet.labeling.precision import resolve_precision
+from gsvnet.labeling.progress import JobProgress
+from gsvnet.labeling.ray.usage import Usage
+from gsvnet.labeling.tasks import Device, ShardFailure, ShardTask
+from gsvnet.labeling.worker import LabelWorkerSpec
+from gsvnet.models.segmenter import VideoSegmenter
+from gsvnet.store.job import JobRecord
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What there is to do, tasks aside. Every result goes to `progress`, every shard given up to `on_failure`.
+
+    model_hash: content hash of `model`, which every worker must build.
+    """
+
+    config: LabelConfig
+    job: JobRecord
+    model: VideoSegmenter
+    model_hash: str
+    progress: JobProgress
+    on_failure: Callable[[ShardFailure], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Used:
+    """What a job ran on. stopped: it was told to stop (SIGTERM) before all shards were labeled."""
+
+    device: str
+    precision: str
+    num_actors: int
+    usage: Usage = field(default_factory=Usage)
+    stopped: bool = False
+
+
+class Workplace(Protocol):
+    """Plans videos and labels shards."""
+
+    def plan(self, request: PlanRequest, uris: Sequence[str]) -> Iterator[Planned | None]:
+        """Plans in the order of the URIs; None: the next one is not made yet."""
+        ...
+
+    def label(self, work: Work, tasks: Iterator[ShardTask | None]) -> Used:
+        """Label the shards; None among them: the next one is not known yet."""
+        ...
+
+
+def open_workplace(config: LabelConfig) -> AbstractContextManager[Workplace]:
+    """This process with --no-ray, else Ray, which is joined or started once there is something to do."""
+    if config.no_ray:
+        return nullcontext(Here(config))
+    try:
+        from gsvnet.labeling.ray.workplace import OnRay
+    except ImportError as error:
+        raise MissingExtra("ray", "label") from error
+    return OnRay(config)
+
+
+class Here:
+    """One worker in this process, one shard after the other."""
+
+    def __init__(self, config: LabelConfig) -> None:
+        self._device = _local_device(config)
+
+    def plan(self, request: PlanRequest, uris: Sequence[str]) -> Iterator[Planned | None]:
+        """See Workplace."""
+        return plan_in_threads(request, uris)
+
+    def label(self, work: Work, tasks: Iterator[ShardTask | None]) -> Used:
+        """See Workplace. Raises what stops a whole job."""
+        config, progress, device = work.config, work.progress, self._device
+        precision = resolve_precision(config.precision, device)
+        known = Peekable(tasks)
+        first = known.peek(stop=threading.Event())
+        if first is None:
+            return Used(device="none", precision=precision, num_actors=0)
+        batch_chunks = settle_batch_chunks(
+            config, device, lambda: measure_batch_chunks(work.model, calibration(first, config, device))
+        )
+        run_local(
+            (task for task in known if task is not None),
+            spec=worker_spec(config, work.job, batch_chunks=batch_chunks),
+            model=work.model,
+            device=device,
+            num_threads=config.cpus_per_actor,
+            max_attempts=config.limits.max_attempts,
+            on_result=progress.add,
+            on_failure=work.on_failure,
+            on_tick=lambda frames_done: progress.tick(num_actors=1, frames_running=frames_done),
+            on_note=progress.note,
+        )
+        return Used(device=device, precision=precision, num_actors=1)
+
+
+def worker_spec(config: LabelConfig, job: JobRecord, *, batch_chunks: int) -> LabelWorkerSpec:
+    """What every worker of the job is told. batch_chunks: as `settle_batch_chunks` says."""
+    default_spool = (
+        Path(tempfile.gettempdir()) / f"gsvnet-spool-{os.getuid()}"
+    )  # one per user: none per job stays behind
+    return LabelWorkerSpec(
+        out=config.out,
+        spool_dir=config.spool_dir or str(default_spool),
+        keyframe_interval=config.keyframe_interval,
+        batch_chunks=batch_chunks,
+        precision=config.precision,
+        compiled=config.compile,
+        fingerprint=job.fingerprint,
+        decoder=config.decoder,
+        mask_size=config.mask_height_width,
+        unsafe_commit=config.unsafe_commit,
+        storage_options=config.storage_options,
+        video_options=config.video_options,
+    )
+
+
+def calibration(task: ShardTask, config: LabelConfig, device: Device, *, gpu_share: float = 1.0) -> Calibration:
+    """What the batch size is measured for: the first video. Where a larger one does not fit, batches shrink."""
+    return Calibration(
+        height=task.video.height,
+        width=task.video.width,
+        keyframe_interval=config.keyframe_interval,
+        precision=resolve_precision(config.precision, device),
+        gpu_share=gpu_share,
+    )
+
+
+def _local_device(config: LabelConfig) -> Device:
+    import torch
+
+    if config.device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return config.device
+
+
+@contextmanager
+def stop_on_sigterm() -> Iterator[threading.Event]:
+    """An event that SIGTERM sets while the block runs: running shards finish, no other begins."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGTERM, before)
