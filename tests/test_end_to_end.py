@@ -246,6 +246,22 @@ def test_a_source_that_changed_since_it_was_planned_is_a_recorded_failure(label_
     assert not (Path(config.out) / "_SUCCESS").exists()
 
 
+# --- kill -9 ---
+
+
+class Visible:
+    """Checks each label file the moment it appears: it must be whole."""
+
+    def __init__(self, out):
+        self.out, self.seen = Path(out), set()
+
+    def look(self):
+        for path in set(shards_of(self.out)) - self.seen:
+            assert pq.read_table(path).num_rows == pq.ParquetFile(path).metadata.num_rows > 0
+            self.seen.add(path)
+        return len(self.seen)
+
+
 def test_killing_the_driver_loses_nothing_but_time(undisturbed, label_config, ray_here):
     config = label_config(no_ray=False, num_actors=1)
     visible = Visible(config.out)
