@@ -194,14 +194,20 @@ class RayCluster:
 
 @contextlib.contextmanager
 def ray_nodes(
-    nodes: Sequence[Node], *, dashboard: bool = False, checks: Mapping[str, int] = QUICK_CHECKS
+    nodes: Sequence[Node],
+    *,
+    dashboard: bool = False,
+    checks: Mapping[str, int] = QUICK_CHECKS,
+    network: Network | None = None,
 ) -> Iterator[RayCluster]:
     """A cluster of these nodes, the head first; all of it is gone afterwards. checks: Ray's system configuration.
 
     dashboard: with the REST API for `ray job submit` and a metrics endpoint, for several seconds and 500 MB more.
+    network: of nodes that are `apart`, where something else than the cluster must be reached on it; else one is made.
     """
     with contextlib.ExitStack() as stack:
-        network = stack.enter_context(Network()) if any(node.apart for node in nodes) else None
+        if network is None and any(node.apart for node in nodes):
+            network = stack.enter_context(Network())
         folder = Path(tempfile.mkdtemp(prefix="gsv-", dir="/tmp"))  # sockets need short paths
         ip = network.ip if network else "127.0.0.1"
         cluster = RayCluster(folder, ip=ip, network=network, dashboard=dashboard, checks=checks)
