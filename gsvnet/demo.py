@@ -23,6 +23,7 @@ SCORED_EVERY = 5
 
 def label_demo(config: LabelConfig, console: Console) -> int:
     """Draw the video beside the output, label it, print the mIoU against its truth; the exit code."""
+    config.check_for_labeling()
     if "://" in config.out:
         raise ConfigError(f"--demo draws its video beside the output, which must be a local folder, not {config.out}")
     video = Path(config.out.rstrip("/") + "-street.mp4")

@@ -106,8 +106,6 @@ class LabelConfig:
     """Options for the fsspec filesystem that the videos are read from."""
 
     def __post_init__(self) -> None:
-        if not self.out:
-            raise ConfigError("no output; give --out FOLDER or --out URI")
         if not self.videos and not self.demo:
             raise ConfigError("no input; name at least one video, glob, folder or @list.txt, or use --demo")
         if self.videos and self.demo:
@@ -123,8 +121,10 @@ class LabelConfig:
                 raise ConfigError(f"{flag} {value}: at least {least}")
         if not 0 < self.shard_seconds < math.inf:
             raise ConfigError(f"--shard-seconds {self.shard_seconds}: must be positive and finite")
-        if (self.array_index is None) != (self.array_count is None):
+        if self.array_count is None and self.array_index is not None:
             raise ConfigError("--array-index and --array-count go together")
+        if self.array_count is not None and self.array_count < 1:
+            raise ConfigError(f"--array-count {self.array_count}: at least 1")
         if self.array_count is not None and not 0 <= (self.array_index or 0) < self.array_count:
             raise ConfigError(f"--array-index {self.array_index}: must be within 0..{self.array_count - 1}")
         if self.gpu_hour_price is not None and not 0 <= self.gpu_hour_price < math.inf:
@@ -135,6 +135,13 @@ class LabelConfig:
             raise ConfigError(f"--gpus-per-actor {self.gpus_per_actor}: at least 0")
         _ = self.mask_height_width
 
+    def check_for_labeling(self) -> None:
+        """Raise ConfigError where something is missing that a plan can do without."""
+        if not self.out:
+            raise ConfigError("no output; give --out FOLDER or --out URI")
+        if self.array_count is not None and self.array_index is None:
+            raise ConfigError("--array-index and --array-count go together")
+
     @property
     def mask_height_width(self) -> tuple[int, int] | None:
         """(height, width) of stored masks; None: the video's own."""
@@ -144,6 +151,23 @@ class LabelConfig:
         if size is None:
             raise ConfigError(f"--mask-size {self.mask_size}: must be full or HEIGHTxWIDTH, such as 360x480")
         return size
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanConfig:
+    """What `gsvnet label` would do with the same arguments, before it is done."""
+
+    job: LabelConfig
+
+    calibrate: bool = True
+    """Label a few seconds of the most common sizes, for GPU hours and price."""
+
+    json: bool = False
+    """Print JSON instead of text."""
+
+    def __post_init__(self) -> None:
+        if self.job.demo:
+            raise ConfigError("--demo draws a video of 150 frames; there is nothing to plan")
 
 
 def parse_size(text: str) -> tuple[int, int] | None:

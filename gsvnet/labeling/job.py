@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from rich.console import Console
 
 from gsvnet.chunks import shard_name
-from gsvnet.errors import ConfigError, SourceUnavailable, StoreUnavailable
+from gsvnet.errors import SourceUnavailable, StoreUnavailable
 from gsvnet.labeling.completeness import state_of_output
 from gsvnet.labeling.config import LabelConfig
 from gsvnet.labeling.fingerprint import fingerprint_fields
@@ -45,8 +45,7 @@ def label(config: LabelConfig, *, console: Console | None = None) -> JobReport:
     Videos and shards that fail are recorded in the output and do not stop the job (see JobReport.exit_code).
     Raises ConfigError before anything is written, OutputConflict when the output belongs to another configuration.
     """
-    if not config.out:
-        raise ConfigError("no output; give --out FOLDER or --out URI")
+    config.check_for_labeling()
     console = console or Console(quiet=True)
     model = load_model(config.model, keyframe_model=config.keyframe_model)
     asked = {video_id(uri): uri for uri in expand_inputs(config.videos, storage_options=config.video_options)}

@@ -16,7 +16,6 @@ def config(**changes):
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"out": ""}, "--out"),
         ({"videos": ()}, "no input"),
         ({"demo": True}, "--demo labels its own"),
         ({"keyframe_interval": 0}, "--keyframe-interval 0: at least 1"),
@@ -29,6 +28,7 @@ def config(**changes):
         ({"shard_seconds": float("inf")}, "--shard-seconds inf: must be positive and finite"),
         ({"shard_seconds": float("nan")}, "--shard-seconds nan: must be positive"),
         ({"array_index": 1}, "--array-index and --array-count go together"),
+        ({"array_count": 0}, "--array-count 0: at least 1"),
         ({"array_index": 4, "array_count": 4}, "--array-index 4: must be within 0..3"),
         ({"gpu_hour_price": -1.0}, "--gpu-hour-price -1.0: must be finite and at least 0"),
     ],
@@ -38,6 +38,15 @@ def test_values_that_cannot_be_are_named_by_their_flag(changes, problem):
     with pytest.raises(ConfigError) as refused:
         config(**changes)
     assert problem in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [({"out": ""}, "no output; give --out"), ({"array_count": 4}, "--array-index and --array-count go together")],
+)
+def test_a_plan_can_do_without_what_labeling_needs(changes, problem):
+    with pytest.raises(ConfigError, match=problem):
+        config(**changes).check_for_labeling()
 
 
 @pytest.mark.parametrize(
