@@ -40,7 +40,7 @@ class Chunk:
     num_frames: int
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Shard:
     """A run of whole chunks of one video: frames [first_frame, first_frame + num_frames).
 

@@ -25,7 +25,7 @@ Device = Literal["cpu", "cuda"]
 ErrorKind = Literal["video", "store", "outage", "space", "fatal", "other"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ShardTask:
     """One shard to label. uri: as the user gave it, with credentials and query; never shown or stored."""
 

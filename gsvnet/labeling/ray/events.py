@@ -9,7 +9,11 @@ from gsvnet.labeling.tasks import Device, ShardFailure, ShardResult
 
 @dataclass(frozen=True, kw_only=True)
 class ActorReport:
-    """What an actor says of itself before it gets work. device_name: the GPU's name, or "cpu". notes: of the worker."""
+    """What an actor says of itself before it gets work.
+
+    device_name: the GPU's name, or "cpu". gpu: indices of the GPUs that Ray gave it on its node ("0", "0,1"), or "".
+    notes: of the worker.
+    """
 
     model_hash: str
     device: Device
@@ -17,6 +21,7 @@ class ActorReport:
     node_id: str
     node_ip: str
     pid: int
+    gpu: str = ""
     notes: tuple[str, ...] = ()
 
 
@@ -51,16 +56,31 @@ class ShardRetried:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ActorResting:
+    """An outage begins: storage does not answer an actor, or its spool disk is full; it tries again after `seconds`.
+
+    Yielded once per outage, not for every actor and shard that it touches: the next one only after a quiet minute.
+    """
+
+    number: int
+    report: ActorReport | None
+    reason: str
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class FleetStatus:
     """A picture of the moment, about once a second: shards waiting and running, actors up and starting.
 
-    frames_running: frames labeled so far of the shards that run.
+    num_waiting: of those known so far. num_resting: of the actors up or starting, those that wait for storage or disk
+    space. frames_running: frames labeled so far of the shards that run.
     """
 
     num_waiting: int
     num_running: int
     num_up: int
     num_starting: int
+    num_resting: int = 0
     frames_running: int = 0
 
 
@@ -71,4 +91,4 @@ class Drained:
     num_cut: int
 
 
-Event = ShardResult | ShardFailure | ActorUp | ActorLost | ShardRetried | FleetStatus | Drained
+Event = ShardResult | ShardFailure | ActorUp | ActorLost | ActorResting | ShardRetried | FleetStatus | Drained

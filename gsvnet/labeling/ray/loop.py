@@ -22,11 +22,12 @@ from gsvnet.labeling.tasks import Raised, ShardResult, ShardTask, WorkerSpec
 
 STATUS_EVERY_S = 1.0
 COUNT_PLACES_EVERY_S = 5.0
+READ_EVERY_S = 0.2  # tasks, while none is known
 MAX_SUSPECT_SHARDS = 3  # unexpected errors in a row, of so many shards, blame the worker (say, a broken CUDA context)
 
 
 def run_shards(
-    tasks: Iterable[ShardTask],
+    tasks: Iterable[ShardTask | None],
     *,
     spec: WorkerSpec,
     weights: Any,
@@ -36,8 +37,10 @@ def run_shards(
 ) -> Generator[Event, None, None]:
     """Label every shard on Ray actors; yields what happens until each shard is finished or given up.
 
-    Ray must be up (`cluster.connect`). tasks: shards of one video in a row; read lazily. weights: anything that Ray
-    can carry; sent once per node. model_hash: what every actor must build; None: what the first one built.
+    Ray must be up (`cluster.connect`). tasks: shards of one video in a row; read lazily, a bounded number ahead; None:
+    no further one is known yet (asked again a moment later; no actor is hired while no shard is known). weights:
+    anything that Ray can carry; sent once per node. model_hash: what every actor must build; None: what the first one
+    built.
     stop: once set, no shard is begun, and running ones may finish within `options.drain_s`.
     Close the generator (`contextlib.closing`) to be sure that no actor outlives it. Raises WorkerError when actors do
     not come up, build another model or are lost too often, and a worker's own NoSpace, ConfigError or WorkerError.
@@ -80,13 +83,14 @@ class _Driver:
     def has_work(self) -> bool:
         """Some shard is neither finished nor given up; while draining: some shard still runs and has time."""
         if self.drain_until_s is None:
-            return self.schedule.num_unfinished > 0
+            return not self.schedule.is_over
         return self.schedule.num_out > 0 and time.monotonic() < self.drain_until_s
 
     def step(self) -> Iterator[Event]:
         """Once round: actors, work, answers, time limits."""
         if self.stop.is_set() and not self.is_draining:
             self._begin_drain()
+        self.schedule.read()
         self._fit_fleet()
         self._hand_out()
         for actor, answer in self.fleet.wait(self._time_to_wait_s()):
@@ -100,8 +104,9 @@ class _Driver:
     def _fit_fleet(self) -> None:
         """As many actors as there are places and shards: hire what is missing, let idle ones go."""
         target = min(self._count_places(), self.schedule.num_unfinished)
+        most = target if self.schedule.is_exhausted else max(target, len(self.fleet.actors))  # more may become known
         for actor in [a for a in self.fleet.actors if a.running is None][::-1]:
-            if len(self.fleet.actors) > target:
+            if len(self.fleet.actors) > most:
                 self.fleet.dismiss(actor)
         while len(self.fleet.actors) < target and not self.is_draining:
             self.fleet.hire()
@@ -233,6 +238,8 @@ class _Driver:
 
     def _time_to_wait_s(self) -> float:
         limits = [self._status_s + STATUS_EVERY_S]
+        if self.schedule.is_dry:
+            limits.append(time.monotonic() + READ_EVERY_S)
         limits += [a.running_since_s + self.options.shard_timeout_s for a in self.fleet.actors if a.running]
         if self.drain_until_s is not None:
             limits.append(self.drain_until_s)

@@ -2,96 +2,131 @@
 
 from __future__ import annotations
 
-import heapq
-from collections import deque
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from gsvnet.labeling.ray.queues import VideoQueues
 from gsvnet.labeling.tasks import ShardFailure, ShardTask
 
 MAX_VIDEO_ERRORS = 2  # a video that does not decode seldom does so later
+MAX_NODE_LOSSES = 20  # of one shard: nobody is that unlucky with spot nodes
+MAX_OUTAGES = 10  # of one shard while others finish: then it is not the storage
 Cause = Literal["video", "store", "outage", "space", "other", "killed", "timeout", "node"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mishap:
-    """One failed attempt. cause: what the worker raised ("video", "store", "other"), or how the worker was lost."""
+    """One failed attempt. cause: what the worker raised ("video", "store", "other"), or how the worker was lost.
+
+    node_id: where a worker was killed, as long as its node may turn out to have died with it.
+    """
 
     cause: Cause
     error: str
     message: str
-
-
-@dataclass
-class _Queue:
-    """The waiting shards of one video. order: of the video's first appearance. posted: frames of its heap entry."""
-
-    order: int
-    shards: deque[ShardTask] = field(default_factory=deque)
-    num_frames: int = 0
-    posted: int = 0
+    node_id: str = ""
 
 
 class Schedule:
     """Every shard of the job is waiting, out (with an actor), or settled (finished or failed).
 
-    tasks: shards of one video in a row, in order; read lazily, `lookahead` shards ahead. max_attempts: tries per
-    shard. max_kills: lost workers after which a shard counts as poison.
+    tasks: shards of one video in a row, in order; read lazily, `lookahead` shards ahead. None among them: no further
+    one is known yet, `read` asks again. max_attempts: tries per shard. max_kills: lost workers after which a shard
+    counts as poison.
     """
 
     def __init__(
-        self, tasks: Iterable[ShardTask], *, max_attempts: int = 3, max_kills: int = 2, lookahead: int = 100_000
+        self,
+        tasks: Iterable[ShardTask | None],
+        *,
+        max_attempts: int = 3,
+        max_kills: int = 2,
+        lookahead: int = 20_000,
     ) -> None:
         self.max_attempts, self.max_kills, self.lookahead = max_attempts, max_kills, lookahead
-        self.num_waiting = self.num_out = 0
+        self.num_out = self.num_finished = 0
+        self.is_exhausted = False
+        self.is_dry = False
         self._tasks = iter(tasks)
-        self._queues: dict[str, _Queue] = {}
-        self._longest: list[tuple[int, int, str]] = []  # heap of (-frames, order, video id); entries may be stale
-        self._num_videos = 0
+        self._queues = VideoQueues()
         self._mishaps: dict[tuple[str, int], list[Mishap]] = {}
-        self._fill()
+        self._outages: dict[tuple[str, int], tuple[int, int]] = {}  # shard -> (outages, num_finished at the last one)
+        self.read()
+
+    @property
+    def num_waiting(self) -> int:
+        """Shards that wait (of those read so far)."""
+        return self._queues.num_waiting
 
     @property
     def num_unfinished(self) -> int:
         """Shards that are waiting or out (of those read so far)."""
         return self.num_waiting + self.num_out
 
+    @property
+    def is_over(self) -> bool:
+        """Every shard is settled and no further one will become known."""
+        return self.is_exhausted and self.num_unfinished == 0
+
+    def read(self) -> None:
+        """Read tasks up to the lookahead, also after the iterable had none to give."""
+        self.is_dry = False
+        self._fill()
+
     def take(self, open_video: str | None = None) -> ShardTask | None:
         """The next shard of `open_video` if one waits, else of the video with most waiting frames; None: none waits."""
-        queue = self._queues.get(open_video) if open_video is not None else None
-        queue = queue or self._longest_queue()
-        if queue is None:
-            return None
-        task = queue.shards.popleft()
-        queue.num_frames -= task.shard.num_frames
-        if not queue.shards:
-            del self._queues[task.video.id]
-        self.num_waiting -= 1
-        self.num_out += 1
-        self._fill()
+        task = self._queues.pop(open_video)
+        if task is not None:
+            self.num_out += 1
+            self._fill()
         return task
+
+    def scatter(self, seed: int) -> None:
+        """From now on take shards at random places: another run works on the same ones, in the same order."""
+        self._queues.scatter(seed)
 
     def give_back(self, task: ShardTask) -> None:
         """A shard that was out but never started waits again, first of its video, at no charge."""
         self.num_out -= 1
-        self._put(task, first=True)
+        self._queues.put(task, first=True)
+
+    def postpone(self, task: ShardTask, mishap: Mishap) -> ShardFailure | None:
+        """A shard met an outage: it waits again, first of its video, at no charge.
+
+        Where the same shard meets them again and again while others finish, it is charged after all, as `charge` says.
+        """
+        key = (task.video.id, task.shard.index)
+        count, finished_before = self._outages.get(key, (0, -1))
+        count += self.num_finished > finished_before
+        self._outages[key] = (count, self.num_finished)
+        if mishap.cause == "outage":
+            self._queues.set_aside(task.video.id)
+        if count > MAX_OUTAGES:
+            return self.charge(task, mishap)
+        self.give_back(task)
+        return None
 
     def finish(self, task: ShardTask) -> None:
         """A shard is labeled."""
         self.num_out -= 1
-        self._mishaps.pop((task.video.id, task.shard.index), None)
+        self.num_finished += 1
+        self._forget(task)
+        self._queues.note_finished(task.video.id)
 
     def charge(self, task: ShardTask, mishap: Mishap) -> ShardFailure | None:
-        """An attempt failed: None if the shard waits for another one, else the record of giving it up."""
+        """An attempt failed: None if the shard waits for another one, else the record of giving it up.
+
+        It waits first of its video where its worker died: that says little about the shard; else last.
+        """
         self.num_out -= 1
         mishaps = self._mishaps.setdefault((task.video.id, task.shard.index), [])
         mishaps.append(mishap)
         verdict = self._verdict(mishaps)
         if verdict is None:
-            self._put(task, first=False)
+            self._queues.put(task, first=mishap.cause in ("killed", "node"))
             return None
-        del self._mishaps[task.video.id, task.shard.index]
+        self._forget(task)
         error, message = verdict
         return ShardFailure(
             video_id=task.video.id,
@@ -101,6 +136,20 @@ class Schedule:
             attempts=len(mishaps),
         )
 
+    def is_last_kill(self, task: ShardTask) -> bool:
+        """Whether one more lost worker makes a shard poison."""
+        kills = [
+            m for m in self._mishaps.get((task.video.id, task.shard.index), ()) if m.cause in ("killed", "timeout")
+        ]
+        return len(kills) + 1 >= self.max_kills
+
+    def pardon(self, dead_node_ids: Collection[str]) -> None:
+        """What was charged for workers that were killed on these nodes was the nodes' fault."""
+        for mishaps in self._mishaps.values():
+            for i, mishap in enumerate(mishaps):
+                if mishap.cause == "killed" and mishap.node_id in dead_node_ids:
+                    mishaps[i] = replace(mishap, cause="node")
+
     def num_attempts(self, task: ShardTask) -> int:
         """Failed attempts of a shard so far."""
         return len(self._mishaps.get((task.video.id, task.shard.index), ()))
@@ -108,46 +157,32 @@ class Schedule:
     def close(self) -> None:
         """Drop all that waits and all that was not read; only what is out remains."""
         self._tasks = iter(())
+        self.is_exhausted = True
         self._queues.clear()
-        self._longest.clear()
-        self.num_waiting = 0
+
+    def _forget(self, task: ShardTask) -> None:
+        self._mishaps.pop((task.video.id, task.shard.index), None)
+        self._outages.pop((task.video.id, task.shard.index), None)
 
     def _verdict(self, mishaps: list[Mishap]) -> tuple[str, str] | None:
         lost = [m.message for m in mishaps if m.cause in ("killed", "timeout")]
         if len(lost) >= self.max_kills:
             return "WorkerError", f"poison: it took down its worker {len(lost)} times ({'; '.join(lost)})"
         num_video_errors = sum(m.cause == "video" for m in mishaps)
-        if num_video_errors >= MAX_VIDEO_ERRORS or len(mishaps) >= self.max_attempts:
+        num_nodes = sum(m.cause == "node" for m in mishaps)
+        num_own = len(mishaps) - num_nodes
+        if num_video_errors >= MAX_VIDEO_ERRORS or num_own >= self.max_attempts or num_nodes >= MAX_NODE_LOSSES:
             return mishaps[-1].error, mishaps[-1].message
         return None
 
     def _fill(self) -> None:
-        while self.num_waiting < self.lookahead and (task := next(self._tasks, None)) is not None:
-            self._put(task, first=False)
-
-    def _put(self, task: ShardTask, *, first: bool) -> None:
-        queue = self._queues.get(task.video.id)
-        if queue is None:
-            queue = self._queues[task.video.id] = _Queue(order=self._num_videos)
-            self._num_videos += 1
-        queue.shards.appendleft(task) if first else queue.shards.append(task)
-        queue.num_frames += task.shard.num_frames
-        self.num_waiting += 1
-        if queue.num_frames > queue.posted:
-            self._post(queue, task.video.id)
-
-    def _post(self, queue: _Queue, video_id: str) -> None:
-        queue.posted = queue.num_frames
-        heapq.heappush(self._longest, (-queue.num_frames, queue.order, video_id))
-
-    def _longest_queue(self) -> _Queue | None:
-        while self._longest:
-            frames, order, video_id = self._longest[0]
-            queue = self._queues.get(video_id)
-            current = queue is not None and (order, -frames) == (queue.order, queue.posted)
-            if queue is not None and current and queue.posted == queue.num_frames:
-                return queue
-            heapq.heappop(self._longest)  # an older count: post the present one once
-            if queue is not None and current:
-                self._post(queue, video_id)
-        return None
+        while self.num_waiting < self.lookahead and not self.is_dry and not self.is_exhausted:
+            try:
+                task = next(self._tasks)
+            except StopIteration:
+                self.is_exhausted = True
+                return
+            if task is None:
+                self.is_dry = True
+            else:
+                self._queues.put(task, first=False)

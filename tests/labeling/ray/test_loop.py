@@ -74,6 +74,7 @@ class FakeWorker:
 
 def cause_trouble(trouble, task):
     if trouble == "kill":
+        time.sleep(0.1)  # so that the answer before is on its way
         os.kill(os.getpid(), signal.SIGKILL)
     if trouble == "hang":
         time.sleep(60)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import time
 
 import pytest
@@ -11,6 +12,8 @@ KILLED = Mishap(cause="killed", error="WorkerError", message="signal 9")
 TIMEOUT = Mishap(cause="timeout", error="WorkerError", message="too long")
 NODE = Mishap(cause="node", error="WorkerError", message="node left")
 VIDEO = Mishap(cause="video", error="DecodeError", message="broken")
+OUTAGE = Mishap(cause="outage", error="StoreUnavailable", message="503")
+SPACE = Mishap(cause="space", error="NoSpace", message="full")
 
 
 def name(task):
@@ -61,8 +64,8 @@ def test_a_charged_shard_waits_behind_the_others_of_its_video(make_tasks):
         ([VIDEO, VIDEO], "DecodeError"),
         ([KILLED, RAISED, KILLED], "WorkerError"),
         ([KILLED, TIMEOUT], "WorkerError"),
-        ([NODE, NODE, NODE], "WorkerError"),
-        ([KILLED, NODE, RAISED], "ValueError"),
+        ([NODE] * 20, "WorkerError"),
+        ([KILLED, NODE, RAISED, NODE, RAISED], "ValueError"),
     ],
 )
 def test_a_shard_is_given_up_after_exactly_these_mishaps(make_tasks, mishaps, error):
@@ -102,6 +105,90 @@ def test_tasks_are_read_no_further_than_the_lookahead(make_tasks):
 def test_a_lookahead_loses_no_shard(make_tasks):
     schedule = Schedule([*make_tasks(5, video_id="a"), *make_tasks(5, video_id="b")], lookahead=2)
     assert sorted(take_all(schedule)) == [(v, i) for v in "ab" for i in range(5)]
+
+
+def test_none_among_the_tasks_means_that_further_ones_become_known_later(make_tasks):
+    a, b = make_tasks(2)
+    schedule = Schedule(iter([None, a, None, b]))
+    assert (schedule.take(), schedule.is_dry, schedule.is_over) == (None, True, False)
+    schedule.read()
+    assert (schedule.take(), schedule.take(), schedule.is_over) == (a, None, False)
+    schedule.finish(a)
+    assert not schedule.is_over
+    schedule.read()
+    assert (schedule.take(), schedule.is_exhausted) == (b, True)
+    schedule.finish(b)
+    assert schedule.is_over
+
+
+def test_a_shard_whose_worker_was_killed_is_next(make_tasks):
+    schedule = Schedule(make_tasks(3))
+    schedule.charge(schedule.take(), KILLED)
+    schedule.charge(schedule.take(), NODE)
+    assert take_all(schedule) == [("drive", 0), ("drive", 1), ("drive", 2)]
+
+
+def test_kills_on_a_node_that_turns_out_dead_do_not_make_a_shard_poison(make_tasks):
+    schedule = Schedule(make_tasks(1), max_kills=2)
+    killed = Mishap(cause="killed", error="WorkerError", message="end of file", node_id="spot")
+    assert schedule.charge(schedule.take(), killed) is None
+    assert schedule.is_last_kill(make_tasks(1)[0])
+    schedule.pardon({"spot", "other"})
+    assert not schedule.is_last_kill(make_tasks(1)[0])
+    assert schedule.charge(schedule.take(), KILLED) is None
+    assert schedule.charge(schedule.take(), KILLED).attempts == 3
+
+
+def test_an_outage_is_not_charged_however_often_it_comes(make_tasks):
+    schedule = Schedule(make_tasks(2), max_attempts=1)
+    for _ in range(100):
+        assert schedule.postpone(schedule.take(), OUTAGE) is None
+    assert name(schedule.take()) == ("drive", 0)
+
+
+@pytest.mark.parametrize("mishap", [OUTAGE, SPACE])
+def test_a_shard_that_meets_outages_while_others_finish_is_charged_after_ten(make_tasks, mishap):
+    schedule = Schedule([*make_tasks(1, video_id="bad"), *make_tasks(2000, video_id="good")], max_attempts=2)
+    failures, num_tried = [], 0
+    videos = itertools.cycle(["bad", "good"])
+    while (task := schedule.take(next(videos))) is not None:
+        if task.video.id == "good":
+            schedule.finish(task)
+        else:
+            num_tried += 1
+            failures.append(schedule.postpone(task, mishap))
+    (failure,) = [f for f in failures if f]
+    assert (failure.video_id, failure.attempts, num_tried) == ("bad", 2, 12)
+
+
+def test_a_video_that_meets_outages_waits_until_some_shards_of_others_finished(make_tasks):
+    schedule = Schedule([*make_tasks(9, video_id="far"), *make_tasks(4, video_id="near")])
+    assert schedule.postpone(schedule.take("far"), OUTAGE) is None
+    for index in range(2):
+        near = schedule.take("far")
+        assert name(near) == ("near", index)
+        schedule.finish(near)
+    assert name(schedule.take("far")) == ("far", 0)
+
+
+def test_a_video_is_back_as_soon_as_a_shard_of_it_finishes(make_tasks):
+    schedule = Schedule([*make_tasks(9, video_id="far"), *make_tasks(4, video_id="near")])
+    first = schedule.take("far")
+    schedule.postpone(schedule.take("far"), OUTAGE)
+    schedule.finish(first)
+    assert name(schedule.take()) == ("far", 1)
+
+
+def test_a_run_that_meets_another_takes_shards_at_random_places(make_tasks):
+    def order(seed):
+        schedule = Schedule([*make_tasks(20, video_id="a"), *make_tasks(20, video_id="b")])
+        schedule.scatter(seed)
+        return take_all(schedule)
+
+    one, same, other = order(1), order(1), order(2)
+    assert sorted(one) == sorted(other) == [(v, i) for v in "ab" for i in range(20)]
+    assert one == same != other
+    assert sum(a == b for a, b in zip(one, other)) < 10
 
 
 def test_closing_leaves_only_what_is_out(make_tasks):
