@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+
+import av
+
+from tests.video.media import write_clip
 
 
 def save_tiny_model(path: Path) -> Path:
@@ -29,11 +34,24 @@ def save_tiny_model(path: Path) -> Path:
     return path
 
 
-def write_drives(folder: Path, lengths: dict[str, int]) -> list[Path]:
-    """Drawn streets of 72x96 pixels. lengths: file name -> frames; the suffix picks the container."""
-    from gsvnet.synthetic import SceneConfig, write_video
+def write_clips(folder: Path, lengths: Mapping[str, int]) -> list[Path]:
+    """Clips of 72x96 pixels whose frames all differ, an I-frame at least every 12. lengths: file name -> frames."""
+    options = {"x264-params": "keyint=12:bframes=2"}
+    return [write_clip(folder / name, num_frames=length, options=options) for name, length in lengths.items()]
 
-    return [
-        write_video(folder / name, config=SceneConfig(height=72, width=96, seed=seed), num_frames=length, gop=12)
-        for seed, (name, length) in enumerate(lengths.items())
-    ]
+
+def repeat_video(video: Path, times: int, path: Path) -> Path:
+    """The packets of a video again and again, without encoding anew, at `path`."""
+    with av.open(str(video)) as source:
+        stream = source.streams.video[0]
+        packets = [(bytes(p), p.pts, p.dts, p.is_keyframe) for p in source.demux(stream) if p.size]
+        length = int(len(packets) / stream.average_rate / stream.time_base)
+        with av.open(str(path), "w") as sink:
+            copy = sink.add_stream_from_template(stream)
+            for number in range(times):
+                for data, pts, dts, is_keyframe in packets:
+                    packet = av.Packet(data)
+                    packet.pts, packet.dts = pts + number * length, dts + number * length
+                    packet.stream, packet.time_base, packet.is_keyframe = copy, stream.time_base, is_keyframe
+                    sink.mux(packet)
+    return path

@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -23,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.clusters import Node, ray_nodes
-from tests.material import save_tiny_model, write_drives
+from tests.material import save_tiny_model, write_clips
 from tests.namespaces import Network, can_partition
 from tests.s3_servers import SWIFT_BIN, S3Server, moto_server, swift_server
 from tests.soak.check import Findings, compare, dangling_uploads, read_local, read_objects
@@ -31,7 +32,7 @@ from tests.soak.faults import Chaos
 from tests.soak.job import LABEL, RepeatedJob, SpoolWatch
 from tests.soak.proxy import faulty_proxy
 
-DRIVES = {"a.mp4": 360, "b.mkv": 300, "c.ts": 240}
+CLIPS = {"a.mp4": 360, "b.mkv": 300, "c.ts": 240}
 OPTIONS = ("--cpus-per-actor", "1", "--batch-chunks", "1", "--shard-frames", "5")
 LIMITS = ("--shard-timeout-s", "30", "--drain-seconds", "10", "--outage-timeout-s", "120")
 GRACE_S = 300.0  # for the last output, without faults
@@ -56,6 +57,7 @@ class Site:
 def main() -> int:
     """The exit code of the soak."""
     options = parse_arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # unwinds: nothing stays behind
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gsv-soak-")))
         server = stack.enter_context(swift_server() if SWIFT_BIN in os.environ else moto_server())
@@ -85,12 +87,12 @@ def parse_arguments() -> argparse.Namespace:
 
 def prepare(folder: Path, server: S3Server, disk: Path | None) -> Site:
     """Videos on the server, a model, and the labels as an undisturbed run writes them."""
-    for name in ("drives", "logs", "spool"):
+    for name in ("clips", "logs", "spool"):
         (folder / name).mkdir(exist_ok=True)
     client = server.client()
     for bucket in ("videos", "labels"):
         server.make_bucket(bucket)
-    for path in write_drives(folder / "drives", DRIVES):
+    for path in write_clips(folder / "clips", CLIPS):
         client.put_object(Bucket="videos", Key=path.name, Body=path.read_bytes())
     site = Site(
         folder=folder,
