@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self
 
 from rich.console import Console
 from rich.markup import escape
@@ -19,20 +18,6 @@ LINE_EVERY_S = 30.0
 SPEED_OVER_S = 300.0  # the speed shown is that of the last minutes, so that it follows actors that come and go
 SPEED_EVERY_S = 5.0
 MAX_FAILURES_KEPT = 1000
-Item = TypeVar("Item")
-
-
-def count_planned(plans: Iterable[Item], *, total: int, console: Console) -> Iterator[Item]:
-    """The same items; while they are made a spinner turns on a terminal, elsewhere a line comes every 30 s."""
-    last_line = time.monotonic()
-    with console.status(f"reading what {total} videos hold") as status:
-        for number, plan in enumerate(plans, start=1):
-            text = f"{number}/{total} videos planned"
-            status.update(text)
-            if not console.is_terminal and time.monotonic() - last_line >= LINE_EVERY_S:
-                last_line = time.monotonic()
-                console.print(text, highlight=False)
-            yield plan
 
 
 class JobProgress:
@@ -49,7 +34,7 @@ class JobProgress:
         self.num_labeled = self.num_failed = self.num_shards_failed = self.num_unreachable = 0
         self.failures: list[ShardFailure] = []
         self.frames = self.lost = self.bytes = self.frames_running = 0
-        self.num_actors = self.num_up = 0
+        self.num_actors = self.num_up = self.num_resting = 0
         self.media_s = 0.0
         self.seconds: dict[str, float] = defaultdict(float)
         self.core_seconds: dict[str, float] = defaultdict(float)
@@ -124,12 +109,13 @@ class JobProgress:
         """Say something in one line that is no failure yet."""
         self._say("yellow", "note", text)
 
-    def tick(self, *, num_actors: int, frames_running: int = 0) -> None:
+    def tick(self, *, num_actors: int, num_resting: int = 0, frames_running: int = 0) -> None:
         """Called about once a second: keeps bar and lines moving while no shard ends.
 
-        num_actors: up now. frames_running: labeled frames of shards that are not finished; they count as progress, not
-        as result.
+        num_actors: up now. num_resting: of these, those that wait for storage or disk space. frames_running: labeled
+        frames of shards that are not finished; they count as progress, not as result.
         """
+        self.num_resting = num_resting
         self.num_up, self.num_actors = num_actors, max(self.num_actors, num_actors)
         self.frames_running = frames_running
         self._show()
@@ -155,6 +141,7 @@ class JobProgress:
         parts.append(self.rate())
         parts += [f"{self.num_failed:,} failed"] if self.num_failed else []
         parts.append(f"{self.num_up:,} {'actor' if self.num_up == 1 else 'actors'} up")
+        parts += [f"{self.num_resting:,} resting"] if self.num_resting else []
         return " · ".join(parts)
 
     def _frames_to_go(self) -> float:

@@ -4,7 +4,7 @@ import pytest
 from rich.console import Console
 
 from gsvnet.labeling import progress as module
-from gsvnet.labeling.progress import JobProgress, count_planned
+from gsvnet.labeling.progress import JobProgress
 from gsvnet.labeling.tasks import ShardFailure, ShardResult
 
 
@@ -146,20 +146,17 @@ def test_memory_does_not_grow_with_the_job(clock, begin):
     assert all(len(value) <= 1000 for value in vars(progress).values() if hasattr(value, "__len__"))
 
 
+def test_actors_that_wait_for_storage_are_shown():
+    progress = JobProgress(console=Console(quiet=True))
+    progress.tick(num_actors=3, num_resting=2)
+    assert progress.line().endswith("3 actors up · 2 resting")
+
+
 def test_the_most_actors_that_were_up_are_kept():
     progress = JobProgress(console=Console(quiet=True))
     for num_actors in (1, 3, 2):
         progress.tick(num_actors=num_actors)
     assert (progress.num_actors, progress.num_up) == (3, 2)
-
-
-def test_planning_speaks_up_only_when_it_takes_long(clock, log):
-    def plan():
-        for clock.now in (1.0, 31.0, 40.0):
-            yield clock.now
-
-    assert list(count_planned(plan(), total=3, console=log)) == [1.0, 31.0, 40.0]
-    assert log.file.getvalue() == "2/3 videos planned\n"
 
 
 def test_a_terminal_gets_a_bar_and_no_lines(clock, make_console, begin):

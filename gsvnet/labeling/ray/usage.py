@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gsvnet.labeling.ray.events import ActorLost, ActorUp, Event, FleetStatus, ShardRetried
+from gsvnet.labeling.ray.events import ActorLost, ActorResting, ActorUp, Event, FleetStatus, ShardRetried
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +17,7 @@ class Usage:
     same times the GPUs that an actor reserves. idle_s: of actor_s, without a shard. tail_s: from when the first actor
     found no more work to the end, to about a second. starts: actors that came up. actors_lost: died, hung or were
     given up, with their node or without. retries: attempts that went wrong and were charged to their shard. outages:
-    times an actor rested because storage did not answer or its disk was full.
+    times that storage did not answer or a spool disk was full, however many actors it made rest.
     """
 
     actor_s: float = 0.0
@@ -62,6 +62,8 @@ class UsageMeter:
                 self._lose(was_up=event.report is not None)
             case ShardRetried():
                 self._retries += 1
+            case ActorResting():
+                self._outages += 1
             case FleetStatus():
                 self._see(event)
 

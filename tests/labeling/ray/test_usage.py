@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from gsvnet.labeling.ray.events import ActorLost, ActorReport, ActorUp, FleetStatus, ShardRetried
+from gsvnet.labeling.ray.events import ActorLost, ActorReport, ActorResting, ActorUp, FleetStatus, ShardRetried
 from gsvnet.labeling.ray.usage import Usage, UsageMeter
 
 REPORT = ActorReport(model_hash="a", device="cuda", device_name="X", node_id="n", node_ip="10.0.0.1", pid=1)
@@ -83,4 +83,6 @@ def test_a_lost_actor_that_is_not_replaced_is_no_tail():
 
 def test_tries_that_went_wrong_are_counted():
     again = ShardRetried(video_id="a", shard_index=0, attempts=1, error="E", message="m")
-    assert Run().at(1.0, again, again).usage_at(2.0).retries == 2
+    outage = ActorResting(number=0, report=REPORT, reason="no answer", seconds=1.0)
+    usage = Run().at(1.0, again, again, outage).usage_at(2.0)
+    assert (usage.retries, usage.outages, usage.actors_lost) == (2, 1, 0)
