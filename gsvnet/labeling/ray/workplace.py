@@ -118,7 +118,9 @@ class _Listener:
             case ShardRetried():
                 self._progress.note(f"again: {event.video_id} shard {event.shard_index}: {event.message}")
             case FleetStatus():
-                self._progress.tick(num_actors=event.num_up, frames_running=event.frames_running)
+                self._progress.tick(
+                    num_actors=event.num_up, num_resting=event.num_resting, frames_running=event.frames_running
+                )
             case Drained():
                 self._stopped = True
 
