@@ -8,7 +8,9 @@ from typing import Any
 import fsspec
 from fsspec.spec import AbstractFileSystem
 
-from gsvnet.errors import ConfigError, MissingExtra, StoreError
+from gsvnet.errors import ConfigError, MissingExtra
+from gsvnet.store import s3
+from gsvnet.store.faults import attempt, describe, is_missing
 from gsvnet.uris import EXTRAS, redact_uri, storage_defaults
 
 StorageOptions = Mapping[str, Any] | None  # fsspec's own: endpoint_url, key, secret, anon, ...
@@ -25,7 +27,7 @@ def open_filesystem(uri: str, storage_options: StorageOptions = None) -> tuple[A
         protocol = uri.partition("://")[0]
         raise MissingExtra(f"the driver of {protocol}://", EXTRAS.get(protocol, "s3")) from error
     except (ValueError, TypeError) as error:
-        raise ConfigError(f"cannot open {redact_uri(uri)}: {error}") from error
+        raise ConfigError(f"cannot open {redact_uri(uri)}: {describe(error)}") from error
     return fs, path
 
 
@@ -35,31 +37,36 @@ def protocol_of(fs: AbstractFileSystem) -> str:
 
 
 def read_bytes(uri: str, storage_options: StorageOptions = None) -> bytes | None:
-    """Content of a small object, or None when there is none. Raises StoreError when it cannot be read."""
-    fs, path = open_filesystem(uri, storage_options)
-    try:
-        return fs.cat_file(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except Exception as error:  # every driver has errors of its own
-        raise StoreError(f"cannot read {redact_uri(uri)}: {describe(error)}") from error
+    """Content of a small object, or None when there is none.
 
-
-def list_files(uri: str, storage_options: StorageOptions = None) -> list[str]:
-    """Paths of all files below a folder, by one listing, sorted. No folder: no files.
-
-    Raises StoreError when the listing fails.
+    Raises StoreUnavailable, StoreRefused, or StoreError when it cannot be read.
     """
     fs, path = open_filesystem(uri, storage_options)
-    try:
-        fs.invalidate_cache()
-        return sorted(fs.find(path))
-    except FileNotFoundError:
-        return []
-    except Exception as error:
-        raise StoreError(f"cannot list {redact_uri(uri)}: {describe(error)}") from error
+    return read_path(fs, path, uri)
 
 
-def describe(error: BaseException) -> str:
-    """One line for a driver's error: its class and message."""
-    return f"{type(error).__name__}: {error}".partition("\n")[0]
+def read_path(fs: AbstractFileSystem, path: str, uri: str) -> bytes | None:
+    """`read_bytes` of a path in a file system; uri: what messages call it."""
+
+    def read() -> bytes | None:
+        try:
+            return s3.get(fs, path) if protocol_of(fs) == "s3" else fs.cat_file(path)
+        except Exception as error:
+            if is_missing(error):
+                return None
+            raise
+
+    return attempt("read", uri, read)
+
+
+def remove_path(fs: AbstractFileSystem, path: str, uri: str) -> None:
+    """Remove an object; it may be gone already. Raises as `read_bytes` does."""
+
+    def remove() -> None:
+        try:
+            s3.remove(fs, path) if protocol_of(fs) == "s3" else fs.rm_file(path)
+        except Exception as error:
+            if not is_missing(error):
+                raise
+
+    attempt("remove", uri, remove)

@@ -6,16 +6,26 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Container, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from gsvnet.classes import ClassSet
-from gsvnet.errors import AlreadyPublished, ConfigError, CorruptLabels, OutputConflict, StoreError
+from gsvnet.errors import AlreadyPublished, ConfigError, CorruptLabels, OutputConflict, StoreError, StoreUnavailable
 from gsvnet.store.codec import CODEC
-from gsvnet.store.filesystem import StorageOptions, describe, list_files, open_filesystem, protocol_of, read_bytes
-from gsvnet.store.layout import failure_uri, job_uri, labels_uri, list_label_files, plan_uri, settled_uri
+from gsvnet.store.faults import describe
+from gsvnet.store.filesystem import (
+    StorageOptions,
+    open_filesystem,
+    protocol_of,
+    read_bytes,
+    read_path,
+    remove_path,
+)
+from gsvnet.store.layout import failure_uri, job_uri, labels_uri, list_label_pages, plan_uri, settled_uri
+from gsvnet.store.listing import list_files
 from gsvnet.store.publish import publish_bytes, sweep_unpublished
 from gsvnet.store.schema import SCHEMA_VERSION, check_version
 from gsvnet.uris import redact_uri
@@ -25,6 +35,7 @@ _FLAGS = {  # others: the field's own name
     "model_settings": "--model (its settings)",
     "classes": "--model (its classes)",
 }
+_READING_THREADS = 16
 _OWN = {"schema_version", "codec"}  # no flag: another version of the program
 
 
@@ -81,19 +92,20 @@ def open_job(
     fields: the resolved options that decide about the labels, JSON values; the rest of the record is added here.
     What dead writers of this host left in a local output is removed.
     Raises OutputConflict, with every differing field under its flag's name and both values, for another job's output;
-    ConfigError for an output that has labels but no record, or that cannot be written.
+    ConfigError for an output that has labels but no record, or that cannot be written; StoreUnavailable while the
+    store does not answer.
     """
     own = {"classes": classes.to_dict(), "model_hash": model_hash, "codec": CODEC, "schema_version": SCHEMA_VERSION}
     whole: dict[str, Any] = json.loads(json.dumps({**fields, **own}))  # tuples become lists, as when read back
     ours = JobRecord(fields=whole, fingerprint=fingerprint(whole))
     try:
         theirs = _find_job(out, storage_options)
-        if theirs is None and list_label_files(out, storage_options):
+        if theirs is None and any(list_label_pages(out, storage_options)):
             raise ConfigError(f"{redact_uri(out)} has labels but no _job.json: restore it, or choose another --out")
         theirs = theirs or _create_job(out, ours, storage_options, unsafe_commit)
-    except CorruptLabels:
-        raise
     except StoreError as error:
+        if isinstance(error, CorruptLabels) or type(error) is StoreUnavailable:
+            raise
         raise ConfigError(f"the output {redact_uri(out)} cannot be used: {error}") from error
     if theirs.fingerprint != ours.fingerprint:
         raise OutputConflict(_explain_conflict(out, ours.fields, theirs.fields))
@@ -145,9 +157,9 @@ def read_settled(out: str, device: str, storage_options: StorageOptions = None) 
 
 def list_plans(out: str, storage_options: StorageOptions = None) -> list[str]:
     """Ids of the videos that have a stored plan, sorted."""
-    paths = list_files(plan_uri(out, "x").rpartition("/")[0], storage_options)
-    names = [path.rpartition("/")[2] for path in paths]
-    return sorted(n.removesuffix(".json") for n in names if n.endswith(".json") and not n.startswith("."))
+    return sorted(
+        path.rpartition("/")[2].removesuffix(".json") for path in _list_json(plan_uri(out, "x"), storage_options)
+    )
 
 
 def write_failure(
@@ -161,36 +173,45 @@ def write_failure(
 
 def remove_failure(out: str, failure: FailureRecord, storage_options: StorageOptions = None) -> None:
     """Forget a failure, because its shard or video is to be tried again."""
-    fs, path = open_filesystem(failure_uri(out, failure.video, failure.shard), storage_options)
-    with contextlib.suppress(FileNotFoundError):
-        fs.rm_file(path)
+    uri = failure_uri(out, failure.video, failure.shard)
+    remove_path(*open_filesystem(uri, storage_options), uri)
 
 
 def list_failures(
     out: str,
     storage_options: StorageOptions = None,
     *,
-    committed: Collection[tuple[str, str]] = (),
-    complete_videos: Collection[str] = (),
+    committed: Container[tuple[str, str]] = (),
+    complete_videos: Container[str] = (),
 ) -> list[FailureRecord]:
     """The failures of an output, sorted by video and shard.
 
     Void, hence left out, are those of a shard whose labels exist (`committed`, from `list_committed`) and those of a
     video in `complete_videos`.
     """
-    folder = failure_uri(out, "x").rsplit("/", 2)[0]
     fs, _ = open_filesystem(out, storage_options)
-    found = []
-    for path in list_files(folder, storage_options):
-        if path.endswith(".json") and not path.rpartition("/")[2].startswith("."):
-            try:
-                found.append(FailureRecord(**json.loads(fs.cat_file(path))))
-            except (ValueError, TypeError) as error:
-                raise CorruptLabels(f"{path} is no failure record: {describe(error)}") from error
-    void = set(committed)
-    return [
-        f for f in found if ((f.video, f.shard) not in void if f.shard is not None else f.video not in complete_videos)
-    ]
+
+    def read(path: str) -> FailureRecord | None:
+        data = read_path(fs, path, path)
+        try:
+            return None if data is None else FailureRecord(**json.loads(data))
+        except (ValueError, TypeError) as error:
+            raise CorruptLabels(f"{path} is no failure record: {describe(error)}") from error
+
+    def stands(failure: FailureRecord) -> bool:
+        if failure.shard is None:
+            return failure.video not in complete_videos
+        return (failure.video, failure.shard) not in committed
+
+    with ThreadPoolExecutor(_READING_THREADS) as pool:
+        found = pool.map(read, _list_json(failure_uri(out, "x", "x"), storage_options, above=2))
+        return [failure for failure in found if failure is not None and stands(failure)]
+
+
+def _list_json(uri: str, storage_options: StorageOptions, above: int = 1) -> list[str]:
+    """Sorted paths of the records below the folder of `uri`, or the one `above` folders higher."""
+    paths = list_files(uri.rsplit("/", above)[0], storage_options)
+    return [path for path in paths if path.endswith(".json") and not path.rpartition("/")[2].startswith(".")]
 
 
 def _create_or_read(

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from gsvnet.errors import ConfigError
-from gsvnet.store.filesystem import StorageOptions, list_files
+from gsvnet.store.committed import Committed
+from gsvnet.store.filesystem import StorageOptions
+from gsvnet.store.listing import StoredFile, list_pages
 
 MANIFEST, VIDEOS, SUCCESS = "_manifest.parquet", "_videos.parquet", "_SUCCESS"
 
@@ -64,15 +67,30 @@ def derived_uri(out: str, name: str) -> str:
     return _below(out, name)
 
 
-def list_committed(out: str, storage_options: StorageOptions = None) -> set[tuple[str, str]]:
-    """(video id, shard name) of every label file in the output, by one listing."""
-    return {split_shard_path(path) for path in list_label_files(out, storage_options)}
+def list_committed(out: str, storage_options: StorageOptions = None) -> Committed:
+    """The shards that have labels: a set of (video id, shard name), by one listing.
+
+    Raises StoreUnavailable, StoreRefused or StoreError.
+    """
+    committed = Committed()
+    for page in list_label_pages(out, storage_options):
+        for file in page:
+            committed.add(*split_shard_path(file.path))
+    return committed
 
 
 def list_label_files(out: str, storage_options: StorageOptions = None) -> list[str]:
-    """Paths in the file system of every label file, sorted by video id and shard."""
-    files = [path for path in list_files(labels_uri(out), storage_options) if path.endswith(".parquet")]
-    return sorted((path for path in files if not path.rpartition("/")[2].startswith(".")), key=split_shard_path)
+    """Paths in the file system of every label file, sorted by video id and shard. Raises as `list_committed` does."""
+    pages = list_label_pages(out, storage_options)
+    return sorted((file.path for page in pages for file in page), key=split_shard_path)
+
+
+def list_label_pages(out: str, storage_options: StorageOptions = None) -> Iterator[list[StoredFile]]:
+    """Paths in the file system, sizes and times of every label file, page by page. Raises as `list_committed` does."""
+    for page in list_pages(labels_uri(out), storage_options):
+        yield [
+            file for file in page if file.path.endswith(".parquet") and not file.path.rpartition("/")[2].startswith(".")
+        ]
 
 
 def split_shard_path(path: str) -> tuple[str, str]:

@@ -16,28 +16,24 @@ from __future__ import annotations
 import errno
 import io
 import os
-import random
 import shutil
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import fsspec.asyn
 from fsspec.spec import AbstractFileSystem
 
-from gsvnet.errors import AlreadyPublished, ConfigError, NoSpace, StoreError
-from gsvnet.store.filesystem import StorageOptions, describe, open_filesystem, protocol_of
+from gsvnet.errors import AlreadyPublished, ConfigError, StoreError
+from gsvnet.outages import http_status
+from gsvnet.store import s3
+from gsvnet.store.faults import attempt
+from gsvnet.store.filesystem import StorageOptions, open_filesystem, protocol_of
 from gsvnet.store.temporary import create_temporary, sweep_temporary
 from gsvnet.uris import redact_uri
 
 Source = Path | bytes
 
-MAX_PUT_BYTES = 5 * 2**30  # of one S3 PUT
-NO_SPACE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-_TRIES = 6
 _memory_lock = threading.Lock()
 
 
@@ -46,9 +42,9 @@ def publish_file(
 ) -> None:
     """Create the object `uri` from a local file, which stays.
 
-    Raises AlreadyPublished when the object exists, NoSpace, StoreError when the store refuses, and ConfigError for a
-    store without a create-only operation; `unsafe_commit` allows those with a check before the write, which two
-    writers at once can both pass.
+    Raises AlreadyPublished when the object exists, NoSpace, StoreUnavailable, StoreRefused or StoreError, and
+    ConfigError for a store without a create-only operation; `unsafe_commit` allows those with a check before the
+    write, which two writers at once can both pass.
     """
     _publish(Path(local_path), uri, storage_options, unsafe_commit)
 
@@ -61,16 +57,8 @@ def publish_bytes(data: bytes, uri: str, storage_options: StorageOptions = None,
 def replace_bytes(data: bytes, uri: str, storage_options: StorageOptions = None) -> None:
     """Write a derived object, over an older one where there is one; readers see the old or the new one whole."""
     fs, path = open_filesystem(uri, storage_options)
-    try:
-        if protocol_of(fs) != "file":
-            fs.pipe_file(path, data)
-            fs.invalidate_cache(fs._parent(path))
-            return
-        target = Path(path)
-        _make_folders(target.parent)
-        _through_temporary(data, target, os.replace)
-    except Exception as error:
-        raise _explain(error, uri) from error
+    attempt("write", uri, _REPLACE.get(protocol_of(fs), _replace_any), fs, path, data)
+    fs.invalidate_cache(fs._parent(path))
 
 
 def sweep_unpublished(uri: str, storage_options: StorageOptions = None) -> list[Path]:
@@ -87,14 +75,16 @@ def _publish(source: Source, uri: str, storage_options: StorageOptions, unsafe_c
             f"{redact_uri(uri)}: {protocol_of(fs)}:// has no create-only write that this program knows; use a local "
             "path, s3://, gs:// or az://, or --unsafe-commit where only one job writes"
         )
-    try:
-        create(fs, path, source)
-    except (AlreadyPublished, StoreError, ConfigError):
-        raise
-    except FileExistsError as error:
-        raise AlreadyPublished(f"{redact_uri(uri)} exists already") from error
-    except Exception as error:  # every driver has errors of its own
-        raise _explain(error, uri) from error
+
+    def try_once() -> None:
+        try:
+            create(fs, path, source)
+        except Exception as error:
+            if isinstance(error, FileExistsError) or http_status(error) == 412:  # stores differ in how they say it
+                raise AlreadyPublished(f"{redact_uri(uri)} exists already") from error
+            raise
+
+    attempt("write", uri, try_once)
     fs.invalidate_cache(fs._parent(path))
 
 
@@ -130,43 +120,16 @@ def _create_azure(fs: AbstractFileSystem, path: str, source: Source) -> None:
 
 
 def _create_s3(fs: Any, path: str, source: Source) -> None:
-    """One PUT per try, each with the source opened anew.
-
-    s3fs's own retry is passed by: it would send the rest of a half-read body again. botocore's retry, below this
-    one, rewinds. A 412 after a lost answer may be our own object: its content is the same.
-    """
-    from botocore.exceptions import ClientError, HTTPClientError  # comes with s3fs
-    from botocore.exceptions import ConnectionError as BotoConnectionError
-
-    if _size(source) > MAX_PUT_BYTES:
+    """One PUT with the source opened anew. A 412 after a lost answer may be our own object: its content is the same."""
+    if _size(source) > s3.MAX_PUT_BYTES:
         raise StoreError(f"{_size(source)} bytes are too many for one S3 PUT (5 GiB); choose smaller shards")
-    bucket, key, _ = fs.split_path(path)
-    for attempt in range(_TRIES):
-        if attempt:
-            time.sleep(random.uniform(0.0, min(20.0, 0.2 * 2**attempt)))
-        try:
-            with _open(source) as body:
-                fsspec.asyn.sync(fs.loop, _put_s3, fs, bucket, key, body)
-            return
-        except ClientError as error:
-            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-            if status == 412:
-                raise FileExistsError(path) from error
-            if status == 501:
-                raise ConfigError(f"s3://{bucket} knows no If-None-Match on PUT; another store, please") from error
-            if attempt == _TRIES - 1 or not (status in (409, 429) or status >= 500):
-                raise
-        except (HTTPClientError, BotoConnectionError, TimeoutError, ConnectionError):  # no answer
-            if attempt == _TRIES - 1:
-                raise
-
-
-async def _put_s3(fs: Any, bucket: str, key: str, body: BinaryIO) -> None:
-    await fs.set_session()
-    client = await fs.get_s3(bucket)
-    # The user's s3_additional_kwargs, e.g. server-side encryption, belong to every request.
-    request = fs._get_s3_method_kwargs(client.put_object, Bucket=bucket, Key=key, Body=body, IfNoneMatch="*")
-    await client.put_object(**request)
+    try:
+        with _open(source) as body:
+            s3.put(fs, path, body, create=True)
+    except Exception as error:
+        if http_status(error) == 501:
+            raise ConfigError(f"s3://{path} knows no If-None-Match on PUT; another store, please") from error
+        raise
 
 
 _CREATE: dict[str, Callable[[Any, str, Source], None]] = {
@@ -176,6 +139,23 @@ _CREATE: dict[str, Callable[[Any, str, Source], None]] = {
     "gs": _create_gcs,
     "abfs": _create_azure,
 }
+
+
+def _replace_local(fs: AbstractFileSystem, path: str, data: bytes) -> None:
+    target = Path(path)
+    _make_folders(target.parent)
+    _through_temporary(data, target, os.replace)
+
+
+def _replace_s3(fs: AbstractFileSystem, path: str, data: bytes) -> None:
+    s3.put(fs, path, io.BytesIO(data), create=False)
+
+
+def _replace_any(fs: AbstractFileSystem, path: str, data: bytes) -> None:
+    fs.pipe_file(path, data)
+
+
+_REPLACE: dict[str, Callable[[Any, str, bytes], None]] = {"file": _replace_local, "s3": _replace_s3}
 
 
 def _through_temporary(source: Source, target: Path, put_in_place: Callable[[Path, Path], None]) -> None:
@@ -235,10 +215,3 @@ def _content(source: Source) -> bytes:
 
 def _size(source: Source) -> int:
     return source.stat().st_size if isinstance(source, Path) else len(source)
-
-
-def _explain(error: Exception, uri: str) -> StoreError:
-    """NoSpace or StoreError for a driver's error."""
-    if isinstance(error, OSError) and error.errno in NO_SPACE_ERRORS:
-        return NoSpace(f"no space left to write {redact_uri(uri)}")
-    return StoreError(f"cannot write {redact_uri(uri)}: {describe(error)}")

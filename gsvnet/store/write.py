@@ -14,8 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gsvnet.errors import ConfigError, NoSpace, StoreError
+from gsvnet.store.faults import NO_SPACE_ERRORS
 from gsvnet.store.filesystem import StorageOptions
-from gsvnet.store.publish import NO_SPACE_ERRORS, publish_file
+from gsvnet.store.publish import publish_file
 from gsvnet.store.schema import (
     MAX_ROW_GROUP_BYTES,
     MAX_ROW_GROUP_ROWS,

@@ -150,7 +150,7 @@ def test_a_large_shard_is_one_put_and_no_multipart_upload(s3_options, tmp_path):
 
 @pytest.mark.s3
 def test_missing_bucket_is_a_store_error(s3_options):
-    with pytest.raises(StoreError, match="NoSuchBucket"):
+    with pytest.raises(StoreError, match="there is no bucket no-such-bucket; create it"):
         publish_bytes(b"x", "s3://no-such-bucket/x", s3_options)
 
 

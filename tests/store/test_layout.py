@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gsvnet.errors import ConfigError, MissingExtra, StoreError
-from gsvnet.store.filesystem import list_files, open_filesystem, read_bytes
+from gsvnet.store.filesystem import open_filesystem, read_bytes
 from gsvnet.store.layout import (
     check_name,
     failure_uri,
@@ -16,6 +16,7 @@ from gsvnet.store.layout import (
     plan_uri,
     shard_uri,
 )
+from gsvnet.store.listing import list_files
 from gsvnet.uris import redact_uri
 
 
