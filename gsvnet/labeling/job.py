@@ -101,13 +101,14 @@ def own_share(videos: Mapping[str, str], config: LabelConfig) -> dict[str, str]:
 def plan_request(config: LabelConfig) -> PlanRequest:
     """How the job's videos are planned."""
     return PlanRequest(
-        out=config.out,
+        out=config.out or None,
         rule=PlanRule(
             interval=config.keyframe_interval, shard_seconds=config.shard_seconds, shard_frames=config.shard_frames
         ),
         storage_options=config.storage_options,
         video_options=config.video_options,
         unsafe_commit=config.unsafe_commit,
+        outage_timeout_s=config.limits.outage_timeout_s,
     )
 
 

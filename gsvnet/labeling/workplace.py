@@ -80,7 +80,7 @@ class Here:
     """One worker in this process, one shard after the other."""
 
     def __init__(self, config: LabelConfig) -> None:
-        self._device = _local_device(config)
+        self._device = local_device(config)
 
     def plan(self, request: PlanRequest, uris: Sequence[str]) -> Iterator[Planned | None]:
         """See Workplace."""
@@ -144,7 +144,8 @@ def calibration(task: ShardTask, config: LabelConfig, device: Device, *, gpu_sha
     )
 
 
-def _local_device(config: LabelConfig) -> Device:
+def local_device(config: LabelConfig) -> Device:
+    """Where a worker in this process computes."""
     import torch
 
     if config.device == "auto":
