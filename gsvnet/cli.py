@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -46,6 +47,30 @@ def label(config: LabelConfig) -> int:
     from gsvnet.labeling.job import label as run
 
     return run(config, console=Console(highlight=False)).exit_code
+
+
+@dataclass(frozen=True, kw_only=True)
+class StatusConfig:
+    """Where a job stands, from its output alone: also from another machine, while it runs or long after."""
+
+    out: Annotated[str, tyro.conf.Positional]
+    """Output folder or URI of `gsvnet label`."""
+    json: bool = False
+    """Print JSON."""
+    storage_options: dict[str, str] = field(default_factory=dict, repr=False)
+    """Options for the output's fsspec filesystem; credentials are better kept in the environment."""
+
+
+def status(config: StatusConfig) -> int:
+    """Where a job stands, from its output alone: also from another machine, while it runs or long after."""
+    from gsvnet.labeling.status import read_status, show_status
+
+    found = read_status(config.out, config.storage_options)
+    if config.json:
+        print(json.dumps(found.to_dict(), indent=1))
+    else:
+        show_status(found, Console(highlight=False))
+    return 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,6 +199,7 @@ def benchmark(config: BenchmarkConfig) -> int:
 
 COMMANDS: dict[str, Callable[..., int]] = {
     "label": label,
+    "status": status,
     "show": show,
     "models": models,
     "convert": convert,

@@ -29,6 +29,7 @@ FLAGS = {
         --stride --learning-rate --flow-learning-rate --warmup-steps --weight-temper --distillation --flow-supervision
         --precision --device --threads --seed
     """,
+    "status": "--json --storage-options",
     "show": "--frame --video --png --source",
     "models": "",
     "convert": "--family --keyframe --propagation --out",

@@ -1,0 +1,228 @@
+"""Where a job stands, from its output alone: no Ray, no network, nothing of the run that may be at work."""
+
+from __future__ import annotations
+
+import json
+import time
+from array import array
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from gsvnet.errors import StoreError
+from gsvnet.labeling.progress import format_clock
+from gsvnet.labeling.report import count, size_in_words
+from gsvnet.store.committed import Committed
+from gsvnet.store.filesystem import StorageOptions, read_bytes
+from gsvnet.store.job import FailureRecord, list_failures, list_plans, read_job, read_plan
+from gsvnet.store.layout import SUCCESS, derived_uri, list_label_pages, split_shard_path
+from gsvnet.uris import redact_uri
+
+READING_THREADS = 32
+SPEED_OVER_S = 3600.0
+AT_WORK_S = 900.0  # without a new label for so long, nobody seems to be at work
+FAILURES_SHOWN = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobStatus:
+    """What an output holds, of all runs.
+
+    videos, shards, frames: planned so far. ..._done: with labels. num_failed: shards and videos given up; failures: the
+    first 1,000. complete: nothing is missing (`_SUCCESS`). frames_per_s: over the last hour in which labels appeared,
+    by the objects' times; None where these are too few to tell. quiet_s: since the last label. last_exit_code: of the
+    last run that wrote a report.
+    """
+
+    out: str
+    fingerprint: str
+    model_hash: str
+    family: str
+    keyframe_interval: int
+    videos: int
+    videos_done: int
+    shards: int
+    shards_done: int
+    frames: int
+    frames_done: int
+    label_bytes: int
+    num_failed: int
+    failures: tuple[FailureRecord, ...]
+    complete: bool
+    frames_per_s: float | None
+    quiet_s: float | None
+    last_exit_code: int | None
+
+    @property
+    def at_work(self) -> bool:
+        """Labels appeared lately and some are missing."""
+        return not self.complete and self.quiet_s is not None and self.quiet_s < AT_WORK_S
+
+    @property
+    def to_go_s(self) -> float | None:
+        """Seconds that the frames missing of the planned videos take at this speed; None where nobody is at work.
+
+        A shard that was given up counts as one of mean length.
+        """
+        if not self.at_work or not self.frames_per_s:
+            return None
+        given_up = sum(failure.shard is not None for failure in self.failures) * self.frames / max(1, self.shards)
+        return max(0.0, self.frames - self.frames_done - given_up) / self.frames_per_s
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready form with the derived figures."""
+        return asdict(self) | {"at_work": self.at_work, "to_go_s": self.to_go_s}
+
+
+def read_status(out: str, storage_options: StorageOptions = None, *, now: float | None = None) -> JobStatus:
+    """Read an output's status: one listing of labels, plans and failures each, and one request per plan and failure.
+
+    now: seconds since 1970, else the clock's. Raises StoreError when there is no output of this program.
+    """
+    job = read_job(out, storage_options)
+    labels = _read_labels(out, storage_options)
+    plans = _read_plans(out, storage_options, labels.committed)
+    complete_videos = {plan.video for plan in plans if plan.shards_done == plan.shards}
+    failures = list_failures(out, storage_options, committed=labels.committed, complete_videos=complete_videos)
+    shards_done, frames_done = sum(p.shards_done for p in plans), sum(p.frames_done for p in plans)
+    shards_per_s = measure_speed(labels.times.tolist())
+    settings = job.fields.get("model_settings")
+    now = time.time() if now is None else now
+    return JobStatus(
+        out=redact_uri(out),
+        fingerprint=job.fingerprint,
+        model_hash=job.model_hash,
+        family=str(settings.get("family", "")) if isinstance(settings, dict) else "",
+        keyframe_interval=int(job.fields.get("keyframe_interval", 0)),
+        videos=len(plans),
+        videos_done=len(complete_videos),
+        shards=sum(plan.shards for plan in plans),
+        shards_done=shards_done,
+        frames=sum(plan.frames for plan in plans),
+        frames_done=frames_done,
+        label_bytes=labels.num_bytes,
+        num_failed=len(failures),
+        failures=tuple(failures[:1000]),
+        complete=read_bytes(derived_uri(out, SUCCESS), storage_options) is not None,
+        frames_per_s=shards_per_s * frames_done / shards_done if shards_per_s and shards_done else None,
+        quiet_s=max(0.0, now - max(labels.times)) if labels.times else None,
+        last_exit_code=_read_exit_code(out, storage_options),
+    )
+
+
+def measure_speed(times: Sequence[float]) -> float | None:
+    """Shards per second over the last hour before the newest; None for fewer than two moments.
+
+    The first one in that hour only starts the clock: when it was begun is not known.
+    """
+    newest = max(times, default=0.0)
+    recent = sorted(t for t in times if t >= newest - SPEED_OVER_S)
+    return (len(recent) - 1) / (newest - recent[0]) if recent and newest > recent[0] else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Labels:
+    """Eight bytes and a bit per shard. times: when each object appeared, in seconds since 1970."""
+
+    committed: Committed
+    times: array
+    num_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Plan:
+    video: str
+    shards: int
+    frames: int
+    shards_done: int
+    frames_done: int
+
+
+def _read_labels(out: str, storage_options: StorageOptions) -> _Labels:
+    committed, times, num_bytes = Committed(), array("d"), 0
+    for page in list_label_pages(out, storage_options):
+        for file in page:
+            committed.add(*split_shard_path(file.path))
+            times.append(file.modified)
+            num_bytes += file.size
+    return _Labels(committed=committed, times=times, num_bytes=num_bytes)
+
+
+def _read_plans(out: str, storage_options: StorageOptions, committed: Committed) -> list[_Plan]:
+    def read(video: str) -> _Plan | None:
+        plan = read_plan(out, video, storage_options)
+        if plan is None:
+            return None
+        try:
+            frames = [int(shard["num_frames"]) for shard in plan["shards"]]
+        except (KeyError, TypeError, ValueError) as error:
+            raise StoreError(f"the stored plan of {video} is not of this version: {error!r}") from error
+        done = [number for index, number in enumerate(frames) if committed.has(video, index)]
+        return _Plan(video=video, shards=len(frames), frames=sum(frames), shards_done=len(done), frames_done=sum(done))
+
+    with ThreadPoolExecutor(READING_THREADS) as pool:
+        return [plan for plan in pool.map(read, list_plans(out, storage_options)) if plan is not None]
+
+
+def _read_exit_code(out: str, storage_options: StorageOptions) -> int | None:
+    data = read_bytes(derived_uri(out, "_report.json"), storage_options)
+    try:
+        return None if data is None else int(json.loads(data)["exit_code"])
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def show_status(status: JobStatus, console: Console) -> None:
+    """Print the status, one line per fact; lines are never wrapped, so that scripts can use them."""
+    for name, text in describe_status(status).items():
+        colour = "red" if name == "failed" else "bold"
+        console.print(f"[{colour}]{name:<8}[/{colour}] {escape(text)}", highlight=False, soft_wrap=True)
+    for failure in status.failures[:FAILURES_SHOWN]:
+        where = failure.video if failure.shard is None else f"{failure.video}/{failure.shard}"
+        text = " ".join(f"{where} {failure.error}: {failure.message}".split())
+        console.print(f"{'':8} {escape(text)}", highlight=False, soft_wrap=True)
+
+
+def describe_status(status: JobStatus) -> dict[str, str]:
+    """The lines of the status by name."""
+    family = f"{status.family}, " if status.family else ""
+    share = f" ({100 * status.shards_done / status.shards:.1f} %)" if status.shards else ""
+    lines = {
+        "output": status.out,
+        "job": f"{status.fingerprint[:12]}: {family}model hash {status.model_hash[:12]}, "
+        f"keyframe interval {status.keyframe_interval}",
+        "state": _describe_state(status),
+        "videos": f"{status.videos_done:,} done of {status.videos:,} planned",
+        "shards": f"{status.shards_done:,} done of {status.shards:,}{share}",
+        "frames": f"{status.frames_done:,} done of {status.frames:,}",
+    }
+    if status.frames_done:
+        per_frame = f"{status.label_bytes / status.frames_done:.0f} bytes a frame"
+        lines["labels"] = f"{size_in_words(status.label_bytes)}, {per_frame}"
+    if status.frames_per_s:
+        to_go = f", {format_clock(status.to_go_s)} to go" if status.to_go_s else ""
+        lines["speed"] = f"{status.frames_per_s:,.1f} frames/s in the last hour with labels{to_go}"
+    if status.num_failed:
+        hidden = status.num_failed - FAILURES_SHOWN
+        lines["failed"] = f"{status.num_failed:,}" + (f", the first {FAILURES_SHOWN}:" if hidden > 0 else ":")
+    return lines
+
+
+def _describe_state(status: JobStatus) -> str:
+    ago = "" if status.quiet_s is None else f"last label {format_clock(status.quiet_s)} ago"
+    ended = "" if status.last_exit_code is None else f"the last run that ended had exit code {status.last_exit_code}"
+    if status.complete:
+        state = "complete"
+    elif status.at_work:
+        state = "at work"
+    elif not status.shards_done:
+        state = "no labels yet"
+    elif missing := status.shards - status.shards_done:
+        state = f"not at work, {count(missing, 'shard')} without labels"
+    else:
+        state = "not at work, every planned shard has labels"
+    return ", ".join(part for part in (state, ago, ended) if part)
