@@ -20,7 +20,7 @@ from gsvnet.evaluation.config import (
     EvaluateCostConfig,
     EvaluatePlotConfig,
 )
-from gsvnet.labeling.config import LabelConfig
+from gsvnet.labeling.config import LabelConfig, PlanConfig
 from gsvnet.process import keep_freed_memory, yield_idle_cores
 from gsvnet.training.adapt_config import AdaptConfig
 from gsvnet.training.keyframe_config import TrainKeyframeConfig
@@ -47,6 +47,20 @@ def label(config: LabelConfig) -> int:
     from gsvnet.labeling.job import label as run
 
     return run(config, console=Console(highlight=False)).exit_code
+
+
+def plan(config: PlanConfig) -> int:
+    """Say what `gsvnet label` would do with the same arguments: videos, frames, problems, GPU hours and price."""
+    from gsvnet.labeling.preview import preview
+    from gsvnet.labeling.preview_text import preview_to_dict, show_preview
+
+    console = Console(highlight=False, stderr=config.json)
+    result = preview(config, console=console)
+    if config.json:
+        print(json.dumps(preview_to_dict(result), indent=1))
+    else:
+        show_preview(result, console)
+    return result.exit_code
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,6 +213,7 @@ def benchmark(config: BenchmarkConfig) -> int:
 
 COMMANDS: dict[str, Callable[..., int]] = {
     "label": label,
+    "plan": plan,
     "status": status,
     "show": show,
     "models": models,

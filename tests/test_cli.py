@@ -39,6 +39,7 @@ FLAGS = {
     "evaluate plot": "--out",
     "benchmark": "--json --only --video --model --size --rounds --threads --device",
 }
+FLAGS["plan"] = FLAGS["label"] + "--no-calibrate --json"
 CHOICES = {
     "--device": "{auto,cpu,cuda}",
     "--precision": "{auto,fp32,bf16}",
