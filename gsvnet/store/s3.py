@@ -30,7 +30,7 @@ def remove(fs: Any, path: str) -> None:
 
 
 def list_page(fs: Any, folder: str, token: str | None) -> tuple[list[tuple[str, int, float]], str | None]:
-    """Paths, sizes and times of up to 1,000 objects below the folder, and the token of the next page (None: the last)."""
+    """Paths, sizes and times of up to 1,000 objects below the folder; the token of the next page (None: the last)."""
     bucket, key, _ = fs.split_path(folder)
     position = {"ContinuationToken": token} if token else {}
     prefix = f"{key.rstrip('/')}/" if key else ""

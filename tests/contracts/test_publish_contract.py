@@ -261,7 +261,7 @@ def test_labels_are_written_and_read_on_s3(s3_options, tmp_path):
     labels = open_labels(out, s3_options)
     np.testing.assert_array_equal(labels.labels_at("v", [4, 1]), np.stack([maps[4], maps[1]]))
     assert labels.frames.count_rows(filter=pads.field("pixels", "sky") > 0) == 1
-    assert write_derived(out, complete=True, storage_options=s3_options)[0].rows == 5
+    assert write_derived(out, complete=True, storage_options=s3_options)["rows"].to_pylist() == [5]
 
 
 # --- local ----------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 import uuid
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from gsvnet.errors import CorruptLabels
+from gsvnet.store import manifest
+from gsvnet.store.described import describe_files
 from gsvnet.store.layout import list_committed
 from gsvnet.store.manifest import read_manifest, write_derived
 
@@ -24,14 +27,15 @@ def out(tmp_path, write_shard) -> Path:
 
 
 def test_the_manifest_describes_each_object_as_it_reads_back(out):
-    entries = write_derived(str(out), complete=False)
-    assert entries == read_manifest(str(out))
-    assert [entry.path for entry in entries] == sorted(str(p.relative_to(out)) for p in out.glob("labels/*/*"))
+    manifest = write_derived(str(out), complete=False)
+    assert manifest == read_manifest(str(out))
+    entries = manifest.to_pylist()
+    assert [entry["path"] for entry in entries] == sorted(str(p.relative_to(out)) for p in out.glob("labels/*/*"))
     for entry in entries:
-        data = (out / entry.path).read_bytes()
-        assert (entry.bytes, entry.sha256) == (len(data), hashlib.sha256(data).hexdigest())
-    second = entries[1]
-    assert (second.rows, second.first_frame, second.first_pts, second.last_pts) == (5, 10, 5120, 14 * 512)
+        data = (out / entry["path"]).read_bytes()
+        assert (entry["bytes"], entry["sha256"]) == (len(data), hashlib.sha256(data).hexdigest())
+    second = [entries[1][name] for name in ("rows", "lost", "first_frame", "first_pts", "last_pts")]
+    assert second == [5, 0, 10, 5120, 14 * 512]
 
 
 def test_videos_are_summed_up(out):
@@ -50,7 +54,7 @@ def test_success_stands_only_while_nothing_is_missing(out):
 
 def test_known_objects_are_not_read_again_unless_rebuilt(out):
     before = write_derived(str(out), complete=False)
-    path = out / before[0].path
+    path = out / before["path"][0].as_py()
     path.write_bytes(bytes(path.stat().st_size))
     assert write_derived(str(out), complete=False) == before
     with pytest.raises(CorruptLabels, match=r"000000\.parquet"):
@@ -65,8 +69,8 @@ def test_a_damaged_manifest_is_made_anew(out):
 
 def test_an_output_without_labels_has_an_empty_manifest():
     out = f"memory://{uuid.uuid4().hex}"
-    assert write_derived(out, complete=True) == []
-    assert read_manifest(out) == []
+    assert len(write_derived(out, complete=True)) == 0
+    assert len(read_manifest(out)) == 0
     assert list_committed(out) == set()
 
 
@@ -74,3 +78,60 @@ def test_an_output_without_labels_has_tables_with_columns(tmp_path):
     write_derived(str(tmp_path), complete=False)
     assert pq.read_table(tmp_path / "_manifest.parquet").column_names[:2] == ["path", "bytes"]
     assert pq.read_table(tmp_path / "_videos.parquet").column_names[:2] == ["video", "uri"]
+
+
+def test_reading_back_may_run_elsewhere_and_in_any_order(out, monkeypatch):
+    monkeypatch.setattr(manifest, "BATCH_FILES", 1)
+
+    def spread(describe, batches):
+        carried = [pickle.loads(pickle.dumps((describe, batch))) for batch in batches]
+        assert [function for function, _ in carried] == [describe_files] * 3
+        return [pickle.loads(pickle.dumps(function(batch))) for function, batch in reversed(carried)]
+
+    elsewhere = write_derived(str(out), complete=False, spread=spread)
+    assert elsewhere == write_derived(str(out), complete=False, rebuild=True)
+    assert elsewhere["shard"].to_pylist() == ["000000", "000001", "000000"]
+
+
+def test_only_new_files_are_read(out, write_shard):
+    write_derived(str(out), complete=False)
+    write_shard(str(out), shard=2, first_frame=15, num_frames=5)
+    read = []
+
+    def spread(describe, batches):
+        for batch in batches:
+            read.extend(batch.paths)
+            yield describe(batch)
+
+    assert len(write_derived(str(out), complete=True, spread=spread)) == 4
+    assert read == ["labels/drive-0123456789ab/000002.parquet"]
+
+
+@pytest.mark.parametrize("step", [0, 1, 2])
+def test_stopped_at_any_step_it_leaves_no_success_and_the_next_call_makes_all_anew(out, monkeypatch, write_shard, step):
+    write_derived(str(out), complete=True)
+    write_shard(str(out), shard=2, first_frame=15, num_frames=5)
+    written = []
+
+    def replace_or_stop(data, uri, storage_options):
+        if len(written) == step:
+            raise KeyboardInterrupt
+        written.append(uri)
+        replace(data, uri, storage_options)
+
+    replace = manifest.replace_bytes
+    monkeypatch.setattr(manifest, "replace_bytes", replace_or_stop)
+    with pytest.raises(KeyboardInterrupt):
+        write_derived(str(out), complete=True)
+    assert not (out / "_SUCCESS").exists()
+    monkeypatch.setattr(manifest, "replace_bytes", replace)
+    assert len(write_derived(str(out), complete=True)) == 4
+    assert (out / "_SUCCESS").exists()
+    assert pq.read_table(out / "_videos.parquet")["frames"].to_pylist() == [20, 10]
+
+
+def test_options_with_secrets_are_not_shown(out):
+    from gsvnet.store.described import LabelFiles
+
+    files = LabelFiles(out=str(out), paths=(), storage_options={"secret": "secretword"})
+    assert "secretword" not in repr(files)
