@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from types import TracebackType
 from typing import Self
 
@@ -14,13 +16,18 @@ from gsvnet.labeling.planning import Planned, PlanRequest, plan_in_threads
 from gsvnet.labeling.precision import resolve_precision
 from gsvnet.labeling.ray.calibrate import measure_on_gpu
 from gsvnet.labeling.ray.cluster import Cluster, connect
-from gsvnet.labeling.ray.events import ActorLost, ActorUp, Drained, Event, FleetStatus, ShardRetried
+from gsvnet.labeling.ray.events import ActorLost, ActorResting, ActorUp, Drained, Event, FleetStatus, ShardRetried
 from gsvnet.labeling.ray.loop import run_shards
+from gsvnet.labeling.ray.metrics import JobMetrics
 from gsvnet.labeling.ray.options import RayOptions
+from gsvnet.labeling.ray.plan import plan_on_ray, spread_over_ray
 from gsvnet.labeling.ray.usage import UsageMeter
+from gsvnet.labeling.sight import Probe, remove_probe, write_probe
 from gsvnet.labeling.tasks import Device, ShardFailure, ShardResult, ShardTask
 from gsvnet.labeling.workplace import Used, Work, calibration, stop_on_sigterm, worker_spec
+from gsvnet.store.manifest import Spread, spread_over_threads
 
+FEW_VIDEOS = 16  # are planned by threads of the driver: where all is labeled already, Ray is not even started
 PLANS_AHEAD = 256
 
 
@@ -40,9 +47,18 @@ class OnRay:
     ) -> None:
         self._stack.close()
 
+    @property
+    def spread(self) -> Spread:
+        """See Workplace: tasks on a cluster that was joined, else threads."""
+        joined = self._cluster is not None and not self._cluster.started_here
+        return spread_over_ray if joined else spread_over_threads
+
     def plan(self, request: PlanRequest, uris: Sequence[str]) -> Iterator[Planned | None]:
         """See Workplace."""
-        return without_waiting(plan_in_threads(request, uris), most=PLANS_AHEAD)
+        if len(uris) <= FEW_VIDEOS:
+            return without_waiting(plan_in_threads(request, uris), most=PLANS_AHEAD)
+        self._connect()
+        return without_waiting(plan_on_ray(request, uris), most=PLANS_AHEAD)
 
     def label(self, work: Work, tasks: Iterator[ShardTask | None]) -> Used:
         """See Workplace. Raises as `run_shards` does."""
@@ -57,23 +73,27 @@ class OnRay:
             kind: Device = "cuda" if gpus else "cpu"
             trial = calibration(first, config, kind, gpu_share=min(1.0, gpus or 0))
             batch_chunks = settle_batch_chunks(config, kind, lambda: measure_on_gpu(work.model, trial, options))
-            events = run_shards(
-                known,
-                spec=worker_spec(config, work.job, batch_chunks=batch_chunks),
-                weights=work.model,
-                options=options,
-                model_hash=work.model_hash,
-                stop=stop,
-            )
             listener = _Listener(work, gpus_per_actor=gpus or 0)
-            with closing(events):
-                for event in events:
-                    listener.hear(event)
+            with _probe(config, first) as sight:
+                events = run_shards(
+                    known,
+                    spec=worker_spec(config, work.job, batch_chunks=batch_chunks, sight=sight),
+                    weights=work.model,
+                    options=options,
+                    model_hash=work.model_hash,
+                    stop=stop,
+                )
+                with closing(events):
+                    for event in events:
+                        listener.hear(event)
         return listener.used(config.precision)
 
     def _connect(self) -> Cluster:
         if self._cluster is None:
+            handler = signal.getsignal(signal.SIGTERM)
             self._cluster = self._stack.enter_context(connect(min_cpus=self._config.cpus_per_actor))
+            if handler is not None and threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, handler)  # Ray has put its own there, which ends the process at once
         return self._cluster
 
 
@@ -94,17 +114,29 @@ def ray_options(config: LabelConfig) -> RayOptions:
     )
 
 
+@contextmanager
+def _probe(config: LabelConfig, first: ShardTask) -> Iterator[Probe]:
+    """What every actor must see before it gets work; gone afterwards."""
+    probe = write_probe(config, first)
+    try:
+        yield probe
+    finally:
+        remove_probe(probe)
+
+
 class _Listener:
     """Passes the driver's events on: to progress, to the metrics, to the record of failures."""
 
     def __init__(self, work: Work, *, gpus_per_actor: float) -> None:
         self._work, self._progress = work, work.progress
         self._meter = UsageMeter(gpus_per_actor=gpus_per_actor)
+        self._metrics = JobMetrics(job=work.job.fingerprint[:12])
         self._said: set[str] = set()  # actors of one kind say the same
         self._device, self._num_up, self._stopped = "none", 0, False
 
     def hear(self, event: Event) -> None:
         self._meter.observe(event)
+        self._metrics.observe(event)
         match event:
             case ShardResult():
                 self._progress.add(event)
@@ -115,6 +147,8 @@ class _Listener:
             case ActorLost():
                 self._num_up -= event.report is not None
                 self._progress.note(f"lost actor {event.number}: {event.reason}")
+            case ActorResting():
+                self._progress.note(f"actor {event.number} rests {event.seconds:.0f} s: {event.reason}")
             case ShardRetried():
                 self._progress.note(f"again: {event.video_id} shard {event.shard_index}: {event.message}")
             case FleetStatus():
