@@ -92,8 +92,8 @@ class JobReport:
 
     @property
     def cost(self) -> float | None:
-        """GPU hours at the given price; None without one."""
-        return None if self.gpu_hour_price is None else self.gpu_hours * self.gpu_hour_price
+        """GPU hours at the given price; None without a price or a GPU."""
+        return self.gpu_hours * self.gpu_hour_price if self.gpu_hour_price is not None and self.usage.gpu_s else None
 
     @property
     def gpu_idle_share(self) -> float | None:
@@ -181,7 +181,7 @@ def describe(report: JobReport) -> dict[str, str]:
         speed = f"{report.frames_per_s:.1f} frames/s, {report.media_s / report.wall_s:.2f}x realtime"
         lines["speed"] = f"{speed} on {report.num_actors} x {report.device}, {report.precision}"
         lines |= describe_load(report.load, device=report.device)
-    if report.num_actors > 1 or report.gpu_hour_price is not None:
+    if report.num_actors > 1 or report.cost is not None:
         lines["usage"] = _describe_usage(report)
     if mishaps := _describe_mishaps(report):
         lines["mishaps"] = mishaps

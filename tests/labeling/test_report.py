@@ -83,7 +83,8 @@ def test_gpu_time_is_counted_and_priced():
     assert (data["gpu_hours"], data["cost"], data["gpu_idle_share"], data["tail_s"]) == (1.0, 2.5, 0.25, 61.0)
     text = "1.00 GPU hours, networks idle 25 %, without a shard 10 %, tail 1:01, cost 2.50"
     assert describe(on_gpu)["usage"] == text
-    assert (REPORT.to_dict()["cost"], REPORT.to_dict()["gpu_idle_share"]) == (None, None)
+    on_cpu = replace(REPORT, gpu_hour_price=2.5).to_dict()
+    assert (on_cpu["gpu_hours"], on_cpu["cost"], on_cpu["gpu_idle_share"]) == (0.0, None, None)
 
 
 def test_mishaps_are_named_only_if_there_were_any():

@@ -46,6 +46,7 @@ class UsageMeter:
         self._now = clock()
         self._actor_s = self._idle_s = 0.0
         self._num_up = self._num_running = 0
+        self._shards_wait = False
         self._most_running = 0  # of the actors that are still there
         self._dry_since: float | None = None
         self._starts = self._lost = self._retries = self._outages = 0
@@ -57,6 +58,7 @@ class UsageMeter:
             case ActorUp():
                 self._starts += 1
                 self._num_up += 1
+                self._num_running += self._shards_wait  # the new actor is handed one at once
             case ActorLost():
                 self._lost += 1
                 self._lose(was_up=event.report is not None)
@@ -71,10 +73,10 @@ class UsageMeter:
         """What was taken until now."""
         self._advance()
         return Usage(
-            actor_s=self._actor_s,
-            gpu_s=self._actor_s * self._gpus_per_actor,
-            idle_s=self._idle_s,
-            tail_s=0.0 if self._dry_since is None else self._now - self._dry_since,
+            actor_s=round(self._actor_s, 3),
+            gpu_s=round(self._actor_s * self._gpus_per_actor, 3),
+            idle_s=round(self._idle_s, 3),
+            tail_s=0.0 if self._dry_since is None else round(self._now - self._dry_since, 3),
             starts=self._starts,
             actors_lost=self._lost,
             retries=self._retries,
@@ -95,6 +97,7 @@ class UsageMeter:
     def _see(self, status: FleetStatus) -> None:
         """An actor that goes dry is let go, so the tail shows as fewer shards running, not as idle actors."""
         self._num_up, self._num_running = status.num_up, status.num_running
+        self._shards_wait = status.num_waiting > 0
         self._most_running = max(self._most_running, status.num_running)
         if status.num_running == self._most_running:
             self._dry_since = None

@@ -68,6 +68,11 @@ def test_an_actor_without_a_shard_is_idle():
     assert usage.idle_share == pytest.approx(0.5)
 
 
+def test_a_new_actor_is_not_idle_while_shards_wait():
+    run = Run().at(0.0, fleet(up=0, running=0, waiting=5)).at(10.0, up(0)).at(11.0, fleet(up=1, running=1, waiting=4))
+    assert run.usage_at(20.0).idle_s == 0.0
+
+
 def test_the_tail_begins_when_the_first_actor_goes_dry_for_good():
     run = Run().at(0.0, fleet(up=3, running=3, waiting=9))
     run.at(10.0, fleet(up=3, running=2, waiting=9))  # between two shards
