@@ -33,8 +33,10 @@ def main() -> None:
                 start = time.process_time()
                 table = manifest.write_derived(out, complete=True, spread=make_up)
                 took = time.process_time() - start
-                print(f"  write_derived, {what}: {took:.1f} s, {table.nbytes / 2**20:.0f} MB of entries")
-    print(f"peak of the process: {memory_mb('VmHWM'):.0f} MB")
+                peak = f"peak of the process {memory_mb('VmHWM'):.0f} MB"
+                print(f"  write_derived, {what}: {took:.1f} s, {table.nbytes / 2**20:.0f} MB of entries, {peak}")
+                del table
+                pa.default_memory_pool().release_unused()
 
 
 def make_pages(per_video: int) -> Iterator[list[StoredFile]]:
