@@ -55,7 +55,7 @@ def test_the_rayjobs_entrypoint(parsed, rayjob):
     assert (config.limits.drain_seconds, config.limits.partial_ok) == (90, True)
 
 
-@pytest.mark.parametrize(("name", "least"), [("slurm.sh", 1), ("slurm-ray.sh", 1), ("README.md", 1)])
+@pytest.mark.parametrize(("name", "least"), [("slurm.sh", 1), ("slurm-ray.sh", 1), ("README.md", 3)])
 def test_commands_of_scripts_and_documents(parsed, cluster_dir, name, least):
     found = list(commands((cluster_dir / name).read_text()))
     assert len(found) >= least
