@@ -63,15 +63,15 @@ def causes(error: BaseException) -> Iterator[BaseException]:
         current = current.__cause__
 
 
-def retry_outages(for_s: float = RETRY_FOR_S) -> Retrying:
+def retry_outages(for_s: float | None = None) -> Retrying:
     """A caller that repeats a call while it meets outages, with jittered growing pauses, then raises the last error.
 
-    for_s: seconds after which no further attempt starts. `retry_outages()(read, 0, 10)` is `read(0, 10)`.
+    for_s: seconds after which no further attempt starts (RETRY_FOR_S). `retry_outages()(read, 0, 10)` is `read(0, 10)`.
     """
     return Retrying(
         retry=retry_if_exception(is_outage),
         wait=wait_random_exponential(multiplier=_FIRST_PAUSE_S, max=_LONGEST_PAUSE_S),
-        stop=stop_after_delay(for_s),
+        stop=stop_after_delay(RETRY_FOR_S if for_s is None else for_s),
         reraise=True,
     )
 

@@ -206,6 +206,7 @@ class ShardWorker:
             threads=decoder_threads(self.num_threads, self.device),
             decoder=self._choose_decoder(task.uri).name,
             storage_options=self.spec.video_options,
+            identity=task.video.identity,
         )
         batches = batch_chunks(frames, shard=shard, interval=interval, needs=needs, num_chunks=self.spec.batch_chunks)
         if self.device == "cuda":

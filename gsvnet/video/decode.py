@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain, islice
@@ -15,7 +16,7 @@ from av.codec.context import Flags2
 from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 
-from gsvnet.errors import DecodeError, VideoError
+from gsvnet.errors import DecodeError, SourceChanged, SourceUnavailable, VideoError
 from gsvnet.uris import StorageOptions, redact_uri
 from gsvnet.video.frames import View, render_full_size, render_views
 from gsvnet.video.nvdec import Decoder, cuda_acceleration, render_on_device
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _FIRST_MARGIN_S = Fraction(1)
+_NOT_THE_DECODER = (SourceUnavailable, SourceChanged)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,16 +56,25 @@ def read_frames(
     threads: int = 1,
     decoder: Decoder = "cpu",
     storage_options: StorageOptions | None = None,
+    identity: str | None = None,
 ) -> Generator[Frame, None, None]:
     """Every frame with start_pts <= pts < end_pts (None: to the end), once, in display order.
 
     first_frame: index of the frame at start_pts. views(index): the sizes to render of that frame, may be none.
+    identity: of the planned file, as `video_identity` says; None: whatever is there.
     A frame whose packet is there but which the decoder never gives out has status "decode_error", so indices never
     shift. In an undamaged file, frames and pixels do not depend on where the range starts or on `threads`.
-    Raises VideoNotFound, NotAVideo, and DecodeError when reading cannot go on.
+    Raises VideoNotFound, NotAVideo, DecodeError when reading cannot go on, SourceUnavailable when storage does not
+    answer, and SourceChanged when the file is another one or becomes one before the last frame.
     """
     pictures = read_pictures(
-        uri, start_pts=start_pts, end_pts=end_pts, threads=threads, decoder=decoder, storage_options=storage_options
+        uri,
+        start_pts=start_pts,
+        end_pts=end_pts,
+        threads=threads,
+        decoder=decoder,
+        storage_options=storage_options,
+        identity=identity,
     )
     for index, (pts, picture) in enumerate(pictures, start=first_frame):
         if picture is None:
@@ -91,19 +102,21 @@ def read_pictures(
     motion: bool = False,
     decoder: Decoder = "cpu",
     storage_options: StorageOptions | None = None,
+    identity: str | None = None,
 ) -> Iterator[tuple[int, av.VideoFrame | None]]:
     """(pts, decoded frame or None when lost) for every frame of [start_pts, end_pts) in display order.
 
     motion: frames carry the codec's motion vectors as side data, where FFmpeg's decoder gives them out.
     decoder: "nvdec" decodes on the GPU, and leaves the frames there, as long as the stream is whole.
     """
+    source = _Source(uri, storage_options, identity)
     decoding = _Decoding(threads=1 if decoder == "nvdec" else threads, motion=motion, decoder=decoder)
     num_done = 0
     # A damaged reference picture comes out after the B-frames that were made from it: hold those back until then.
     held: deque[tuple[int, av.VideoFrame | None]] = deque()
     num_held = MAX_REORDERED if decoding.conceals else 0
     try:
-        for pts, picture in _read_range(uri, start_pts, end_pts, decoding, storage_options):
+        for pts, picture in _read_range(source, start_pts, end_pts, decoding):
             if picture is None and decoding.conceals:
                 raise _Damage
             held.append((pts, picture))
@@ -112,13 +125,25 @@ def read_pictures(
                 num_done += 1
         yield from held
     except (_Damage, VideoError) as error:
-        if isinstance(error, VideoError) and decoder == "cpu":
+        if isinstance(error, VideoError) and (decoder == "cpu" or isinstance(error, _NOT_THE_DECODER)):
             raise
         # Several threads, and NVDEC, conceal and lose other frames than one thread does. Damage is rare: what a damaged
         # range looks like is defined by one thread, from the range's own starting point.
         alone = _Decoding(threads=1, motion=motion, decoder="cpu")
-        again = _read_range(uri, start_pts, end_pts, alone, storage_options)
+        again = _read_range(source, start_pts, end_pts, alone)
         yield from islice(again, num_done, None)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A file that may have to be opened more than once."""
+
+    uri: str
+    storage_options: StorageOptions | None
+    identity: str | None
+
+    def open(self, hwaccel: HWAccel | None) -> AbstractContextManager[InputContainer]:
+        return open_video(self.uri, self.storage_options, hwaccel=hwaccel, identity=self.identity)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +165,7 @@ class _Damage(Exception):
 
 
 def _read_range(
-    uri: str, start_pts: int, end_pts: int | None, decoding: _Decoding, storage_options: StorageOptions | None
+    source: _Source, start_pts: int, end_pts: int | None, decoding: _Decoding
 ) -> Iterator[tuple[int, av.VideoFrame | None]]:
     """Start a margin before the range, twice as far each time until the decoder is in step when the range begins.
 
@@ -149,8 +174,8 @@ def _read_range(
     """
     margin_s = _FIRST_MARGIN_S
     while True:
-        with open_video(uri, storage_options, hwaccel=_acceleration(decoding)) as container:
-            stream = video_stream(container, uri)
+        with source.open(_acceleration(decoding)) as container:
+            uri, stream = source.uri, video_stream(container, source.uri)
             target = start_pts - int(margin_s / time_base(stream))
             from_start = not _seek(container, stream, target)
             events = _decode_events(container, stream, uri, decoding)

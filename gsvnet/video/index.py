@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import av
@@ -13,9 +12,10 @@ from av.container import InputContainer
 
 from gsvnet.errors import NotAVideo
 from gsvnet.uris import StorageOptions, redact_uri
+from gsvnet.video.fragments import describe_fragments, has_fragments
 from gsvnet.video.packets import packet_pts, read_packets
 from gsvnet.video.probe import duration_s, open_container, time_base, video_stream
-from gsvnet.video.source import MediaFile, open_source
+from gsvnet.video.source import InOrder, MediaFile, open_source
 
 NumbersFrom = Literal["index", "scan"]
 
@@ -71,9 +71,12 @@ def index_video(uri: str, storage_options: StorageOptions | None = None) -> Vide
                 stream = video_stream(container, uri)
                 if stream.codec.canonical_name in _TIMED_BY_TABLES and container.format.name.startswith("mov"):
                     return _build_index(container, stream, uri, numbers_from="index")
+        fragmented = has_fragments(source)
         source.seek(0)
-        with open_container(source, uri) as container:
-            return _build_index(container, video_stream(container, uri), uri, numbers_from="scan")
+        with open_container(InOrder(source) if fragmented else source, uri) as container:
+            index = _build_index(container, video_stream(container, uri), uri, numbers_from="scan")
+        costs = describe_fragments(source, uri, len(index.sync_frames)) if fragmented else []
+        return replace(index, problems=(*index.problems, *costs))
 
 
 class _WithoutMedia(MediaFile):
@@ -83,9 +86,8 @@ class _WithoutMedia(MediaFile):
     """
 
     def __init__(self, source: MediaFile, payload: Sequence[tuple[int, int]]) -> None:
-        super().__init__(source._raw, source.size)
+        super().__init__(source.read_at, source.size)
         self._payload = payload
-        self._position = 0
 
     def read(self, num_bytes: int) -> bytes:
         """As the file's, with zeros in media ranges; shorter than asked at the borders of such a range."""
@@ -97,20 +99,7 @@ class _WithoutMedia(MediaFile):
                 return bytes(self._position - start)
             if start < first < stop:
                 stop = first
-        self._raw.seek(start)
-        data = self._raw.read(max(0, stop - start))
-        self._position += len(data)
-        return data
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """The new position in bytes."""
-        origin = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.size}[whence]
-        self._position = origin + offset
-        return self._position
-
-    def tell(self) -> int:
-        """The current position in bytes."""
-        return self._position
+        return super().read(stop - start)
 
 
 def _media_ranges(source: MediaFile) -> list[tuple[int, int]]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 import av
 from av.codec.hwaccel import HWAccel, hwdevices_available
 
-from gsvnet.errors import DecodeError, VideoError
+from gsvnet.errors import DecodeError, SourceUnavailable, VideoError
 from gsvnet.uris import StorageOptions, redact_text, redact_uri
 from gsvnet.video.frames import View, guess_colorspace, render_views
 from gsvnet.video.planes import Colours, render_planes
@@ -72,6 +72,8 @@ def _refusal(uri: str, device: str, storage_options: StorageOptions | None) -> s
         return f"codec {codec}"
     try:
         frame = _first_frame(uri, storage_options)
+    except SourceUnavailable:  # says nothing of the decoder
+        raise
     except (av.error.FFmpegError, VideoError, RuntimeError) as error:
         return redact_text(str(error))
     return "no frame can be decoded" if frame is None else unsupported(frame)

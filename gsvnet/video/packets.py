@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import av
 from av.container import InputContainer
 
-from gsvnet.errors import DecodeError
+from gsvnet.errors import DecodeError, VideoError
 from gsvnet.uris import redact_text, redact_uri
 
 _MAX_ERRORS_IN_A_ROW = 100
@@ -49,7 +49,9 @@ def _read_past_damage(
             errors.append(redact_text(str(error.strerror or error)))
         except IndexError:  # PyAV's, at the end of a file where damage made FFmpeg see further streams
             return
-        except Exception as error:  # from the storage client, through FFmpeg's read callback
+        except VideoError:  # from the source, through FFmpeg's read callback
+            raise
+        except Exception as error:
             reason = redact_text(f"{type(error).__name__}: {error}")
             raise DecodeError(f"reading the source failed ({reason}); try again", uri=redact_uri(uri)) from None
 

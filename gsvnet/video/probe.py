@@ -13,7 +13,8 @@ from av.container import InputContainer
 
 from gsvnet.errors import DecodeError, NotAVideo
 from gsvnet.uris import StorageOptions, redact_text, redact_uri
-from gsvnet.video.source import MediaFile, explained, open_source, stat_source
+from gsvnet.video.explain import explained
+from gsvnet.video.source import InOrder, MediaFile, open_source, stat_source
 
 __all__ = ["VideoInfo", "open_video", "probe_video", "video_identity", "video_stream"]
 
@@ -59,19 +60,27 @@ class VideoInfo:
 
 @contextmanager
 def open_video(
-    uri: str, storage_options: StorageOptions | None = None, *, hwaccel: HWAccel | None = None
+    uri: str,
+    storage_options: StorageOptions | None = None,
+    *,
+    hwaccel: HWAccel | None = None,
+    identity: str | None = None,
 ) -> Iterator[InputContainer]:
     """PyAV container of a local path or any fsspec URI. hwaccel: what decodes its streams instead of the CPU.
 
-    Raises VideoNotFound or NotAVideo. FFmpeg sees bytes only: it opens no other file, playlist or protocol.
+    identity: what the file has to be until the container is closed. Raises VideoNotFound, NotAVideo, SourceUnavailable
+    or SourceChanged. FFmpeg sees bytes only: it opens no other file, playlist or protocol.
     """
-    with open_source(uri, storage_options) as source, open_container(source, uri, hwaccel=hwaccel) as container:
+    with (
+        open_source(uri, storage_options, identity=identity) as source,
+        open_container(source, uri, hwaccel=hwaccel) as container,
+    ):
         yield container
 
 
 @contextmanager
 def open_container(
-    source: MediaFile, uri: str, *, parse: bool = True, hwaccel: HWAccel | None = None
+    source: MediaFile | InOrder, uri: str, *, parse: bool = True, hwaccel: HWAccel | None = None
 ) -> Iterator[InputContainer]:
     """PyAV container over opened bytes; `uri` is for messages. parse=False: packets as the container's tables say,
     whatever the media holds. Raises NotAVideo.
@@ -85,6 +94,7 @@ def open_container(
                 options={
                     "format_whitelist": _CONTAINERS,
                     "protocol_whitelist": "none",
+                    "use_mfra_for": "pts",  # of fragmented MP4; else FFmpeg reads all fragments' headers to open it
                     # PyAV asks FFmpeg to invent missing pts; with B-frames in AVI those are wrong: show the gap.
                     "fflags": "-genpts" if parse else "-genpts+noparse+nofillin",
                 },
@@ -95,6 +105,7 @@ def open_container(
         except av.error.FFmpegError as error:
             reason = f"not a readable video container ({_ffmpeg_reason(error)})"
             raise NotAVideo(f"{reason}; it may be cut short, still being written, or no video", uri=name) from None
+    source.end_opening()
     with container:
         yield container
 

@@ -10,17 +10,34 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any, BinaryIO, cast
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import fsspec
+from fsspec.spec import AbstractFileSystem
 
-from gsvnet.errors import MissingExtra, NotAVideo, VideoNotFound
-from gsvnet.uris import EXTRAS, StorageOptions, local_path, redact_text, redact_uri, storage_defaults
+from gsvnet.errors import (
+    GsvnetError,
+    NotAVideo,
+    SourceChanged,
+    SourceUnavailable,
+    VideoError,
+    VideoNotFound,
+)
+from gsvnet.outages import retry_outages
+from gsvnet.uris import (
+    StorageOptions,
+    local_path,
+    protocol_of_uri,
+    redact_uri,
+    storage_defaults,
+)
+from gsvnet.video.explain import explain, explained
+from gsvnet.video.ranges import RangedReader
 
-READ_BLOCK_BYTES = 1 << 20
 _HASHED_BYTES = 1 << 20
 
 
@@ -40,92 +57,170 @@ def video_id(uri: str) -> str:
 def stat_source(uri: str, storage_options: StorageOptions | None = None) -> tuple[int, str]:
     """Size in bytes and identity: size plus the first that exists of version id, etag, mtime in ns, content hash.
 
-    Raises VideoNotFound (nothing there, no permission, store not reachable) or NotAVideo (directory, empty).
+    Raises VideoNotFound (nothing there, no permission), NotAVideo (directory, empty), or SourceUnavailable.
     """
     path = local_path(uri)
     with explained(uri):
         if path is not None:
-            status = path.stat()
-            _check_readable_file(uri, size=status.st_size, is_file=stat.S_ISREG(status.st_mode))
-            return status.st_size, f"{status.st_size}:mtime:{status.st_mtime_ns}"
-        filesystem, remote_path = fsspec.core.url_to_fs(uri, **storage_defaults(uri, storage_options))
-        filesystem.invalidate_cache(remote_path)  # a cached listing may be old, and often lacks the version id
-        info = filesystem.info(remote_path)
-        size = _check_readable_file(uri, size=info.get("size"), is_file=info.get("type") != "directory")
-        tag = _identity_tag(info)
-        if tag is None:
-            with filesystem.open(remote_path, "rb", block_size=_HASHED_BYTES) as raw:
-                tag = f"sha256:{_hash_ends(raw, size)}"
-        return size, f"{size}:{tag}"
+            return _stat_local(uri, path)
+        return retry_outages()(_stat_remote, uri, *_open_filesystem(uri, storage_options))
 
 
 @contextmanager
-def open_source(uri: str, storage_options: StorageOptions | None = None) -> Iterator[MediaFile]:
-    """The bytes behind a local path or fsspec URI. Raises as `stat_source`, and for errors met while reading."""
-    path = local_path(uri)
-    with explained(uri):
-        if path is not None:
-            status = path.stat()  # checked before opening: opening a named pipe would wait for a writer
-            _check_readable_file(uri, size=status.st_size, is_file=stat.S_ISREG(status.st_mode))
-            raw = cast(BinaryIO, path.open("rb", buffering=0))
-        else:
-            filesystem, remote_path = fsspec.core.url_to_fs(uri, **storage_defaults(uri, storage_options))
-            # Measured on a 1 h file: other caches and the default block size fetch 2 to 4 times the bytes.
-            raw = filesystem.open(remote_path, "rb", cache_type="readahead", block_size=READ_BLOCK_BYTES)
-    with raw:
-        with explained(uri):
-            size = _check_readable_file(uri, size=raw.seek(0, os.SEEK_END), is_file=True)
-            raw.seek(0)
-        yield MediaFile(raw, size)
+def open_source(
+    uri: str, storage_options: StorageOptions | None = None, *, identity: str | None = None
+) -> Iterator[MediaFile]:
+    """The bytes behind a local path or fsspec URI.
+
+    identity: what the file has to be, as `stat_source` says, from opening to closing; else SourceChanged.
+    Raises as `stat_source`, and for errors met while reading.
+    """
+    opened = _open_local if local_path(uri) is not None else _open_remote
+    with opened(uri, storage_options, identity) as media:
+        try:
+            yield media
+        except VideoError as error:
+            if identity is not None and not isinstance(error, (SourceChanged, SourceUnavailable)):
+                _check_identity(uri, stat_source(uri, storage_options)[1], identity)
+            raise
+        if media.error is not None:  # FFmpeg may take an error for the end of the file
+            raise media.error
+        # S3 answers 412 to a range of a changed object (If-Match); elsewhere it shows when looking again.
+        if identity is not None and protocol_of_uri(uri) not in ("s3", "s3a"):
+            _check_identity(uri, stat_source(uri, storage_options)[1], identity)
 
 
 class MediaFile:
-    """A seekable file of `size` bytes for FFmpeg, whose name says nothing: FFmpeg would take "%03d" for a pattern."""
+    """A seekable file of `size` bytes for FFmpeg, whose name says nothing: FFmpeg would take "%03d" for a pattern.
+
+    error: what reading met, if anything; it is raised as well.
+    """
 
     name = "video"
 
-    def __init__(self, raw: BinaryIO, size: int) -> None:
+    def __init__(self, read_at: Callable[[int, int], bytes], size: int, uri: str = "") -> None:
         self.size = size
-        self._raw = raw
+        self.error: GsvnetError | None = None
+        self._fetch, self._uri, self._position = read_at, uri, 0
+
+    def read_at(self, start: int, num_bytes: int) -> bytes:
+        """At most num_bytes from `start`; empty at the end. Leaves the position as it is."""
+        try:
+            return self._fetch(start, max(0, min(num_bytes, self.size - start)))
+        except Exception as error:
+            self.error = explain(error, self._uri)
+            raise self.error from None
 
     def read(self, num_bytes: int) -> bytes:
         """At most num_bytes from the current position; empty at the end."""
-        return self._raw.read(num_bytes)
+        data = self.read_at(self._position, num_bytes)
+        self._position += len(data)
+        return data
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """The new position in bytes."""
-        return self._raw.seek(offset, whence)
+        origin = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.size}[whence]
+        self._position = origin + offset
+        return self._position
 
     def tell(self) -> int:
         """The current position in bytes."""
-        return self._raw.tell()
+        return self._position
+
+    def end_opening(self) -> None:
+        """Hear that the container is open: what is read from now on is no header."""
+
+
+class InOrder:
+    """A file without seeking, so that FFmpeg reads it from start to end and looks for no index."""
+
+    name = "video"
+
+    def __init__(self, source: MediaFile) -> None:
+        self.read = source.read
+        self.end_opening = source.end_opening
+        source.seek(0)
+
+
+class _RemoteFile(MediaFile):
+    def __init__(self, reader: RangedReader, size: int, uri: str) -> None:
+        super().__init__(reader.read, size, uri)
+        self.end_opening = reader.end_opening  # type: ignore[method-assign]
 
 
 @contextmanager
-def explained(uri: str) -> Iterator[None]:
-    """Turn every error of the operating system or a storage client into one VideoNotFound, NotAVideo or MissingExtra.
+def _open_local(uri: str, storage_options: StorageOptions | None, identity: str | None) -> Iterator[MediaFile]:
+    path = local_path(uri)
+    assert path is not None, "asked before"
+    with explained(uri):
+        _stat_local(uri, path)  # before opening: opening a named pipe would wait for a writer
+        raw = path.open("rb", buffering=0)
+    with raw:
+        status = os.fstat(raw.fileno())
+        _check_identity(uri, _local_identity(status), identity)
 
-    The cause is cut off on purpose: its text may hold a signed URL.
-    """
-    name = redact_uri(uri)
-    try:
-        yield
-    except (VideoNotFound, NotAVideo):
-        raise
-    except FileNotFoundError:
-        raise VideoNotFound("nothing there; check the spelling and, for a bucket, the region", uri=name) from None
-    except IsADirectoryError:
-        raise NotAVideo("is a folder; name a file or a glob such as FOLDER/*.mp4", uri=name) from None
-    except PermissionError:
-        raise VideoNotFound("no permission to read; check its rights or the credentials", uri=name) from None
-    except ImportError as error:
-        scheme = name.partition("://")[0]
-        if scheme in EXTRAS:
-            raise MissingExtra(error.name or scheme, EXTRAS[scheme]) from None
-        raise VideoNotFound(f"a package for {scheme}:// is missing ({error})", uri=name) from None
-    except Exception as error:  # storage clients raise whatever they like: botocore, aiohttp, ValueError
-        reason = redact_text(f"{type(error).__name__}: {error}")
-        raise VideoNotFound(f"cannot be read ({reason}); check address, credentials and network", uri=name) from None
+        def read_at(start: int, num_bytes: int) -> bytes:
+            return os.pread(raw.fileno(), num_bytes, start)
+
+        yield MediaFile(read_at, status.st_size, uri)
+
+
+@contextmanager
+def _open_remote(uri: str, storage_options: StorageOptions | None, identity: str | None) -> Iterator[MediaFile]:
+    with explained(uri):
+        filesystem, path = _open_filesystem(uri, storage_options)
+        raw = retry_outages()(_open_uncached, filesystem, path)
+    with raw:
+        with explained(uri):
+            size = _check_readable_file(uri, size=raw.seek(0, os.SEEK_END), is_file=True)
+            details = getattr(raw, "details", None)  # what S3 told at opening; others are asked once more
+            tag = _identity_tag(details) if isinstance(details, dict) else None
+            found = f"{size}:{tag}" if tag else retry_outages()(_stat_remote, uri, filesystem, path)[1]
+            _check_identity(uri, found, identity)
+
+        def fetch(start: int, stop: int) -> bytes:
+            raw.seek(start)
+            return raw.read(stop - start)
+
+        yield _RemoteFile(RangedReader(fetch, size, (uri, found)), size, uri)
+
+
+def _open_filesystem(uri: str, storage_options: StorageOptions | None) -> tuple[AbstractFileSystem, str]:
+    return fsspec.core.url_to_fs(uri, **storage_defaults(uri, storage_options))
+
+
+def _open_uncached(filesystem: AbstractFileSystem, path: str) -> BinaryIO:
+    filesystem.invalidate_cache(path)  # a cached listing may be old, and often lacks the version id
+    return filesystem.open(path, "rb", cache_type="none")
+
+
+def _stat_local(uri: str, path: Path) -> tuple[int, str]:
+    status = path.stat()
+    _check_readable_file(uri, size=status.st_size, is_file=stat.S_ISREG(status.st_mode))
+    return status.st_size, _local_identity(status)
+
+
+def _local_identity(status: os.stat_result) -> str:
+    return f"{status.st_size}:mtime:{status.st_mtime_ns}"
+
+
+def _stat_remote(uri: str, filesystem: AbstractFileSystem, path: str) -> tuple[int, str]:
+    filesystem.invalidate_cache(path)
+    info = filesystem.info(path)
+    size = _check_readable_file(uri, size=info.get("size"), is_file=info.get("type") != "directory")
+    tag = _identity_tag(info)
+    if tag is None:
+        with filesystem.open(path, "rb", block_size=_HASHED_BYTES) as raw:
+            tag = f"sha256:{_hash_ends(raw, size)}"
+    return size, f"{size}:{tag}"
+
+
+def _check_identity(uri: str, found: str, expected: str | None) -> None:
+    if expected is not None and found != expected:
+        raise SourceChanged(
+            f"the file changed since it was planned (was {expected}, is {found}); use another output",
+            uri=redact_uri(uri),
+        )
 
 
 def _check_readable_file(uri: str, *, size: int | None, is_file: bool) -> int:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from fsspec.implementations.memory import MemoryFile, MemoryFileSystem
 
-from gsvnet.errors import DecodeError, VideoNotFound
+from gsvnet.errors import DecodeError, SourceUnavailable, VideoNotFound
 from gsvnet.video.decode import read_frame_at, read_frames
 from gsvnet.video.frames import View
 from gsvnet.video.index import index_video
@@ -166,14 +166,15 @@ class FailingFileSystem(MemoryFileSystem):
         return FailingFile(data=self.store[self._strip_protocol(path)].getvalue())
 
 
-def test_a_store_that_fails_while_reading_is_not_taken_for_damage(media, tmp_path):
+def test_a_store_that_fails_while_reading_is_not_taken_for_damage(media, tmp_path, small_windows, monkeypatch):
+    monkeypatch.setattr("gsvnet.outages.RETRY_FOR_S", 0.0)
     path = media.write_clip(tmp_path / "big.mkv", codec="ffv1", size=(144, 192))
     assert path.stat().st_size > 300_000
     fsspec.register_implementation("failing", FailingFileSystem, clobber=True)
     FailingFileSystem().pipe("/big.mkv", path.read_bytes())
     frames = read_frames("failing://big.mkv", first_frame=0, start_pts=0, end_pts=None, views=lambda _: [])
     assert next(frames).index == 0
-    with pytest.raises(DecodeError, match="ConnectionResetError") as caught:
+    with pytest.raises(SourceUnavailable, match="ConnectionResetError") as caught:
         list(frames)
     assert "secret" not in str(caught.value)
 

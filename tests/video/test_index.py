@@ -67,7 +67,7 @@ class CountingFileSystem(MemoryFileSystem):
 
 
 @pytest.mark.parametrize("front", [True, False])
-def test_mp4_is_indexed_without_reading_its_media(media, tmp_path, front):
+def test_mp4_is_indexed_without_reading_its_media(media, tmp_path, small_windows, front):
     options = {"movflags": "faststart"} if front else {}
     path = media.write_clip(
         tmp_path / "big.mp4", codec="mjpeg", pixel_format="yuvj420p", size=(288, 384), container_options=options
