@@ -137,7 +137,7 @@ class JobProgress:
         shards = f"{self.num_labeled + self.num_shards_failed:,}/{self.total_shards:,} shards"
         parts = [shards if self._knows_all else f"{shards} known so far"]
         parts.append(f"{self.frames + self.frames_running:,}/{self.total_frames:,} frames")
-        parts += [f"{self.media_s / 3600:,.2f} h of video"] if self.media_s else []
+        parts += [f"{_video_time(self.media_s)} of video"] if self.media_s else []
         parts.append(self.rate())
         parts += [f"{self.num_failed:,} failed"] if self.num_failed else []
         parts.append(f"{self.num_up:,} {'actor' if self.num_up == 1 else 'actors'} up")
@@ -164,6 +164,10 @@ class JobProgress:
         elif now - self._last_line >= LINE_EVERY_S:
             self._last_line = now
             self.console.print(self.line(), highlight=False, soft_wrap=True)
+
+
+def _video_time(seconds: float) -> str:
+    return f"{seconds / 3600:,.1f} h" if seconds >= 3600 else format_clock(seconds)
 
 
 def format_clock(seconds: float) -> str:

@@ -63,8 +63,8 @@ def test_without_a_terminal_a_line_comes_every_half_minute(clock, log, begin):
         clock.now = 80.0
         progress.tick(num_actors=2, frames_running=30)
     assert log.file.getvalue().splitlines() == [
-        "1/4 shards · 50/200 frames · 0.00 h of video · 1.0 frames/s · 0.04x realtime · 2:30 to go · 1 actor up",
-        "1/4 shards · 80/200 frames · 0.00 h of video · 1.0 frames/s · 0.04x realtime · 2:00 to go · 2 actors up",
+        "1/4 shards · 50/200 frames · 0:02 of video · 1.0 frames/s · 0.04x realtime · 2:30 to go · 1 actor up",
+        "1/4 shards · 80/200 frames · 0:02 of video · 1.0 frames/s · 0.04x realtime · 2:00 to go · 2 actors up",
     ]
 
 
@@ -110,6 +110,13 @@ def test_a_standstill_is_named(clock, begin):
     assert progress.rate() == "no frame in the last minutes"
 
 
+def test_video_time_is_shown_in_hours_once_there_are_some(clock, begin):
+    progress = begin(Console(quiet=True), num_shards=1000, num_frames=90_000_000)
+    clock.now = 1.0
+    progress.add(result(45_000_000))
+    assert " · 500.0 h of video · " in progress.line()
+
+
 def test_what_was_given_up_takes_no_more_time(clock, begin):
     progress = begin(Console(quiet=True))
     clock.now = 50.0
@@ -117,7 +124,7 @@ def test_what_was_given_up_takes_no_more_time(clock, begin):
     progress.fail(failure(1))
     progress.fail(failure(None))
     assert progress.line() == (
-        "2/4 shards · 50/200 frames · 0.00 h of video · 1.0 frames/s · 0.04x realtime · 1:40 to go · 2 failed "
+        "2/4 shards · 50/200 frames · 0:02 of video · 1.0 frames/s · 0.04x realtime · 1:40 to go · 2 failed "
         "· 0 actors up"
     )
 
