@@ -31,7 +31,7 @@ from gsvnet.store.job import (
     write_failure,
 )
 from gsvnet.store.layout import derived_uri, list_committed
-from gsvnet.store.manifest import write_derived
+from gsvnet.store.manifest import Spread, write_derived
 from gsvnet.store.publish import replace_bytes
 from gsvnet.uris import absolute_uri, redact_uri
 from gsvnet.video.source import video_id
@@ -73,7 +73,7 @@ def label(config: LabelConfig, *, console: Console | None = None) -> JobReport:
         if state == "partial" and config.array_count is not None:
             console.print("the array's other jobs are not done; the last one writes manifest and report")
         else:
-            write_results(config, report, complete=state == "complete")
+            write_results(config, report, complete=state == "complete", spread=workplace.spread)
     show(report, console)
     return report
 
@@ -179,8 +179,8 @@ def make_report(work: Work, used: Used, ledger: Ledger, committed: Collection) -
     )
 
 
-def write_results(config: LabelConfig, report: JobReport, *, complete: bool) -> None:
+def write_results(config: LabelConfig, report: JobReport, *, complete: bool, spread: Spread) -> None:
     """The derived files of the output: manifest, videos, report, and _SUCCESS where nothing is missing."""
-    write_derived(config.out, storage_options=config.storage_options, complete=complete)
+    write_derived(config.out, storage_options=config.storage_options, complete=complete, spread=spread)
     text = json.dumps(report.to_dict(), indent=1).encode()
     replace_bytes(text, derived_uri(config.out, "_report.json"), config.storage_options)

@@ -21,10 +21,12 @@ from gsvnet.labeling.planning import Planned, PlanRequest, plan_in_threads
 from gsvnet.labeling.precision import resolve_precision
 from gsvnet.labeling.progress import JobProgress
 from gsvnet.labeling.ray.usage import Usage
+from gsvnet.labeling.sight import Probe
 from gsvnet.labeling.tasks import Device, ShardFailure, ShardTask
 from gsvnet.labeling.worker import LabelWorkerSpec
 from gsvnet.models.segmenter import VideoSegmenter
 from gsvnet.store.job import JobRecord
+from gsvnet.store.manifest import Spread, spread_over_threads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +56,7 @@ class Used:
 
 
 class Workplace(Protocol):
-    """Plans videos and labels shards."""
+    """Plans videos, labels shards, and spreads small work."""
 
     def plan(self, request: PlanRequest, uris: Sequence[str]) -> Iterator[Planned | None]:
         """Plans in the order of the URIs; None: the next one is not made yet."""
@@ -62,6 +64,11 @@ class Workplace(Protocol):
 
     def label(self, work: Work, tasks: Iterator[ShardTask | None]) -> Used:
         """Label the shards; None among them: the next one is not known yet."""
+        ...
+
+    @property
+    def spread(self) -> Spread:
+        """A `map` over several hands for a function that can be pickled."""
         ...
 
 
@@ -78,6 +85,8 @@ def open_workplace(config: LabelConfig) -> AbstractContextManager[Workplace]:
 
 class Here:
     """One worker in this process, one shard after the other."""
+
+    spread = staticmethod(spread_over_threads)
 
     def __init__(self, config: LabelConfig) -> None:
         self._device = local_device(config)
@@ -112,8 +121,10 @@ class Here:
         return Used(device=device, precision=precision, num_actors=1)
 
 
-def worker_spec(config: LabelConfig, job: JobRecord, *, batch_chunks: int) -> LabelWorkerSpec:
-    """What every worker of the job is told. batch_chunks: as `settle_batch_chunks` says."""
+def worker_spec(
+    config: LabelConfig, job: JobRecord, *, batch_chunks: int, sight: Probe | None = None
+) -> LabelWorkerSpec:
+    """What every worker of the job is told. batch_chunks: as `settle_batch_chunks` says. sight: what it must see."""
     default_spool = (
         Path(tempfile.gettempdir()) / f"gsvnet-spool-{os.getuid()}"
     )  # one per user: none per job stays behind
@@ -127,6 +138,7 @@ def worker_spec(config: LabelConfig, job: JobRecord, *, batch_chunks: int) -> La
         fingerprint=job.fingerprint,
         decoder=config.decoder,
         mask_size=config.mask_height_width,
+        sight=sight,
         unsafe_commit=config.unsafe_commit,
         storage_options=config.storage_options,
         video_options=config.video_options,
