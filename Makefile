@@ -1,12 +1,16 @@
 # make label   install into .venv and label a drawn street, end to end, through Ray
 # make test    install into .venv and run the default tests (under 10 minutes on 2 cores)
 # make check   style and types
+# make test-s3 install OpenStack Swift into .venv-swift and run the tests of object storage against it
+# make soak    label on a faulty cluster for SECONDS and check that not a frame is lost, doubled or different
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 OUT    ?= out
+SECONDS ?= 600
+SWIFT  := $(CURDIR)/.venv-swift/bin
 
-.PHONY: label test check clean
+.PHONY: label test check test-s3 soak clean
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed: make PYTHON=python3.12"'
@@ -22,10 +26,20 @@ label: $(VENV)/.installed
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest
 
+$(SWIFT)/swift-proxy-server: $(BIN)/python
+	$(PYTHON) -m venv $(dir $(SWIFT))
+	$(SWIFT)/python -m pip install --quiet -c constraints.txt swift
+
+test-s3: $(VENV)/.installed $(SWIFT)/swift-proxy-server
+	GSVNET_SWIFT_BIN=$(SWIFT) $(BIN)/python -m pytest -m s3
+
+soak: $(VENV)/.installed $(SWIFT)/swift-proxy-server
+	GSVNET_SWIFT_BIN=$(SWIFT) $(BIN)/python -m tests.soak --seconds $(SECONDS)
+
 check: $(VENV)/.installed
 	$(BIN)/ruff check gsvnet jobs tests
 	$(BIN)/ruff format --check gsvnet jobs tests
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) .venv-swift build dist *.egg-info
