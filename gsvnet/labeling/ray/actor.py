@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import traceback
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -22,19 +23,21 @@ class ShardActor:
         yield_idle_cores()
         keep_freed_memory()
         self._worker: Worker | None = None
+        self._node, self._gpu = ray.util.get_node_ip_address(), ",".join(map(str, ray.get_gpu_ids()))
 
     def start(self, spec: WorkerSpec, weights: Any, *, choice: DeviceChoice, num_threads: int) -> ActorReport | Raised:
         """Build the worker; report what was built and where."""
         try:
-            device = choose_device(choice, has_gpu=bool(ray.get_gpu_ids()))
+            device = choose_device(choice, has_gpu=bool(self._gpu))
             self._worker = spec.build(weights, device=device, num_threads=num_threads)
             return ActorReport(
                 model_hash=self._worker.model_hash,
                 device=device,
                 device_name=_device_name(device),
                 node_id=ray.get_runtime_context().get_node_id(),
-                node_ip=ray.util.get_node_ip_address(),
+                node_ip=self._node,
                 pid=os.getpid(),
+                gpu=self._gpu,
                 notes=self._worker.notes,
             )
         except Exception as error:
@@ -42,10 +45,10 @@ class ShardActor:
 
     @ray.method(concurrency_group="status")
     def frames_done(self) -> int:
-        """Frames of the running shard that are labeled already; answered while `run` is at work."""
+        """Frames of the running shard that are labeled already; answered while `start` or `run` is at work."""
         return getattr(self._worker, "frames_done", 0)
 
-    @ray.method(concurrency_group="status")
+    @ray.method(concurrency_group="hints")
     def prepare(self, task: ShardTask) -> None:
         """Hear of the shard that was handed over behind the running one."""
         if self._worker is not None:
@@ -55,7 +58,7 @@ class ShardActor:
         """Label one shard."""
         assert self._worker is not None, "start comes first"
         try:
-            return self._worker(task)
+            return replace(self._worker(task), node=self._node, gpu=self._gpu)
         except Exception as error:
             return describe_error(error, traceback=traceback.format_exc(), task=task)
 

@@ -5,7 +5,6 @@ Ray restarts no actor and repeats no call: what is lost is told to the driver, w
 
 from __future__ import annotations
 
-import contextlib
 import re
 import time
 from dataclasses import dataclass, field
@@ -28,15 +27,17 @@ from gsvnet.labeling.ray.options import RayOptions
 from gsvnet.labeling.tasks import Raised, ShardResult, ShardTask, WorkerSpec, describe_error
 
 _LOST = (RayActorError, NodeDiedError, OutOfMemoryError, WorkerCrashedError, TaskCancelledError)
+_NODE_DIED = "its node has died"  # in Ray's words for an actor
+_ASKS_PER_S = 50  # for progress, so that hundreds of actors cost the driver no more
 _ID_LINE = re.compile(r"\s*(class_name|actor_id|pid|namespace|name|ip):")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Gone:
-    """An actor that will answer no more."""
+    """An actor that will answer no more. with_its_node: Ray knows already that its node is lost too."""
 
     reason: str
-    with_its_node: bool
+    with_its_node: bool = False
 
 
 Answer = ActorReport | ShardResult | Raised | Gone
@@ -46,8 +47,10 @@ Answer = ActorReport | ShardResult | Raised | Gone
 class HiredActor:
     """One actor. running: its shard, next: the one handed over behind it (Ray queues it in the actor).
 
-    running_since_s: when the driver knew that the shard runs. open_video: id of the video it works on last.
-    suspect_shards: shards of an unbroken row of unexpected errors. frames_done: of the running shard, when last asked.
+    placed_s: when it was first heard of: it has a place, `start` is at work. running_since_s: when the driver knew that
+    the shard runs. open_video: id of the video it works on last. suspect_shards: shards of an unbroken row of
+    unexpected errors. frames_done: of the running shard, when last asked (frames_asked_s). rest_s: the length of its
+    latest rest in an outage that is not over for it, 0 outside. Times are those of `time.monotonic`.
     """
 
     number: int
@@ -55,6 +58,7 @@ class HiredActor:
     asked_s: float
     answer: Any
     report: ActorReport | None = None
+    placed_s: float | None = None
     running: ShardTask | None = None
     running_since_s: float = 0.0
     next: ShardTask | None = None
@@ -63,11 +67,19 @@ class HiredActor:
     suspect_shards: set[tuple[str, int]] = field(default_factory=set)
     frames_done: int = 0
     frames_answer: Any = None
+    frames_asked_s: float = 0.0
+    rest_s: float = 0.0
+    rests_until_s: float = 0.0
 
     @property
     def is_idle(self) -> bool:
-        """Up and without work."""
-        return self.report is not None and self.running is None
+        """Up, without work, and ready for some."""
+        return self.report is not None and self.running is None and not self.is_resting
+
+    @property
+    def is_resting(self) -> bool:
+        """It met an outage and waits before it tries again."""
+        return self.rest_s > 0 and time.monotonic() < self.rests_until_s
 
 
 class Fleet:
@@ -83,21 +95,26 @@ class Fleet:
             "max_restarts": 0,
             "max_task_retries": 0,
             "scheduling_strategy": "SPREAD",
-            "concurrency_groups": {"status": 1},  # so that progress is answered while a shard runs
+            "concurrency_groups": {"status": 1, "hints": 1},  # so that these are answered while a shard runs
         }
         self._actor_class = ray.remote(**settings)(ShardActor)
 
     def hire(self) -> HiredActor:
         """Ask for one more actor; its first answer is an ActorReport, or Raised."""
         handle: Any = self._actor_class.remote()
-        options = self._options
-        answer = handle.start.remote(
-            self._spec, self._weights, choice=options.device, num_threads=options.cpus_per_actor
-        )
-        actor = HiredActor(number=self._num_hired, handle=handle, asked_s=time.monotonic(), answer=answer)
+        actor = HiredActor(number=self._num_hired, handle=handle, asked_s=time.monotonic(), answer=None)
+        self.start(actor)
+        self._ask(actor)
         self._num_hired += 1
         self.actors.append(actor)
         return actor
+
+    def start(self, actor: HiredActor) -> None:
+        """Let an actor build its worker; again after it could not."""
+        choice, num_threads = self._options.device, self._options.cpus_per_actor
+        if actor.placed_s is not None:
+            actor.placed_s = time.monotonic()
+        actor.answer = actor.handle.start.remote(self._spec, self._weights, choice=choice, num_threads=num_threads)
 
     def hand(self, actor: HiredActor, task: ShardTask) -> None:
         """Give a shard to an actor: it runs at once if the actor is idle, else after the running one."""
@@ -121,14 +138,30 @@ class Fleet:
 
     def ask_progress(self) -> int:
         """Frames that the running shards have behind them, as last answered; asks anew without waiting."""
+        self._hear_progress()
+        every_s = len(self.actors) / _ASKS_PER_S
         for actor in self.actors:
-            if actor.frames_answer is not None and ray.wait([actor.frames_answer], timeout=0)[0]:
-                with contextlib.suppress(RayError):  # a lost actor shows where its shard is waited for
-                    actor.frames_done = ray.get(actor.frames_answer)
-                actor.frames_answer = None
-            if actor.running is not None and actor.frames_answer is None:
-                actor.frames_answer = actor.handle.frames_done.remote()
+            is_due = time.monotonic() - actor.frames_asked_s >= every_s
+            if actor.running is not None and actor.frames_answer is None and is_due:
+                self._ask(actor)
         return sum(actor.frames_done for actor in self.actors)
+
+    def _ask(self, actor: HiredActor) -> None:
+        actor.frames_answer, actor.frames_asked_s = actor.handle.frames_done.remote(), time.monotonic()
+
+    def _hear_progress(self) -> None:
+        asked = {actor.frames_answer: actor for actor in self.actors if actor.frames_answer is not None}
+        if not asked:
+            return
+        for reference in ray.wait(list(asked), num_returns=len(asked), timeout=0)[0]:
+            actor = asked[reference]
+            actor.frames_answer = None
+            try:
+                frames_done = ray.get(reference)
+            except RayError:
+                continue  # a lost actor shows where its shard is waited for
+            actor.frames_done = frames_done if actor.running is not None else 0
+            actor.placed_s = actor.placed_s or time.monotonic()
 
     def dismiss(self, actor: HiredActor) -> None:
         """Kill an actor, whatever it does (`ray.cancel` would not stop a running call)."""
@@ -149,25 +182,18 @@ class Fleet:
         ready, rest = ray.wait(list(asked), num_returns=1, timeout=timeout_s)
         if ready and rest:
             ready += ray.wait(rest, num_returns=len(rest), timeout=0)[0]
-        return [(asked[reference], _read(reference, asked[reference].report)) for reference in ready]
+        return [(asked[reference], _read(reference)) for reference in ready]
 
 
-def _read(reference: Any, report: ActorReport | None) -> Answer:
+def _read(reference: Any) -> Answer:
     try:
         return ray.get(reference)
     except _LOST as error:
-        with_its_node = isinstance(error, NodeDiedError) or not _is_node_alive(report)
-        return Gone(reason=_reason(error), with_its_node=with_its_node)
+        return Gone(reason=_reason(error), with_its_node=isinstance(error, NodeDiedError) or _NODE_DIED in str(error))
     except RayTaskError as error:  # Ray could not carry the arguments or the answer
         return describe_error(error.cause if isinstance(error.cause, Exception) else error, traceback=str(error))
     except RayError as error:
-        return Gone(reason=_reason(error), with_its_node=False)
-
-
-def _is_node_alive(report: ActorReport | None) -> bool:
-    if report is None:
-        return True
-    return any(node["NodeID"] == report.node_id and node["Alive"] for node in ray.nodes())
+        return Gone(reason=_reason(error))
 
 
 def _reason(error: BaseException) -> str:

@@ -14,13 +14,17 @@ DeviceChoice = Literal["auto", "cpu", "cuda"]
 class RayOptions:
     """Actors, retries and time limits of one labeling job.
 
-    num_actors: None follows the cluster: as many as fit on its nodes. gpus_per_actor: fractions allowed; None: 1 where
-    the cluster has a GPU, else 0. cpus_per_actor: CPUs reserved, and threads, per actor. device: "auto" is CUDA for
-    an actor that was given a GPU, which fails if it sees none. max_attempts: tries per shard. max_kills: of these, how
-    many may end with the worker dead or stuck. max_replacements: actors that may be lost other than with their node
-    before the job stops; None: 50, or 4 per place. shard_timeout_s: for one shard while it runs. outage_timeout_s: how
-    long nothing may get done because storage is down or spool disks are full. drain_s: how long running shards may
-    finish after a stop.
+    num_actors: all are asked for at once, which is what an autoscaler reacts to: beyond the present places they wait
+    for nodes that join. None follows the cluster: as many as fit on its nodes now, never more. gpus_per_actor:
+    fractions allowed; None: 1 where the cluster has a GPU, else 0. cpus_per_actor: CPUs reserved, and threads, per
+    actor. device: "auto" is CUDA for an actor that was given a GPU, which fails if it sees none. max_attempts: tries
+    per shard. max_kills: of these, how many may end with the worker dead or stuck. max_replacements: actors that may
+    be lost other than with their node before the job stops; None: 50, or 4 per place. shard_timeout_s: for one shard
+    while it runs. silence_s: how long the process that runs a shard may give no sign of life. actor_start_timeout_s:
+    until the first actor has a place, others that use the cluster aside, and until an actor that has one is ready.
+    drain_s: how long running shards may finish after a stop. outage_timeout_s: how long nothing may get done because
+    storage is down or spool disks are full. node_verdict_s: how long after its actor a node may be found dead, so
+    that it is not the shard's fault.
     """
 
     num_actors: int | None = None
@@ -34,15 +38,17 @@ class RayOptions:
     actor_start_timeout_s: float = 300.0
     drain_s: float = 60.0
     outage_timeout_s: float = 1800.0
+    silence_s: float = 120.0
+    node_verdict_s: float = 20.0
 
     def __post_init__(self) -> None:
         for name, least in (("num_actors", 1), ("cpus_per_actor", 1), ("max_attempts", 1), ("max_kills", 1)):
             if (value := getattr(self, name)) is not None and value < least:
                 raise ConfigError(f"{_flag(name)} is {value}; at least {least} is needed")
-        for name in ("gpus_per_actor", "max_replacements", "drain_s"):
+        for name in ("gpus_per_actor", "max_replacements", "drain_s", "node_verdict_s"):
             if (value := getattr(self, name)) is not None and value < 0:
                 raise ConfigError(f"{_flag(name)} is {value}; it cannot be negative")
-        for name in ("shard_timeout_s", "actor_start_timeout_s"):
+        for name in ("shard_timeout_s", "actor_start_timeout_s", "outage_timeout_s", "silence_s"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"{_flag(name)} is {getattr(self, name)}; it must be positive")
         gpus = self.gpus_per_actor

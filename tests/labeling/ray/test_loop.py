@@ -16,11 +16,12 @@ import pytest
 import ray
 from ray import cloudpickle
 
-from gsvnet.errors import NoSpace, NotAVideo, WorkerError
+from gsvnet.errors import NoSpace, NotAVideo, StoreUnavailable, WorkerError
 from gsvnet.labeling.ray.cluster import connect
-from gsvnet.labeling.ray.events import ActorLost, ActorUp, Drained, FleetStatus, ShardRetried
+from gsvnet.labeling.ray.events import ActorLost, ActorResting, ActorUp, Drained, FleetStatus, ShardRetried
 from gsvnet.labeling.ray.loop import run_shards
 from gsvnet.labeling.ray.options import RayOptions
+from gsvnet.labeling.ray.schedule import Schedule
 from gsvnet.labeling.tasks import ShardFailure, ShardResult
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -34,10 +35,14 @@ class FakeSpec:
     seconds: float = 0.0
     trouble: dict[int, str] = field(default_factory=dict)
     one_hash_per_process: bool = False
+    published: bool = True
 
     def build(self, weights, *, device, num_threads):
         if weights == "unbuildable":
             raise RuntimeError("no such layer: stem")
+        if weights == "unreachable once" and not self.folder.with_suffix(".met").exists():
+            self.folder.with_suffix(".met").touch()
+            raise StoreUnavailable("503 SlowDown")
         return FakeWorker(self, f"{weights}-{os.getpid()}" if self.one_hash_per_process else weights)
 
 
@@ -68,7 +73,7 @@ class FakeWorker:
             num_bytes=1,
             media_s=1.0,
             seconds={},
-            published=True,
+            published=self.spec.published,
         )
 
 
@@ -84,6 +89,8 @@ def cause_trouble(trouble, task):
         raise NotAVideo("no video stream", uri=task.video.uri)
     if trouble == "space":
         raise NoSpace("2 GB are free")
+    if trouble == "outage":
+        raise StoreUnavailable("503 SlowDown")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -96,7 +103,7 @@ def _cluster():
 def run(tmp_path, make_tasks):
     """Runs shards 0..n-1 of one video; returns the events, `.raised` last if the run raised."""
 
-    def _run(num_shards, *, weights="hash", stop=None, on_event=None, model_hash=None, spec=None, **options):
+    def _run(num_shards, *, weights="hash", stop=None, on_event=None, model_hash=None, spec=None, cut=None, **options):
         spec = {"seconds": 0.0, **(spec or {})}
         options = {"num_actors": 1, "cpus_per_actor": 1, "device": "cpu", **options}
         events = run_shards(
@@ -106,6 +113,7 @@ def run(tmp_path, make_tasks):
             options=RayOptions(**options),
             model_hash=model_hash,
             stop=stop,
+            cut=cut,
         )
         seen = []
         with contextlib.closing(events):
@@ -220,9 +228,79 @@ def test_an_actor_after_whose_start_every_shard_raises_is_replaced(run):
     assert lost.reason.startswith("3 shards in a row raised; the last: ValueError")
 
 
-def test_no_space_ends_the_job(run):
-    with pytest.raises(NoSpace, match="2 GB are free"):
-        run(3, spec={"trouble": {0: "space"}})
+@pytest.mark.parametrize(("trouble", "error"), [("space", NoSpace), ("outage", StoreUnavailable)])
+def test_an_outage_in_which_nothing_gets_done_ends_the_job_with_its_error(run, trouble, error):
+    with pytest.raises(error, match=r"2 GB are free|503"):
+        run(3, spec={"trouble": dict.fromkeys(range(3), trouble)}, outage_timeout_s=1.5)
+
+
+def test_an_outage_is_waited_for_and_charged_to_nobody(run):
+    trouble = {0: "outage once", 1: "space once", 2: "outage once"}
+    events = run(4, spec={"trouble": trouble}, max_attempts=1)
+    assert done(events) == [0, 1, 2, 3]
+    (resting,) = of_type(events, ActorResting)  # one outage, one line
+    assert (resting.number, resting.reason) == (0, "StoreUnavailable: 503 SlowDown")
+    assert 0.5 <= resting.seconds <= 1
+    assert max(e.num_resting for e in of_type(events, FleetStatus)) == 1
+    assert not of_type(events, ShardFailure) + of_type(events, ShardRetried) + of_type(events, ActorLost)
+
+
+def test_while_one_actor_rests_the_others_go_on(run, tmp_path):
+    events = run(12, num_actors=2, spec={"trouble": {0: "outage once"}, "seconds": 0.1})
+    assert done(events) == list(range(12))
+    assert num_starts(tmp_path, 0) == 2
+
+
+def test_an_actor_whose_start_meets_an_outage_starts_again(run):
+    events = run(2, weights="unreachable once")
+    assert done(events) == [0, 1]
+    assert len(of_type(events, ActorResting)) == len(of_type(events, ActorUp)) == 1
+    assert not of_type(events, ActorLost)
+
+
+def test_a_process_that_gives_no_sign_of_life_is_killed_and_its_shard_runs_again(run):
+    def freeze(event):
+        if isinstance(event, ActorUp) and event.number == 0:
+            pid = event.report.pid
+            threading.Timer(1.0, os.kill, (pid, signal.SIGSTOP)).start()
+
+    events = run(2, spec={"seconds": 2.5}, silence_s=1.5, on_event=freeze)
+    assert done(events) == [0, 1]
+    (lost,) = of_type(events, ActorLost)
+    assert lost.reason == "gave no sign of life for 1.5 s"
+    assert [e.shard_index for e in of_type(events, ShardRetried)] == [0]
+    assert wait_until(lambda: not is_running(lost.report.pid))
+
+
+def test_a_killed_actors_shard_runs_elsewhere_within_five_seconds(run, tmp_path):
+    started = {}
+
+    def kill(event):
+        if isinstance(event, FleetStatus) and event.num_running == 2 and not started:
+            (file,) = tmp_path.glob("0.*")
+            os.kill(int(file.name.split(".")[1]), signal.SIGKILL)
+            started["killed_s"] = time.monotonic()
+
+    events = run(4, num_actors=2, spec={"seconds": 1.5}, on_event=kill)
+    assert done(events) == [0, 1, 2, 3]
+    again_ns = max(int(file.name.split(".")[2]) for file in tmp_path.glob("0.*"))
+    assert 0 < again_ns / 1e9 - started["killed_s"] < 5
+
+
+def test_tasks_that_become_known_later_are_labeled_and_nobody_is_hired_before(tmp_path, make_tasks):
+    stream = (task if task else time.sleep(0.1) for task in [*[None] * 3, *make_tasks(2), None, *make_tasks(4)[2:]])
+    options = RayOptions(num_actors=2, cpus_per_actor=1, device="cpu")
+    events = list(run_shards(stream, spec=FakeSpec(folder=tmp_path), weights="hash", options=options))
+    assert done(events) == [0, 1, 2, 3]
+    first = events[0]
+    assert isinstance(first, FleetStatus)
+    assert (first.num_starting, first.num_up) == (0, 0)
+
+
+def test_results_name_the_actor_s_node_and_gpu(run):
+    events = run(8, num_actors=2, gpus_per_actor=0.5, spec={"seconds": 0.2})
+    node = of_type(events, ActorUp)[0].report.node_ip
+    assert {(e.node, e.gpu) for e in of_type(events, ShardResult)} == {(node, "0")}
 
 
 def test_an_actor_with_another_model_ends_the_job_before_it_gets_work(run, tmp_path):
@@ -284,6 +362,26 @@ def test_a_stop_cuts_what_does_not_finish_in_time(run):
     )
     assert done(events) == []
     assert events[-1] == Drained(num_cut=1)
+
+
+def test_a_cut_waits_for_nothing(run):
+    cut = threading.Event()
+    events = run(
+        2,
+        spec={"trouble": {0: "hang"}},
+        cut=cut,
+        on_event=lambda e: isinstance(e, FleetStatus) and e.num_running == 1 and cut.set(),
+    )
+    assert events[-1] == Drained(num_cut=1)
+
+
+def test_a_run_whose_copies_come_late_takes_shards_at_random_places(run, monkeypatch):
+    monkeypatch.setattr(Schedule, "scatter", lambda self, seed: seeds.append(seed))
+    seeds = []
+    run(2)
+    assert seeds == []
+    run(2, spec={"published": False})
+    assert seeds == [os.getpid()] * 2
 
 
 def test_closing_the_run_early_leaves_no_actor(run):
