@@ -77,7 +77,8 @@ class StatusConfig:
 
 def status(config: StatusConfig) -> int:
     """Where a job stands, from its output alone: also from another machine, while it runs or long after."""
-    from gsvnet.labeling.status import read_status, show_status
+    from gsvnet.labeling.status import read_status
+    from gsvnet.labeling.status_text import show_status
 
     found = read_status(config.out, config.storage_options)
     if config.json:

@@ -11,7 +11,8 @@ from gsvnet.chunks import shard_name
 from gsvnet.classes import CAMVID
 from gsvnet.cli import main
 from gsvnet.errors import StoreError
-from gsvnet.labeling.status import JobStatus, describe_status, measure_speed, read_status, show_status
+from gsvnet.labeling.status import JobStatus, measure_speed, read_status
+from gsvnet.labeling.status_text import describe_status, show_status
 from gsvnet.store.filesystem import open_filesystem
 from gsvnet.store.job import FailureRecord, open_job, write_failure, write_plan
 from gsvnet.store.layout import shard_uri
