@@ -11,6 +11,7 @@ import pytest
 
 from gsvnet.process import yield_idle_cores
 from tests.material import save_tiny_model
+from tests.outputs import rows_of
 
 yield_idle_cores()  # before any test imports torch
 
@@ -166,3 +167,31 @@ def label_config(drive, tiny_model, tmp_path):
         "no_ray": True,
     }
     return lambda **changes: LabelConfig(**usual | changes)
+
+
+@pytest.fixture(scope="session")
+def undisturbed(drive, tiny_model, tmp_path_factory):
+    """All rows of `drive` as an undisturbed run in one process labels them, twelve frames a shard."""
+    import gsvnet
+
+    out = tmp_path_factory.mktemp("undisturbed") / "out"
+    config = gsvnet.LabelConfig(
+        videos=(str(drive),),
+        out=str(out),
+        model=str(tiny_model),
+        shard_frames=12,
+        batch_chunks=2,
+        cpus_per_actor=1,
+        no_ray=True,
+    )
+    assert gsvnet.label(config).exit_code == 0
+    return rows_of(out)
+
+
+@pytest.fixture(scope="module")
+def ray_here():
+    """A local Ray with room for two actors, which every `label` of the module joins."""
+    from gsvnet.labeling.ray.cluster import connect
+
+    with connect(min_cpus=2) as cluster:
+        yield cluster

@@ -1,23 +1,15 @@
-"""From a video file to Parquet, whole: same labels however the work is cut, resume, kill -9, what a reader sees."""
+"""From a video file to Parquet, whole: same labels however the work is cut, resume, what a reader sees."""
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import signal
 import subprocess
 import sys
-import tempfile
-import threading
-import time
 from pathlib import Path
 
 import av
 import duckdb
 import numpy as np
-import psutil
-import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -25,56 +17,11 @@ import gsvnet
 from gsvnet.cli import main
 from gsvnet.errors import OutputConflict
 from gsvnet.labeling.limits import LimitsConfig
-from gsvnet.labeling.ray.cluster import connect
 from gsvnet.reading import read_picture
+from tests.material import repeat_video
+from tests.outputs import assert_equal_rows, rows_of, shards_of
 
 NUM_FRAMES, HEIGHT, WIDTH = 60, 72, 96
-
-
-@pytest.fixture(scope="module")
-def ray_here():
-    """A local Ray with room for two actors, which every `label` below joins."""
-    with connect(min_cpus=2) as cluster:
-        yield cluster
-
-
-@pytest.fixture(scope="module")
-def undisturbed(drive, tiny_model, tmp_path_factory):
-    """All rows as an undisturbed run in one process labels them, twelve frames a shard."""
-    out = tmp_path_factory.mktemp("undisturbed") / "out"
-    config = gsvnet.LabelConfig(
-        videos=(str(drive),),
-        out=str(out),
-        model=str(tiny_model),
-        shard_frames=12,
-        batch_chunks=2,
-        cpus_per_actor=1,
-        no_ray=True,
-    )
-    assert gsvnet.label(config).exit_code == 0
-    return rows_of(out)
-
-
-def rows_of(out):
-    """All rows of an output, every column, in frame order."""
-    frames = gsvnet.open_labels(str(out)).frames.to_table()
-    return frames.sort_by([("video", "ascending"), ("frame_index", "ascending")])
-
-
-def shards_of(out):
-    return sorted(Path(out).glob("labels/*/*.parquet"))
-
-
-def assert_equal_rows(found, expected):
-    differing = [name for name in expected.column_names if found[name].to_pylist() != expected[name].to_pylist()]
-    assert differing == []
-
-
-def wait_until(condition, *, limit_s=60.0):
-    deadline_s = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < deadline_s, "waited in vain"
-        time.sleep(0.01)
 
 
 # --- the same labels however the work is cut ---
@@ -246,149 +193,6 @@ def test_a_source_that_changed_since_it_was_planned_is_a_recorded_failure(label_
     assert not (Path(config.out) / "_SUCCESS").exists()
 
 
-# --- kill -9 ---
-
-
-class Visible:
-    """Checks each label file the moment it appears: it must be whole."""
-
-    def __init__(self, out):
-        self.out, self.seen = Path(out), set()
-
-    def look(self):
-        for path in set(shards_of(self.out)) - self.seen:
-            assert pq.read_table(path).num_rows == pq.ParquetFile(path).metadata.num_rows > 0
-            self.seen.add(path)
-        return len(self.seen)
-
-
-def test_killing_the_driver_loses_nothing_but_time(undisturbed, label_config, ray_here):
-    config = label_config(no_ray=False, num_actors=1)
-    visible = Visible(config.out)
-    with Driver(config) as driver:
-        wait_until(lambda: visible.look() >= 1 or driver.process.poll() is not None)
-        driver.kill()
-        num_before = visible.look()
-    assert 1 <= num_before < 7
-    assert not (Path(config.out) / "_SUCCESS").exists()
-    report = gsvnet.label(config)
-    assert (report.exit_code, report.shards_in_output) == (0, 7)
-    visible.look()
-    assert_equal_rows(rows_of(config.out), undisturbed)
-    assert [path for path in Path(config.out).rglob(".*")] == []  # what the dead writer left is swept
-
-
-@pytest.mark.slow
-def test_a_job_that_is_told_to_stop_finishes_its_shard_and_goes_on_later(undisturbed, label_config, ray_here):
-    config = label_config(no_ray=False, num_actors=1)
-    visible = Visible(config.out)
-    with Driver(config) as driver:
-        wait_until(lambda: visible.look() >= 1 or driver.process.poll() is not None)
-        driver.process.terminate()
-        assert driver.process.wait(timeout=60) == 1
-    stored = json.loads((Path(config.out) / "_report.json").read_text())
-    assert (stored["stopped"], stored["exit_code"]) == (True, 1)
-    assert 1 <= visible.look() < 7
-    assert not (Path(config.out) / "_SUCCESS").exists()
-    assert gsvnet.label(config).exit_code == 0
-    assert_equal_rows(rows_of(config.out), undisturbed)
-
-
-def test_ctrl_c_ends_a_job_in_this_process_at_once(drive, tiny_model, tmp_path):
-    video, spool, out = repeat(drive, 50, tmp_path / "long.mkv"), tmp_path / "spool", tmp_path / "out"
-    command = [sys.executable, "-m", "gsvnet.cli", "label", video, "--out", out, "--model", tiny_model, "--no-ray"]
-    job = subprocess.Popen(
-        [*command, "--cpus-per-actor", "1", "--shard-seconds", "999", "--spool-dir", spool],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
-    )
-    wait_until(lambda: list(spool.glob(".gsvnet-*")) or job.poll() is not None)
-    pressed_s = time.monotonic()
-    job.send_signal(signal.SIGINT)
-    _, complaint = job.communicate(timeout=60)
-    assert (job.returncode, complaint) == (1, "gsvnet: interrupted; the same command goes on where it stopped\n")
-    assert time.monotonic() - pressed_s < 10  # the whole shard takes far longer
-    assert list(spool.iterdir()) == shards_of(out) == []
-
-
-class Driver:
-    """`gsvnet label` with a Ray of its own, in a process of its own."""
-
-    def __init__(self, config):
-        self.folder = tempfile.mkdtemp(prefix="gsv-", dir="/tmp")
-        flags = {
-            "--out": config.out,
-            "--model": config.model,
-            "--num-actors": "1",
-            "--cpus-per-actor": str(config.cpus_per_actor),
-            "--batch-chunks": str(config.batch_chunks),
-            "--shard-frames": str(config.shard_frames),
-        }
-        clean = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "gsvnet.cli", "label", *config.videos, *(w for flag in flags.items() for w in flag)],
-            env=clean | {"RAY_TMPDIR": self.folder},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        self.family, self.agents = [], []
-
-    def __enter__(self):
-        return self
-
-    def kill(self):
-        """SIGKILL to the driver alone; its Ray has to notice by itself."""
-        self.process.send_signal(signal.SIGSTOP)  # it hands out nothing more while its family is counted
-        family = psutil.Process(self.process.pid).children(recursive=True)
-        self.agents = [p for p in family if p.name().endswith("Agent")]
-        self.family = [p for p in family if p not in self.agents]
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
-
-    def __exit__(self, *_):
-        if self.process.poll() is None:
-            self.kill()
-        _, alive = psutil.wait_procs(self.family, timeout=30)
-        for agent in self.agents:  # Ray's own would notice after a minute that their cluster is gone
-            agent.kill()
-        psutil.wait_procs(self.agents, timeout=30)
-        shutil.rmtree(self.folder, ignore_errors=True)
-        assert alive == []
-
-
-def test_killing_an_actor_costs_one_attempt(undisturbed, label_config, ray_here):
-    config = label_config(no_ray=False, num_actors=1, shard_frames=5)
-    visible = Visible(config.out)
-    others = set(actor_processes())
-    reports = []
-    job = threading.Thread(target=lambda: reports.append(gsvnet.label(config)))
-    job.start()
-    wait_until(lambda: set(actor_processes()) - others or not job.is_alive())
-    [actor] = set(actor_processes()) - others
-    wait_until(lambda: visible.look() >= 1 or not job.is_alive())
-    actor.kill()
-    num_before = visible.look()
-    job.join(timeout=120)
-    assert 1 <= num_before < 12
-    assert (reports[0].exit_code, reports[0].shards_labeled) == (0, 12)
-    visible.look()
-    assert_equal_rows(rows_of(config.out), undisturbed)
-
-
-def actor_processes():
-    """The ShardActor processes below this one."""
-    found = []
-    for process in psutil.Process().children(recursive=True):
-        try:
-            if process.cmdline()[:1] and process.cmdline()[0].startswith("ray::ShardActor"):
-                found.append(process)
-        except psutil.Error:
-            pass
-    return found
-
-
 # --- stores ---
 
 
@@ -437,26 +241,9 @@ print(frames, int(peak.split()[1]))
 def test_memory_does_not_depend_on_the_length_of_a_video(drive, tiny_model, tmp_path):
     peaks = {}
     for repeats in (10, 100):
-        video = repeat(drive, repeats, tmp_path / f"{repeats}.mkv")
+        video = repeat_video(drive, repeats, tmp_path / f"{repeats}.mkv")
         command = [sys.executable, "-c", MEASURE, video, tmp_path / f"out{repeats}", tiny_model]
         frames, peak = map(int, subprocess.run(command, capture_output=True, check=True, text=True).stdout.split())
         assert frames == repeats * NUM_FRAMES
         peaks[repeats] = peak
     assert peaks[100] < 1.15 * peaks[10]
-
-
-def repeat(video, times, path):
-    """The packets of a video again and again, without encoding anew."""
-    with av.open(str(video)) as source:
-        stream = source.streams.video[0]
-        packets = [(bytes(p), p.pts, p.dts, p.is_keyframe) for p in source.demux(stream) if p.size]
-        length = int(NUM_FRAMES / stream.average_rate / stream.time_base)
-        with av.open(str(path), "w") as sink:
-            copy = sink.add_stream_from_template(stream)
-            for number in range(times):
-                for data, pts, dts, is_keyframe in packets:
-                    packet = av.Packet(data)
-                    packet.pts, packet.dts = pts + number * length, dts + number * length
-                    packet.stream, packet.time_base, packet.is_keyframe = copy, stream.time_base, is_keyframe
-                    sink.mux(packet)
-    return path

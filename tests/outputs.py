@@ -1,0 +1,45 @@
+"""What tests look at in a local output: its rows, its files, and that each file is whole when it appears."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+import gsvnet
+
+
+def rows_of(out, storage_options=None):
+    """All rows of an output, every column, in frame order."""
+    frames = gsvnet.open_labels(str(out), storage_options).frames.to_table()
+    return frames.sort_by([("video", "ascending"), ("frame_index", "ascending")])
+
+
+def shards_of(out):
+    return sorted(Path(out).glob("labels/*/*.parquet"))
+
+
+def assert_equal_rows(found, expected):
+    differing = [name for name in expected.column_names if found[name].to_pylist() != expected[name].to_pylist()]
+    assert differing == []
+
+
+def wait_until(condition, *, limit_s=60.0):
+    deadline_s = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < deadline_s, "waited in vain"
+        time.sleep(0.01)
+
+
+class Visible:
+    """Checks each label file the moment it appears: it must be whole."""
+
+    def __init__(self, out):
+        self.out, self.seen = Path(out), set()
+
+    def look(self):
+        for path in set(shards_of(self.out)) - self.seen:
+            assert pq.read_table(path).num_rows == pq.ParquetFile(path).metadata.num_rows > 0
+            self.seen.add(path)
+        return len(self.seen)
