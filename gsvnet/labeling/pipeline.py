@@ -52,6 +52,10 @@ class Lanes:
                 future.cancel()
             wait(waiting)  # nothing of a shard that failed runs beside its next attempt
 
+    def close(self) -> None:
+        """End the threads; also one that Python was interrupted in starting, for which it would wait forever."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
 
 class RowPool:
     """For a GPU: the networks run in the caller's thread, threads make rows of what they say meanwhile."""
@@ -74,6 +78,10 @@ class RowPool:
         finally:
             for batch_in_pool in waiting:
                 batch_in_pool.cancel()
+
+    def close(self) -> None:
+        """End the threads."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _label(self, batch: DecodedBatch, segment: Segment, maker: RowMaker) -> _BatchInPool:
         """Run the networks; what they yield goes to the pool at once."""

@@ -108,6 +108,7 @@ class ShardWorker:
     def close(self) -> None:
         """Stop decoding for a call that will not come. After the last call."""
         self._ahead.close()
+        self.pipeline.close()
 
     def __call__(self, task: ShardTask) -> ShardResult:
         """Label, encode and publish one shard. Raises VideoError, StoreError, or whatever the network raises."""
