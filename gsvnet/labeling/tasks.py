@@ -41,9 +41,10 @@ class ShardResult:
     num_frames: rows. num_lost: rows with status decode_error. num_bytes: of the Parquet object.
     media_s: seconds of video labeled. seconds: stage (decode, segment, upsample, encode, write, total) -> busy seconds.
     core_seconds: the same of processor time; total is the whole process's, which is more than its stages know of.
-    published: False when another attempt was first, so that this one's copy was thrown away. notes: what a person
-    should know though nothing failed (out of memory once, another decoder than asked for). node, gpu: address and GPU
-    index of the actor that labeled it, "" where there is none.
+    published: False when another attempt was first: this one's copy was thrown away, or, where the object was there
+    before work began, nothing was done, num_frames is the planned number, num_keyframes and num_bytes are 0.
+    notes: what a person should know though nothing failed (out of memory once, another decoder than asked for).
+    node, gpu: address and GPU index of the actor that labeled it, "" where there is none.
     """
 
     video_id: str

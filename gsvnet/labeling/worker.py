@@ -7,7 +7,6 @@ queues are bounded, so memory does not depend on the length of a video.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
@@ -17,7 +16,7 @@ from typing import Literal
 
 import torch
 
-from gsvnet.errors import AlreadyPublished, ConfigError, WorkerError
+from gsvnet.errors import AlreadyPublished, ConfigError, StoreRefused, WorkerError
 from gsvnet.labeling.ahead import ReadAhead
 from gsvnet.labeling.backoff import BackOff
 from gsvnet.labeling.batching import DecodedBatch, batch_chunks, views_by_need
@@ -27,10 +26,12 @@ from gsvnet.labeling.pipeline import Lanes, RowPool
 from gsvnet.labeling.precision import advise_precision, resolve_precision
 from gsvnet.labeling.rows import RowMaker
 from gsvnet.labeling.sight import Probe, check_sight
+from gsvnet.labeling.tally import Tally, already_labeled
 from gsvnet.labeling.tasks import Device, ShardResult, ShardTask
 from gsvnet.models.checkpoints import content_hash
 from gsvnet.models.prepared import compute_in, prepare_for_inference
 from gsvnet.models.segmenter import ChunkBatch, LogitsBatch, VideoSegmenter
+from gsvnet.store.filesystem import has_object
 from gsvnet.store.layout import shard_uri
 from gsvnet.store.schema import FrameRow, ShardFooter
 from gsvnet.store.write import ShardWriter, estimate_spool_bytes, sweep_spools
@@ -115,7 +116,9 @@ class ShardWorker:
         torch.set_num_threads(self.num_threads)  # of the calling thread, whichever it is
         _make_spool_folder(self.spec.spool_dir)  # again: temporary folders get cleaned up under long jobs
         self.frames_done = 0
-        clock, tally, span = StageClock(), Counter[str](), _Span()
+        clock, tally = StageClock(), Tally()
+        if self._is_labeled(task):
+            return already_labeled(task, clock)
         writer = self._open_writer(task)
         published = True
         try:
@@ -124,9 +127,8 @@ class ShardWorker:
                 for row in self._rows(task, clock):
                     with clock.stage("write"):
                         writer.append(row)
-                    self.frames_done += 1
-                    tally.update(frames=1, lost=row.status != "ok", keyframes=row.is_keyframe)
-                    span.add(row.time_s)
+                    tally.add(row)
+                    self.frames_done = tally.num_frames
                 writer.footer = replace(writer.footer, backed_off_to=self._back_off.most_chunks)
                 with clock.stage("write"):
                     stack.close()  # closes, checks and publishes
@@ -135,16 +137,23 @@ class ShardWorker:
         return ShardResult(
             video_id=task.video.id,
             shard_index=task.shard.index,
-            num_frames=tally["frames"],
-            num_lost=tally["lost"],
-            num_keyframes=tally["keyframes"],
+            num_frames=tally.num_frames,
+            num_lost=tally.num_lost,
+            num_keyframes=tally.num_keyframes,
             num_bytes=writer.published.num_bytes if writer.published else 0,
-            media_s=span.length_s,
+            media_s=tally.media_s,
             seconds=clock.wall(),
             core_seconds=clock.cores(),
             published=published,
             notes=(*self._back_off.take_notes(), *self._decoder_notes(task)),
         )
+
+    def _is_labeled(self, task: ShardTask) -> bool:
+        """Whether another run on the same output was first; asked before the work, so that two runs share it."""
+        try:
+            return has_object(shard_uri(self.spec.out, task.video.id, task.shard.name), self.spec.storage_options)
+        except StoreRefused:  # may write but not look: publishing will tell
+            return False
 
     def _decoder_notes(self, task: ShardTask) -> list[str]:
         reason = self._choose_decoder(task.uri).reason
@@ -229,23 +238,3 @@ def _make_spool_folder(folder: str) -> None:
     except OSError as error:
         reason = error.strerror or error
         raise ConfigError(f"cannot make the spool folder {folder}: {reason}; choose another --spool-dir") from error
-
-
-@dataclass
-class _Span:
-    """Length of a run of frames in seconds of video; the last frame counts as long as the mean one."""
-
-    first_s: float | None = None
-    last_s: float = 0.0
-    num_frames: int = 0
-
-    def add(self, time_s: float) -> None:
-        self.first_s = time_s if self.first_s is None else self.first_s
-        self.last_s = time_s
-        self.num_frames += 1
-
-    @property
-    def length_s(self) -> float:
-        if self.first_s is None or self.num_frames < 2:
-            return 0.0
-        return (self.last_s - self.first_s) * self.num_frames / (self.num_frames - 1)

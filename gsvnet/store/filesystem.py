@@ -59,6 +59,21 @@ def read_path(fs: AbstractFileSystem, path: str, uri: str) -> bytes | None:
     return attempt("read", uri, read)
 
 
+def has_object(uri: str, storage_options: StorageOptions = None) -> bool:
+    """Whether there is an object, by one request. Raises as `read_bytes` does."""
+    fs, path = open_filesystem(uri, storage_options)
+
+    def look() -> bool:
+        try:
+            return s3.exists(fs, path) if protocol_of(fs) == "s3" else bool(fs.exists(path))
+        except Exception as error:
+            if is_missing(error):
+                return False
+            raise
+
+    return attempt("read", uri, look)
+
+
 def remove_path(fs: AbstractFileSystem, path: str, uri: str) -> None:
     """Remove an object; it may be gone already. Raises as `read_bytes` does."""
 

@@ -24,6 +24,11 @@ def get(fs: Any, path: str) -> bytes:
     return fsspec.asyn.sync(fs.loop, _get, fs, path)
 
 
+def exists(fs: Any, path: str) -> bool:
+    """Whether the object is there, by one HEAD. A missing one raises the client's error with HTTP status 404."""
+    return bool(fsspec.asyn.sync(fs.loop, _call, fs, "head_object", path))
+
+
 def remove(fs: Any, path: str) -> None:
     """Remove the object; it may be gone already."""
     fsspec.asyn.sync(fs.loop, _call, fs, "delete_object", path)

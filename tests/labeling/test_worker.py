@@ -9,9 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from gsvnet.errors import ConfigError, StoreError, WorkerError
+from gsvnet.errors import ConfigError, SourceChanged, StoreError, StoreRefused, WorkerError
 from gsvnet.labeling.ledger import shard_tasks
 from gsvnet.labeling.plan import PlanRule, plan_video
+from gsvnet.labeling.tasks import ShardTask
 from gsvnet.labeling.worker import LabelWorkerSpec
 from gsvnet.models.checkpoints import content_hash, load_model
 from gsvnet.store.schema import parse_footer
@@ -52,14 +53,62 @@ def test_a_shard_becomes_one_object_and_a_small_record(spec, model, tasks):
     assert list(Path(spec.spool_dir).iterdir()) == []
 
 
-def test_a_shard_that_is_there_already_is_left_as_it_is(spec, model, tasks):
+def test_a_shard_that_is_there_already_costs_nothing_and_counts_as_planned(spec, model, tasks, monkeypatch):
     worker = spec.build(model, device="cpu", num_threads=1)
     worker(tasks[0])
     [written] = Path(spec.out).rglob("*.parquet")
     before = written.stat()
+    monkeypatch.setattr(worker, "_rows", None)  # no frame is labeled
+    worker.prepare(tasks[0])  # what was decoded ahead is thrown away
     result = worker(tasks[0])
-    assert (result.published, result.num_frames, result.num_bytes) == (False, 15, 0)
+    assert (result.published, result.num_frames, result.num_keyframes, result.num_bytes) == (False, 15, 0, 0)
+    assert result.media_s == pytest.approx(1.0)
+    assert worker.frames_done == 0
     assert (written.stat().st_mtime_ns, written.stat().st_ino) == (before.st_mtime_ns, before.st_ino)
+    monkeypatch.undo()
+    assert worker(tasks[1]).published
+    worker.close()
+
+
+def test_a_shard_that_another_run_publishes_meanwhile_is_left_as_it_is(spec, model, tasks, monkeypatch):
+    worker = spec.build(model, device="cpu", num_threads=1)
+    worker(tasks[0])
+    [written] = Path(spec.out).rglob("*.parquet")
+    before = written.stat()
+    monkeypatch.setattr("gsvnet.labeling.worker.has_object", lambda *arguments: False)
+    result = worker(tasks[0])
+    assert (result.published, result.num_frames, result.num_keyframes, result.num_bytes) == (False, 15, 3, 0)
+    assert (written.stat().st_mtime_ns, written.stat().st_ino) == (before.st_mtime_ns, before.st_ino)
+
+
+def test_a_worker_that_may_not_look_labels_all_the_same(spec, model, tasks, monkeypatch):
+    def refuse(*arguments):
+        raise StoreRefused("403")
+
+    monkeypatch.setattr("gsvnet.labeling.worker.has_object", refuse)
+    assert spec.build(model, device="cpu", num_threads=1)(tasks[0]).published
+
+
+@pytest.mark.parametrize("when", ["before", "while"])
+def test_a_video_that_changes_is_an_error_and_no_label(spec, model, tasks, tmp_path, monkeypatch, when):
+    copy = tmp_path / "drive.mp4"
+    copy.write_bytes(Path(tasks[0].uri).read_bytes())
+    plan = plan_video(str(copy), rule=PlanRule(interval=5, shard_seconds=60.0, shard_frames=60))
+    task = ShardTask(video=plan.video, shard=plan.shards[0], uri=str(copy))
+    worker = replace(spec, batch_chunks=1).build(model, device="cpu", num_threads=1)
+    if when == "before":
+        copy.write_bytes(copy.read_bytes() + b"more")
+    else:
+        rows = worker._rows
+        monkeypatch.setattr(worker, "_rows", lambda *a: (touched(copy, row) for row in rows(*a)))
+    with pytest.raises(SourceChanged, match=r"was planned \(was .* is .*\)|another output"):
+        worker(task)
+    assert list(Path(spec.out).rglob("*.parquet")) == []
+
+
+def touched(path: Path, row):
+    path.touch()
+    return row
 
 
 def test_a_shard_with_fewer_frames_than_planned_is_not_published(spec, model, tasks):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gsvnet.errors import ConfigError, MissingExtra, StoreError
-from gsvnet.store.filesystem import open_filesystem, read_bytes
+from gsvnet.store.filesystem import has_object, open_filesystem, read_bytes
 from gsvnet.store.layout import (
     check_name,
     failure_uri,
@@ -113,3 +113,15 @@ def test_messages_show_no_credentials():
     assert redact_uri("https://user:pw@host/a.mp4?X-Amz-Signature=abc") == "https://host/a.mp4"
     assert redact_uri("s3://bucket/a.mp4") == "s3://bucket/a.mp4"
     assert redact_uri("/data/a@b?c.mp4") == "/data/a@b?c.mp4"
+
+
+@pytest.mark.s3
+def test_one_request_tells_whether_an_object_is_there(moto_s3, tmp_path):
+    out = f"s3://{moto_s3.make_bucket()}/out"
+    fs, path = open_filesystem(out, moto_s3.options)
+    fs.pipe_file(f"{path}/there", b"x")
+    assert has_object(f"{out}/there", moto_s3.options)
+    assert not has_object(f"{out}/missing", moto_s3.options)
+    (tmp_path / "there").touch()
+    assert has_object(str(tmp_path / "there"))
+    assert not has_object(str(tmp_path / "missing"))
