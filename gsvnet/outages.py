@@ -30,29 +30,20 @@ _NETWORK_DISK = frozenset(
 
 def is_outage(error: BaseException) -> bool:
     """Whether storage did not answer, throttled, broke off or failed inside (5xx): the same request may work later."""
-    status = http_status(error)
-    if status is not None:
-        return status in _STATUSES or any(_code(cause) in _CODES for cause in causes(error))
-    return any(
-        {cls.__name__ for cls in type(cause).__mro__} & _CLASSES
-        or (isinstance(cause, OSError) and cause.errno in _NETWORK_DISK)
-        for cause in causes(error)
-    )
+    for cause in causes(error):  # a body that breaks off comes wrapped around a status of its own
+        if {cls.__name__ for cls in type(cause).__mro__} & _CLASSES:
+            return True
+        status = _own_status(cause)
+        if status is not None:
+            return status in _STATUSES or _code(cause) in _CODES
+        if isinstance(cause, OSError) and cause.errno in _NETWORK_DISK:
+            return True
+    return False
 
 
 def http_status(error: BaseException) -> int | None:
     """HTTP status of the answer that an error of a storage client stands for; None where there was no answer."""
-    for cause in causes(error):
-        response = getattr(cause, "response", None)
-        if isinstance(response, dict):  # botocore
-            response = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-            if isinstance(response, int):
-                return response
-        for name in ("status_code", "status", "code"):  # Azure, aiohttp, gcsfs
-            value = getattr(cause, name, None)
-            if isinstance(value, int) and 300 <= value < 600:
-                return value
-    return None
+    return next((status for cause in causes(error) if (status := _own_status(cause)) is not None), None)
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
@@ -74,6 +65,18 @@ def retry_outages(for_s: float | None = None) -> Retrying:
         stop=stop_after_delay(RETRY_FOR_S if for_s is None else for_s),
         reraise=True,
     )
+
+
+def _own_status(error: BaseException) -> int | None:
+    response = getattr(error, "response", None)
+    if isinstance(response, dict):  # botocore
+        status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        return status if isinstance(status, int) else None
+    for name in ("status_code", "status", "code"):  # Azure, aiohttp, gcsfs
+        status = getattr(error, name, None)
+        if isinstance(status, int) and 300 <= status < 600:
+            return status
+    return None
 
 
 def _code(error: BaseException) -> str:

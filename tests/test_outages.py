@@ -51,6 +51,14 @@ def test_no_answer_is_an_outage_whichever_client_says_so():
         assert http_status(error) is None
 
 
+def test_a_body_that_breaks_off_is_an_outage_whatever_status_its_cause_carries():
+    aiohttp = pytest.importorskip("aiohttp")
+    error = aiohttp.ClientPayloadError()
+    error.__cause__ = aiohttp.http_exceptions.ContentLengthError("Not enough data")  # calls itself a 400
+    assert http_status(error) == 400
+    assert is_outage(error)
+
+
 def test_mistakes_and_full_disks_are_no_outage():
     botocore = pytest.importorskip("botocore.exceptions")
     for error in (
