@@ -18,12 +18,12 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tests.clusters import Node, ray_nodes
+from tests.disks import small_disk
 from tests.material import save_tiny_model, write_clips
 from tests.namespaces import Network, can_partition
 from tests.s3_servers import SWIFT_BIN, S3Server, moto_server, swift_server
@@ -61,7 +61,7 @@ def main() -> int:
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gsv-soak-")))
         server = stack.enter_context(swift_server() if SWIFT_BIN in os.environ else moto_server())
-        disk = stack.enter_context(small_disk(folder / "spool"))
+        disk = stack.enter_context(small_disk(folder / "spool", megabytes=32))
         site = prepare(folder, server, disk)
         say(f"{len(site.expected)} shards an output; faults for {options.seconds:g} s, seed {options.seed}")
         report, is_good = soak(site, options)
@@ -193,19 +193,6 @@ def access(server: S3Server, url: str) -> dict[str, str]:
         "AWS_SECRET_ACCESS_KEY": server.secret,
         "AWS_DEFAULT_REGION": "us-east-1",
     }
-
-
-@contextlib.contextmanager
-def small_disk(folder: Path) -> Iterator[Path | None]:
-    """A disk of 32 MiB in memory, mounted at `folder`; None where that is not allowed."""
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", str(folder)]
-    is_mounted = subprocess.run(mount, capture_output=True, check=False).returncode == 0
-    try:
-        yield folder if is_mounted else None
-    finally:
-        if is_mounted:
-            subprocess.run(["umount", "--lazy", str(folder)], check=False)
 
 
 def keep_logs(folder: Path, kept: Path) -> None:

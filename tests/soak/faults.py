@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 
 from tests.clusters import RayCluster, RunningNode
+from tests.disks import fill
 from tests.soak.job import RepeatedJob
 from tests.soak.proxy import FAIR, FaultyProxy, Weather
 
@@ -190,14 +191,8 @@ class Chaos:
 
     def _fill_spool(self) -> bool:
         assert self.spool_disk is not None
-        ballast = self.spool_disk / "ballast"
-        try:
-            with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
-                while True:
-                    file.write(bytes(1 << 16))
+        with fill(self.spool_disk):
             self._end.wait(self._random.uniform(2, 6))
-        finally:
-            ballast.unlink(missing_ok=True)
         return True
 
 

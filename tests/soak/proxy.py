@@ -9,7 +9,7 @@ import asyncio
 import random
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -41,10 +41,14 @@ FAIR = Weather()
 
 
 class FaultyProxy:
-    """The proxy. weather: set it from any thread. counts: of troubles that requests met."""
+    """The proxy. weather: set it from any thread. counts: of troubles that requests met.
+
+    forecast: (method, path) of a request -> what is met by this one; None: the weather of the moment.
+    """
 
     def __init__(self, target: str, *, ip: str, seed: int) -> None:
         self.weather, self.counts = FAIR, Counter[str]()
+        self.forecast: Callable[[str, str], Weather | None] = lambda method, path: None
         self._target, self._ip, self._random = target.rstrip("/"), ip, random.Random(seed)
         self._loop = asyncio.new_event_loop()
         self.url = ""
@@ -64,7 +68,7 @@ class FaultyProxy:
         await self._runner.cleanup()
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
-        weather = self.weather
+        weather = self.forecast(request.method, request.raw_path) or self.weather
         if weather.is_down:
             return self._hang_up(request, "down")
         if weather.delay_s:
