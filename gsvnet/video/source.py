@@ -186,7 +186,10 @@ def _open_remote(uri: str, storage_options: StorageOptions | None, identity: str
 
 
 def _open_filesystem(uri: str, storage_options: StorageOptions | None) -> tuple[AbstractFileSystem, str]:
-    return fsspec.core.url_to_fs(uri, **storage_defaults(uri, storage_options))
+    filesystem, path = fsspec.core.url_to_fs(uri, **storage_defaults(uri, storage_options))
+    if hasattr(filesystem, "retries"):
+        filesystem.retries = 1  # s3fs nests two loops of five tries; ours lies above them and knows when to stop
+    return filesystem, path
 
 
 def _open_uncached(filesystem: AbstractFileSystem, path: str) -> BinaryIO:

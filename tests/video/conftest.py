@@ -66,3 +66,4 @@ def small_windows(monkeypatch):
     """Files of some hundred kB are read from stores as large ones are: in windows, and not whole."""
     for name in ("FIRST_WINDOW_BYTES", "NEXT_WINDOW_BYTES", "TAIL_BYTES"):
         monkeypatch.setattr(f"gsvnet.video.ranges.{name}", 4096)
+    monkeypatch.setattr("gsvnet.video.probe._BUFFER_BYTES", 4096)
