@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 
 from rich.console import Console
 
 from gsvnet.chunks import shard_name
-from gsvnet.errors import SourceUnavailable, StoreUnavailable
+from gsvnet.errors import SourceUnavailable, StoreError, StoreUnavailable
 from gsvnet.labeling.completeness import state_of_output
 from gsvnet.labeling.config import LabelConfig
 from gsvnet.labeling.fingerprint import fingerprint_fields
@@ -18,7 +19,7 @@ from gsvnet.labeling.plan import PlanRule
 from gsvnet.labeling.planning import PlanRequest, in_share
 from gsvnet.labeling.progress import JobProgress
 from gsvnet.labeling.report import JobReport, measure, show
-from gsvnet.labeling.tasks import ShardFailure
+from gsvnet.labeling.tasks import ShardFailure, ShardTask
 from gsvnet.labeling.workplace import Used, Work, open_workplace
 from gsvnet.models.checkpoints import content_hash, load_model
 from gsvnet.models.segmenter import VideoSegmenter
@@ -31,7 +32,7 @@ from gsvnet.store.job import (
     write_failure,
 )
 from gsvnet.store.layout import derived_uri, list_committed
-from gsvnet.store.manifest import Spread, write_derived
+from gsvnet.store.manifest import Spread, remove_success, write_derived
 from gsvnet.store.publish import replace_bytes
 from gsvnet.uris import absolute_uri, redact_uri
 from gsvnet.video.source import video_id
@@ -43,7 +44,8 @@ def label(config: LabelConfig, *, console: Console | None = None) -> JobReport:
     """Label every frame of the videos and write Parquet; the same call on the same output does what is missing.
 
     Videos and shards that fail are recorded in the output and do not stop the job (see JobReport.exit_code).
-    Raises ConfigError before anything is written, OutputConflict when the output belongs to another configuration.
+    Raises ConfigError before anything is written, OutputConflict when the output belongs to another configuration, and
+    what stops a job in the middle (storage down for long, too many actors lost, a full disk) once it is reported.
     """
     config.check_for_labeling()
     console = console or Console(quiet=True)
@@ -66,16 +68,45 @@ def label(config: LabelConfig, *, console: Console | None = None) -> JobReport:
             )
             wanted = [uri for name, uri in videos.items() if (name, None) not in given_up]
             planned = workplace.plan(plan_request(config), wanted)
-            used = workplace.label(work, ledger.pending(planned, progress=progress, on_failure=work.on_failure))
-        committed = list_committed(config.out, config.storage_options)
-        report = make_report(work, used, ledger, committed)
-        state = state_of_output(config, asked=asked, known=ledger.num_shards, committed=committed)
-        if state == "partial" and config.array_count is not None:
-            console.print("the array's other jobs are not done; the last one writes manifest and report")
-        else:
-            write_results(config, report, complete=state == "complete", spread=workplace.spread)
+            tasks = ledger.pending(planned, progress=progress, on_failure=work.on_failure)
+            used = workplace.label(work, no_longer_complete(config, tasks))
+        report = finish(work, used, ledger, asked=asked, spread=workplace.spread)
     show(report, console)
+    if used.error is not None:
+        raise used.error
     return report
+
+
+def finish(work: Work, used: Used, ledger: Ledger, *, asked: Collection[str], spread: Spread) -> JobReport:
+    """Write the derived files and the report, which comes back. asked: ids of all videos that were named.
+
+    After a stop only the report is written: whoever stopped the job may not wait for listings.
+    """
+    config, options = work.config, work.config.storage_options
+    if used.stopped:
+        report = make_report(work, used, ledger, ledger.num_labeled_before + work.progress.num_labeled)
+        with suppress(StoreError):
+            write_report(config, report)
+        return report
+    committed = list_committed(config.out, options)
+    report = make_report(work, used, ledger, len(committed))
+    state = state_of_output(config, asked=asked, known=ledger.num_shards, committed=committed)
+    if state == "partial" and config.array_count is not None:
+        work.progress.note("other jobs of the array are not done; the last one writes the manifest")
+    else:
+        write_derived(config.out, storage_options=options, complete=state == "complete", spread=spread)
+    write_report(config, report)
+    return report
+
+
+def no_longer_complete(config: LabelConfig, tasks: Iterator[ShardTask | None]) -> Iterator[ShardTask | None]:
+    """The same shards; the first one takes the output's _SUCCESS away."""
+    is_first = True
+    for task in tasks:
+        if is_first and task is not None:
+            remove_success(config.out, config.storage_options)
+            is_first = False
+        yield task
 
 
 def claim_output(config: LabelConfig, model: VideoSegmenter) -> JobRecord:
@@ -154,7 +185,7 @@ def failure_record(failure: ShardFailure, uri: str) -> FailureRecord:
     )
 
 
-def make_report(work: Work, used: Used, ledger: Ledger, committed: Collection) -> JobReport:
+def make_report(work: Work, used: Used, ledger: Ledger, shards_in_output: int) -> JobReport:
     """What the run did."""
     config = work.config
     return JobReport(
@@ -167,7 +198,7 @@ def make_report(work: Work, used: Used, ledger: Ledger, committed: Collection) -
         num_actors=used.num_actors,
         threads=config.cpus_per_actor,
         videos=len(ledger.num_shards),
-        shards_in_output=len(committed),
+        shards_in_output=shards_in_output,
         shards_skipped=ledger.num_labeled_before,
         failed_earlier=len(ledger.given_up),
         stopped=used.stopped,
@@ -179,8 +210,7 @@ def make_report(work: Work, used: Used, ledger: Ledger, committed: Collection) -
     )
 
 
-def write_results(config: LabelConfig, report: JobReport, *, complete: bool, spread: Spread) -> None:
-    """The derived files of the output: manifest, videos, report, and _SUCCESS where nothing is missing."""
-    write_derived(config.out, storage_options=config.storage_options, complete=complete, spread=spread)
+def write_report(config: LabelConfig, report: JobReport) -> None:
+    """Leave the report in the output."""
     text = json.dumps(report.to_dict(), indent=1).encode()
     replace_bytes(text, derived_uri(config.out, "_report.json"), config.storage_options)

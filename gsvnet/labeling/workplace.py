@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from gsvnet.errors import MissingExtra
+from gsvnet.errors import GsvnetError, MissingExtra
 from gsvnet.labeling.calibrate import Calibration, measure_batch_chunks, settle_batch_chunks
 from gsvnet.labeling.config import LabelConfig
 from gsvnet.labeling.feed import Peekable
@@ -46,13 +46,16 @@ class Work:
 
 @dataclass(frozen=True, kw_only=True)
 class Used:
-    """What a job ran on. stopped: it was told to stop (SIGTERM) before all shards were labeled."""
+    """What a job ran on. stopped: before all shards were labeled. error: what stopped it, to be raised once the run is
+    reported; None for a signal.
+    """
 
     device: str
     precision: str
     num_actors: int
     usage: Usage = field(default_factory=Usage)
     stopped: bool = False
+    error: GsvnetError | None = None
 
 
 class Workplace(Protocol):
@@ -63,7 +66,7 @@ class Workplace(Protocol):
         ...
 
     def label(self, work: Work, tasks: Iterator[ShardTask | None]) -> Used:
-        """Label the shards; None among them: the next one is not known yet."""
+        """Label the shards; None among them: the next one is not known yet. Raises what shows before the first."""
         ...
 
     @property
@@ -96,7 +99,7 @@ class Here:
         return plan_in_threads(request, uris)
 
     def label(self, work: Work, tasks: Iterator[ShardTask | None]) -> Used:
-        """See Workplace. Raises what stops a whole job."""
+        """See Workplace."""
         config, progress, device = work.config, work.progress, self._device
         precision = resolve_precision(config.precision, device)
         known = Peekable(tasks)
@@ -106,19 +109,23 @@ class Here:
         batch_chunks = settle_batch_chunks(
             config, device, lambda: measure_batch_chunks(work.model, calibration(first, config, device))
         )
-        run_local(
-            (task for task in known if task is not None),
-            spec=worker_spec(config, work.job, batch_chunks=batch_chunks),
-            model=work.model,
-            device=device,
-            num_threads=config.cpus_per_actor,
-            max_attempts=config.limits.max_attempts,
-            on_result=progress.add,
-            on_failure=work.on_failure,
-            on_tick=lambda frames_done: progress.tick(num_actors=1, frames_running=frames_done),
-            on_note=progress.note,
-        )
-        return Used(device=device, precision=precision, num_actors=1)
+        error = None
+        try:
+            run_local(
+                (task for task in known if task is not None),
+                spec=worker_spec(config, work.job, batch_chunks=batch_chunks),
+                model=work.model,
+                device=device,
+                num_threads=config.cpus_per_actor,
+                max_attempts=config.limits.max_attempts,
+                on_result=progress.add,
+                on_failure=work.on_failure,
+                on_tick=lambda frames_done: progress.tick(num_actors=1, frames_running=frames_done),
+                on_note=progress.note,
+            )
+        except GsvnetError as stopped_by:
+            error = stopped_by
+        return Used(device=device, precision=precision, num_actors=1, stopped=error is not None, error=error)
 
 
 def worker_spec(

@@ -52,8 +52,7 @@ def write_derived(
     spread: a map that may run elsewhere, in any order; its function and batches can be pickled.
     Raises CorruptLabels, StoreUnavailable, StoreRefused, StoreError; then the same call begins anew.
     """
-    success = derived_uri(out, SUCCESS)
-    remove_path(*open_filesystem(success, storage_options), success)
+    remove_success(out, storage_options)
     listed = _list_labels(out, storage_options)
     known = MANIFEST_SCHEMA.empty_table() if rebuild else read_manifest(out, storage_options)
     kept, new = _split_known(listed, known)
@@ -68,8 +67,14 @@ def write_derived(
     _write_table(derived_uri(out, MANIFEST), manifest, storage_options)
     _write_table(derived_uri(out, VIDEOS), _sum_up(manifest), storage_options)
     if complete:
-        replace_bytes(b"", success, storage_options)
+        replace_bytes(b"", derived_uri(out, SUCCESS), storage_options)
     return manifest
+
+
+def remove_success(out: str, storage_options: StorageOptions = None) -> None:
+    """Take `_SUCCESS` away: from now on something is missing."""
+    success = derived_uri(out, SUCCESS)
+    remove_path(*open_filesystem(success, storage_options), success)
 
 
 def read_manifest(out: str, storage_options: StorageOptions = None) -> pa.Table:

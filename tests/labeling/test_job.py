@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import gsvnet
+from gsvnet.errors import NoSpace
 from gsvnet.labeling.fingerprint import fingerprint_fields
 from gsvnet.labeling.job import failure_record
 from gsvnet.labeling.limits import LimitsConfig
@@ -104,6 +105,32 @@ def test_the_report_file_is_the_report(label_config):
     stored = json.loads((Path(config.out) / "_report.json").read_text())
     assert stored == json.loads(json.dumps(report.to_dict()))
     assert (stored["frames"], stored["shards_in_output"], stored["exit_code"]) == (60, 7, 0)
+
+
+def test_what_stops_a_job_is_raised_once_the_run_is_reported(label_config, monkeypatch):
+    def no_space(*_, **__):
+        raise NoSpace("2 GB are free")
+
+    monkeypatch.setattr("gsvnet.labeling.worker.ShardWriter.__enter__", no_space)
+    config = label_config()
+    with pytest.raises(NoSpace, match="2 GB are free"):
+        gsvnet.label(config)
+    stored = json.loads((Path(config.out) / "_report.json").read_text())
+    assert (stored["stopped"], stored["exit_code"], stored["frames"], stored["shards_planned"]) == (True, 1, 0, 7)
+    assert not list(Path(config.out).glob("_failed/**/*.json"))
+
+
+def test_more_videos_take_the_success_away_until_they_are_labeled(label_config, media, tmp_path, monkeypatch):
+    config = label_config()
+    gsvnet.label(config)
+    success = Path(config.out) / "_SUCCESS"
+    assert success.exists()
+    seen = []
+    monkeypatch.setattr("gsvnet.labeling.worker.ShardWorker.prepare", lambda *_: seen.append(success.exists()))
+    more = media.write_clip(tmp_path / "more.mp4")
+    gsvnet.label(replace(config, videos=(*config.videos, str(more))))
+    assert set(seen) == {False}
+    assert success.exists()
 
 
 def test_bad_arguments_leave_no_output(label_config):

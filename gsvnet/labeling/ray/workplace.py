@@ -9,6 +9,7 @@ from contextlib import ExitStack, closing, contextmanager
 from types import TracebackType
 from typing import Self
 
+from gsvnet.errors import GsvnetError
 from gsvnet.labeling.calibrate import settle_batch_chunks
 from gsvnet.labeling.config import LabelConfig
 from gsvnet.labeling.feed import Peekable, without_waiting
@@ -61,7 +62,7 @@ class OnRay:
         return without_waiting(plan_on_ray(request, uris), most=PLANS_AHEAD)
 
     def label(self, work: Work, tasks: Iterator[ShardTask | None]) -> Used:
-        """See Workplace. Raises as `run_shards` does."""
+        """See Workplace."""
         config, known = self._config, Peekable(tasks)
         with stop_on_sigterm() as stop:
             first = known.peek(stop=stop)
@@ -84,8 +85,7 @@ class OnRay:
                     stop=stop,
                 )
                 with closing(events):
-                    for event in events:
-                        listener.hear(event)
+                    listener.follow(events)
         return listener.used(config.precision)
 
     def _connect(self) -> Cluster:
@@ -133,8 +133,17 @@ class _Listener:
         self._metrics = JobMetrics(job=work.job.fingerprint[:12])
         self._said: set[str] = set()  # actors of one kind say the same
         self._device, self._num_up, self._stopped = "none", 0, False
+        self._error: GsvnetError | None = None
 
-    def hear(self, event: Event) -> None:
+    def follow(self, events: Iterator[Event]) -> None:
+        """Hear all events, until the end or until an error of ours ends the run."""
+        try:
+            for event in events:
+                self._hear(event)
+        except GsvnetError as error:
+            self._error = error
+
+    def _hear(self, event: Event) -> None:
         self._meter.observe(event)
         self._metrics.observe(event)
         match event:
@@ -164,7 +173,8 @@ class _Listener:
             precision=resolve_precision(precision, self._device),
             num_actors=self._progress.num_actors,
             usage=self._meter.usage(),
-            stopped=self._stopped,
+            stopped=self._stopped or self._error is not None,
+            error=self._error,
         )
 
     def _welcome(self, event: ActorUp) -> None:
