@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -111,12 +111,18 @@ def _find_refusal(error: BaseException, uri: str) -> str | None:
 
 
 def _is_unknown_host(error: BaseException) -> bool:
-    inner = [each for cause in causes(error) for each in (cause, getattr(cause, "os_error", None))]  # aiohttp's
-    return any(isinstance(each, socket.gaierror) and each.errno == socket.EAI_NONAME for each in inner)
+    return any(isinstance(each, socket.gaierror) and each.errno == socket.EAI_NONAME for each in _below(error))
 
 
 def _is_untrusted(error: BaseException) -> bool:
-    return any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes(error))
+    return any(isinstance(each, ssl.SSLCertVerificationError) for each in _below(error))
+
+
+def _below(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and all below it: botocore raises connection errors without naming their cause."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _hide_secrets(text: str, uri: str) -> str:
