@@ -29,12 +29,12 @@ on_node() { # NODE ray-start-options...
 steps=()
 trap 'kill -TERM "${steps[@]}" 2>/dev/null || true' EXIT
 on_node "${nodes[0]}" --head --node-ip-address="${nodes[0]}" --port="$port" --include-dashboard=false
-for node in "${nodes[@]:1}"; do
-    on_node "$node" --address="$RAY_ADDRESS" --node-ip-address="$node"
-done
 until ray status >/dev/null 2>&1; do
     kill -0 "${steps[0]}" # the head ended: no cluster
     sleep 2
+done
+for node in "${nodes[@]:1}"; do
+    on_node "$node" --address="$RAY_ADDRESS" --node-ip-address="$node"
 done
 
 # Actors follow the nodes as they join.

@@ -6,9 +6,11 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 import gsvnet
@@ -92,6 +94,56 @@ def test_a_task_that_was_stopped_waits_for_the_drain_and_is_queued_again(slurm, 
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=20) == 1
     assert requeued(tmp_path) == lines
+
+
+IN_THE_CLUSTER = """
+import os, ray, sys
+ray.init(log_to_driver=False)
+ray.get(ray.remote(num_cpus=1)(lambda: 1).remote())
+print(ray.cluster_resources()["CPU"], os.environ["RAY_AUTH_MODE"], *sys.argv[1:4], file=open("seen", "w"), flush=True)
+sys.exit(3)
+"""
+
+
+@pytest.mark.slow
+def test_nodes_form_a_cluster_with_a_token_for_as_long_as_the_job_runs(cluster_dir, tmp_path):
+    bin_dir = tmp_path / "bin"
+    bin_dir.mkdir()
+    (tmp_path / "driver.py").write_text(IN_THE_CLUSTER)
+    stand_ins = {
+        "scontrol": "echo 127.0.0.1",  # show hostnames
+        "srun": 'while [[ $1 == --* ]]; do shift; done; exec "$@" --object-store-memory=80000000',
+        "gsvnet": f'exec {sys.executable} {tmp_path}/driver.py "$@"',
+    }
+    for name, script in stand_ins.items():
+        (bin_dir / name).write_text(f"#!/bin/bash\n{script}\n")
+        (bin_dir / name).chmod(0o755)
+    own = {
+        "PATH": f"{bin_dir}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "SLURM_JOB_ID": str(os.getpid()),
+        "SLURM_JOB_NODELIST": "node[1]",
+        "SLURM_CPUS_PER_TASK": "3",
+        "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
+    }
+    with tempfile.TemporaryDirectory(prefix="gsv-", dir="/tmp") as short:
+        own |= {"HOME": short, "RAY_TMPDIR": short}
+        process = subprocess.Popen(
+            ["bash", str(cluster_dir / "slurm-ray.sh"), "a.mp4", "--out", "o"],
+            env={name: text for name, text in os.environ.items() if not name.startswith("RAY_")} | own,
+            cwd=tmp_path,
+            start_new_session=True,
+        )
+        assert process.wait(timeout=120) == 3
+        assert (tmp_path / "seen").read_text().split() == ["3.0", "token", "label", "a.mp4", "--out"]
+        wait_until_gone(short)
+
+
+def wait_until_gone(folder, *, limit_s=30.0):
+    """No process has the folder in its command line any more."""
+    deadline_s = time.monotonic() + limit_s
+    while any(folder in " ".join(each.info["cmdline"] or ()) for each in psutil.process_iter(["cmdline"])):
+        assert time.monotonic() < deadline_s, "processes of Ray are left"
+        time.sleep(0.2)
 
 
 @pytest.mark.slow
