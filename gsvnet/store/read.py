@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import accumulate
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -17,11 +18,14 @@ import pyarrow.parquet as pq
 from gsvnet.classes import IGNORE, ClassSet
 from gsvnet.errors import ConfigError, CorruptLabels, StoreError
 from gsvnet.store.codec import CODEC, decode_mask
+from gsvnet.store.faults import attempt
 from gsvnet.store.filesystem import StorageOptions, open_filesystem
 from gsvnet.store.job import JobRecord, read_job
 from gsvnet.store.layout import list_label_files, split_shard_path
 from gsvnet.store.schema import FrameRow, ShardFooter, label_schema, parse_footer, table_to_rows
 from gsvnet.uris import redact_uri
+
+T = TypeVar("T")
 
 _MASK_COLUMNS = ("status", "height", "width", "codec", "mask")
 
@@ -143,11 +147,7 @@ class Labels:
         return places
 
     def _read_footer(self, path: str) -> _File:
-        try:
-            with self._fs.open(path, "rb") as file:
-                metadata = pq.read_metadata(file)
-        except (OSError, pa.ArrowException) as error:
-            raise CorruptLabels(f"{path} cannot be read: {error}") from error
+        metadata = self._read_file(path, path, pq.read_metadata)
         footer, num_rows = parse_footer(metadata.metadata, path)
         if num_rows != metadata.num_rows:
             raise CorruptLabels(f"{path} has {metadata.num_rows} rows, its footer says {num_rows}")
@@ -155,12 +155,25 @@ class Labels:
         return _File(path, footer, tuple(accumulate(counts, initial=footer.first_frame)))
 
     def _read_row_group(self, path: str, group: int, columns: tuple[str, ...] | None) -> pa.Table:
-        try:
-            with self._fs.open(path, "rb") as file:
-                parquet = pq.ParquetFile(file, page_checksum_verification=True)
-                return parquet.read_row_group(group, columns=list(columns) if columns else None)
-        except (OSError, pa.ArrowException) as error:
-            raise CorruptLabels(f"{path}, row group {group}, cannot be read: {error}") from error
+        def read(file: BinaryIO) -> pa.Table:
+            parquet = pq.ParquetFile(file, page_checksum_verification=True)
+            return parquet.read_row_group(group, columns=list(columns) if columns else None)
+
+        return self._read_file(path, f"{path}, row group {group},", read)
+
+    def _read_file(self, path: str, what: str, read: Callable[[BinaryIO], T]) -> T:
+        """What `read` makes of a label file, tried again while the store is out. what: begins the message."""
+
+        def open_and_read() -> T:
+            try:
+                with self._fs.open(path, "rb") as file:
+                    return read(file)
+            except (OSError, pa.ArrowException) as error:
+                if isinstance(error, OSError) and (type(error) is not OSError or error.errno or error.__cause__):
+                    raise  # the store's; Arrow's own have neither number nor cause
+                raise CorruptLabels(f"{what} cannot be read: {error}") from error
+
+        return attempt("read", path, open_and_read)
 
 
 def _decode_row(table: pa.Table, where: str) -> np.ndarray:

@@ -180,3 +180,20 @@ def test_users_own_client_settings_stand(moto_s3):
     fs, _ = open_filesystem("s3://bucket/x", moto_s3.options | given)
     assert fs.config_kwargs["read_timeout"] == 77
     assert fs.config_kwargs["connect_timeout"] == 5
+
+
+@pytest.mark.s3
+def test_an_outage_while_labels_are_read_is_no_damage(stormy, write_shard, tmp_path, monkeypatch):
+    from gsvnet.store.read import open_labels
+    from tests.soak.proxy import FAIR, Weather
+
+    monkeypatch.setattr(faults, "RETRY_FOR_S", 1.0)
+    write_shard(str(tmp_path / "out"))
+    bucket, options, proxy = stormy
+    open_filesystem("s3://", options)[0].put(str(tmp_path / "out"), f"{bucket}/out", recursive=True)
+    labels = open_labels(f"s3://{bucket}/out", options)
+    proxy.weather = Weather(is_down=True)
+    with pytest.raises(StoreUnavailable):
+        labels.labels_at(labels.videos[0], [3])
+    proxy.weather = FAIR
+    assert labels.labels_at(labels.videos[0], [3]).shape == (1, 12, 20)
