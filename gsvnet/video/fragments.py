@@ -10,7 +10,8 @@ from gsvnet.errors import SourceChanged, SourceUnavailable, VideoError
 from gsvnet.video.probe import open_container
 from gsvnet.video.source import MediaFile
 
-_MAX_JUMPS = 100
+# FFmpeg reads on over gaps of less than 32 KiB, so small fragments cost bytes, not jumps.
+_MAX_JUMPS, _MAX_BYTES = 100, 16 << 20
 
 
 def has_fragments(source: MediaFile) -> bool:
@@ -31,32 +32,39 @@ def describe_fragments(source: MediaFile, uri: str, num_sync_frames: int) -> lis
 
     num_sync_frames: I-frames of the video; encoders usually begin a fragment with each.
     """
+    probe = _FewJumps(source)
     try:
-        with open_container(_FewJumps(source), uri):
-            return []
+        with open_container(probe, uri):
+            pass
     except (SourceUnavailable, SourceChanged):
         raise
-    except VideoError:  # too many jumps
-        return [
-            "fragmented without an index: each shard first reads the header of every fragment "
-            f"(often one per I-frame, here {num_sync_frames:,}; one request each); "
-            "remux it: ffmpeg -i IN -c copy -movflags +faststart OUT.mp4"
-        ]
+    except VideoError:  # or FFmpeg took the refusal for the end of the file
+        pass
+    if not probe.had_enough:
+        return []
+    return [
+        "fragmented without an index: each shard first walks through the headers of all fragments "
+        f"(often one per I-frame, here {num_sync_frames:,}, and as many requests to a store); "
+        "remux it: ffmpeg -i IN -c copy -movflags +faststart OUT.mp4"
+    ]
 
 
 class _FewJumps(MediaFile):
-    """Fails once opening has jumped about in the file more often than a file with an index asks for."""
+    """Fails once opening has jumped about in the file, or read of it, more than a file with an index asks for."""
 
     def __init__(self, source: MediaFile) -> None:
         super().__init__(source.read_at, source.size)
-        self._jumps_left = _MAX_JUMPS
+        self._jumps_left, self._bytes_left = _MAX_JUMPS, _MAX_BYTES
         self._expected = 0
+        self.had_enough = False
 
     def read(self, num_bytes: int) -> bytes:
-        """As the file's. Raises VideoNotFound after too many jumps."""
+        """As the file's. Raises ValueError after too many jumps."""
         self._jumps_left -= self._position != self._expected
-        if self._jumps_left < 0:
+        self.had_enough |= self._jumps_left < 0 or self._bytes_left < 0
+        if self.had_enough:
             raise ValueError("too many jumps")
         data = super().read(num_bytes)
+        self._bytes_left -= len(data)
         self._expected = self._position
         return data
