@@ -163,15 +163,14 @@ class Fleet:
             actor.frames_done = frames_done if actor.running is not None else 0
             actor.placed_s = actor.placed_s or time.monotonic()
 
-    def dismiss(self, actor: HiredActor) -> None:
-        """Kill an actor, whatever it does (`ray.cancel` would not stop a running call)."""
-        self.actors.remove(actor)
-        ray.kill(actor.handle, no_restart=True)
+    def dismiss(self, actor: HiredActor, *, kill: bool = True) -> None:
+        """Kill an actor, whatever it does (`ray.cancel` would not stop a running call).
 
-    def dismiss_all(self) -> None:
-        """Kill every actor."""
-        for actor in list(self.actors):
-            self.dismiss(actor)
+        kill: False where the head does not answer, without which a kill does not return: then only let it go.
+        """
+        self.actors.remove(actor)
+        if kill:
+            ray.kill(actor.handle, no_restart=True)
 
     def wait(self, timeout_s: float) -> list[tuple[HiredActor, Answer]]:
         """Answers that came within `timeout_s`: as soon as there is one, all that are there."""

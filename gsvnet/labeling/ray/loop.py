@@ -71,7 +71,7 @@ def run_shards(
     except RayError as error:
         raise WorkerError(f"Ray failed: {str(error).splitlines()[0]}; is the cluster's head up?") from error
     finally:
-        driver.fleet.dismiss_all()
+        driver.dismiss(list(driver.fleet.actors))
 
 
 class _Driver:
@@ -122,14 +122,18 @@ class _Driver:
             yield self._status()
             yield from self._check_limits()
 
+    def dismiss(self, actors: Iterable[HiredActor]) -> None:
+        """Kill actors."""
+        for actor in actors:
+            self.fleet.dismiss(actor, kill=self.view.answers())
+
     def _fit_fleet(self) -> None:
         """As many actors as there are places and shards: hire what is missing, let idle ones go."""
         target = min(self._count_places(), self.schedule.num_unfinished)
         most = target if self.schedule.is_exhausted else max(target, len(self.fleet.actors))  # more may become known
         surplus = len(self.fleet.actors) - most
         if surplus > 0:
-            for actor in [a for a in self.fleet.actors[::-1] if a.running is None][:surplus]:
-                self.fleet.dismiss(actor)
+            self.dismiss([a for a in self.fleet.actors[::-1] if a.running is None][:surplus])
         if self.is_draining or not self.view.is_reachable:
             return
         while len(self.fleet.actors) < target:
@@ -241,7 +245,7 @@ class _Driver:
         Ray may know only later that its node is gone too. The shard runs elsewhere at once, unless it would count as
         poison now: then it waits for the verdict.
         """
-        self.fleet.dismiss(actor)
+        self.dismiss([actor])
         if actor.next is not None:
             self.schedule.give_back(actor.next)
         task, node_id = actor.running, actor.report.node_id if actor.report is not None else ""

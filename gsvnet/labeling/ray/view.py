@@ -15,6 +15,7 @@ from gsvnet.labeling.ray.options import RayOptions
 
 LOOK_EVERY_S = 5.0
 KNOCK_TIMEOUT_S = 3.0
+TRUST_S = 0.5  # how long an answer is taken to hold
 # Ray ends the process after this time without its head (GCS); we say why before it does.
 _RAY_GIVES_UP_S = float(os.environ.get("RAY_gcs_rpc_server_reconnect_timeout_s") or 60)  # noqa: SIM112
 HEAD_TIMEOUT_S = 0.75 * _RAY_GIVES_UP_S
@@ -36,22 +37,13 @@ class ClusterView:
 
     def check_head(self) -> None:
         """Ask the head for a sign of life every few seconds. Raises WorkerError when it gave none for too long."""
-        now_s = time.monotonic()
-        if now_s - self._knocked_s < LOOK_EVERY_S:
-            return
-        self._knocked_s = now_s
-        host, _, port = self._address.rpartition(":")
-        try:
-            socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK_TIMEOUT_S).close()
-        except OSError as error:
-            self.is_reachable = False
-            if now_s - self._answered_s > HEAD_TIMEOUT_S:
-                raise WorkerError(
-                    f"the head of the Ray cluster at {self._address} does not answer for {HEAD_TIMEOUT_S:g} s "
-                    f"({error}); what was labeled is kept, the same command goes on once the cluster is up"
-                ) from error
-        else:
-            self.is_reachable, self._answered_s = True, now_s
+        if time.monotonic() - self._knocked_s >= LOOK_EVERY_S:
+            self.answers()
+        if time.monotonic() - self._answered_s > HEAD_TIMEOUT_S:
+            raise WorkerError(
+                f"the head of the Ray cluster at {self._address} does not answer for {HEAD_TIMEOUT_S:g} s; "
+                "what was labeled is kept, the same command goes on once the cluster is up"
+            )
 
     def count_places(self) -> int:
         """How many actors fit on the nodes, were they empty."""
@@ -66,7 +58,7 @@ class ClusterView:
 
     def are_places_taken(self) -> bool:
         """Whether actors of this size fit on the cluster but find no room now: others use it."""
-        if not self.is_reachable or self.count_places() == 0:
+        if self.count_places() == 0 or not self.answers():
             return False
         free = ray.available_resources()
         options = self._options
@@ -77,6 +69,24 @@ class ClusterView:
         self._look()
         return describe_nodes(self._nodes)
 
+    def answers(self) -> bool:
+        """Whether the head accepts connections; asked before every call to it, which would not return."""
+        if time.monotonic() - self._knocked_s >= TRUST_S:
+            host, _, port = self._address.rpartition(":")
+            self.is_reachable = _accepts(host.strip("[]"), int(port))
+            self._knocked_s = time.monotonic()
+            if self.is_reachable:
+                self._answered_s = self._knocked_s
+        return self.is_reachable
+
     def _look(self) -> None:
-        if self.is_reachable:
+        if self.answers():
             self._nodes, self._looked_s = ray.nodes(), time.monotonic()
+
+
+def _accepts(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), timeout=KNOCK_TIMEOUT_S).close()
+    except OSError:
+        return False
+    return True
