@@ -35,6 +35,7 @@ from tests.soak.proxy import faulty_proxy
 CLIPS = {"a.mp4": 360, "b.mkv": 300, "c.ts": 240}
 OPTIONS = ("--cpus-per-actor", "1", "--batch-chunks", "1", "--shard-frames", "5")
 LIMITS = ("--shard-timeout-s", "30", "--drain-seconds", "10", "--outage-timeout-s", "120")
+EXITS = {0, 1, 3, -signal.SIGKILL}  # 2 would say that the arguments are bad, which they are not
 GRACE_S = 300.0  # for the last output, without faults
 
 
@@ -135,8 +136,9 @@ def soak(site: Site, options: argparse.Namespace) -> tuple[dict[str, Any], bool]
         outs = label_under_faults(site, job, chaos, seconds=options.seconds)
     findings = check(site, outs)
     num_labeled, num_needed = len(watch.names), len(outs) * len(site.expected)
-    num_allowed = chaos.num_hit + job.num_said(" again: ")
+    num_allowed = chaos.num_hit + job.num_said(" again: ", but_not="actor")  # those stand among the hit ones
     findings.problems += chaos.errors
+    findings.problems += [f"a driver ended with {code}" for code in job.exits.keys() - EXITS]
     if (num_redone := num_labeled - num_needed) > num_allowed:
         findings.problems.append(
             f"{num_redone} shards were labeled again, {num_allowed} were in flight on what was hit"

@@ -67,9 +67,10 @@ class RepeatedJob:
             self._process.send_signal(number)
             return True
 
-    def num_said(self, words: str) -> int:
-        """How many lines of all logs begin with these words, their time aside."""
-        return sum(words in line for log in self._log_folder.glob("driver*.log") for line in _lines(log))
+    def num_said(self, words: str, *, but_not: str) -> int:
+        """Lines of all logs in which some words stand and others do not."""
+        lines = [line for log in self._log_folder.glob("driver*.log") for line in _lines(log)]
+        return sum(words in line and but_not not in line for line in lines)
 
 
 def _lines(log: Path) -> list[str]:
