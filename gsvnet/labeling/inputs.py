@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import fsspec
-from fsspec.utils import get_protocol
+from fsspec.utils import get_protocol, glob_translate
 
-from gsvnet.errors import ConfigError, GsvnetError
-from gsvnet.store.filesystem import open_filesystem
-from gsvnet.uris import redact_text, redact_uri
+from gsvnet.errors import ConfigError, StoreError, StoreRefused, StoreUnavailable
+from gsvnet.store.faults import attempt
+from gsvnet.store.filesystem import open_filesystem, read_bytes
+from gsvnet.store.listing import list_pages
+from gsvnet.uris import local_path, redact_uri
 
 VIDEO_SUFFIXES = frozenset(
     (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg", ".flv", ".wmv")
@@ -23,7 +25,8 @@ def expand_inputs(inputs: Iterable[str], *, storage_options: dict | None = None)
 
     A folder stands for all files below it whose suffix is a video's, a glob for what it matches, @file for the lines of
     that file (# starts a comment). A plain path is taken as it is: whether it can be read shows when it is planned.
-    Raises ConfigError for a list, folder or glob that yields nothing: such a job would silently label less than asked.
+    Raises ConfigError for a list, folder or glob that yields nothing (such a job would silently label less than asked)
+    or that may not be looked at, StoreUnavailable when the store does not answer.
     """
     found: dict[str, None] = {}
     for text in inputs:
@@ -34,11 +37,16 @@ def expand_inputs(inputs: Iterable[str], *, storage_options: dict | None = None)
 
 def _lines(path: str, storage_options: dict | None) -> Iterator[str]:
     try:
-        with fsspec.open(path, "rt", **_options(path, storage_options)) as file:
-            lines = [line.split(" #")[0].strip() for line in file]
-    except Exception as error:  # storage clients raise whatever they like
-        raise _unreadable("read the list", path, error) from None
-    uris = [line for line in lines if line and not line.startswith("#")]
+        content = read_bytes(path, _options(path, storage_options))
+    except StoreRefused as error:
+        raise ConfigError(str(error)) from None
+    except StoreUnavailable:
+        raise
+    except StoreError as error:
+        raise ConfigError(f"cannot read the list {redact_uri(path)}: {error}") from None
+    if content is None:
+        raise ConfigError(f"cannot read the list {redact_uri(path)}: nothing there; check the spelling")
+    uris = [line for line in map(_without_comment, content.decode(errors="replace").splitlines()) if line]
     if not uris:
         raise ConfigError(f"the list {path} names no video")
     if nested := next((u for u in uris if u.startswith("@")), None):
@@ -47,35 +55,52 @@ def _lines(path: str, storage_options: dict | None) -> Iterator[str]:
     yield from (str(base / u) if base and "://" not in u and not Path(u).is_absolute() else u for u in uris)
 
 
-def _expand(uri: str, storage_options: dict | None) -> list[str]:
+def _without_comment(line: str) -> str:
+    line = line.split(" #")[0].strip()
+    return "" if line.startswith("#") else line
+
+
+def _expand(uri: str, storage_options: dict | None) -> Iterator[str]:
     is_glob = any(c in uri.split("://")[-1].split("?X-")[0] for c in "*[") or ("://" not in uri and "?" in uri)
-    local = get_protocol(uri) == "file"
-    if local and Path(uri.removeprefix("file://")).exists():
+    local = local_path(uri)
+    if local is not None and local.exists():
         is_glob = False  # a file whose name holds such a character
-    elif local and not is_glob:
-        return [uri]
-    if uri.split("://")[0] in ("http", "https") or not (is_glob or local or uri.endswith("/")):
-        return [uri]
+    is_folder = local.is_dir() if local is not None else uri.endswith("/")
+    if uri.split("://")[0] in ("http", "https") or not (is_glob or is_folder):
+        yield uri
+        return
+    anything = False
     try:
-        filesystem, path = open_filesystem(uri, _options(uri, storage_options))
-        if is_glob:
-            paths = sorted(p for p in filesystem.glob(path) if _is_video(p))
-        elif filesystem.isdir(path):
-            paths = sorted(p for p in filesystem.find(path) if _is_video(p))
-        else:
-            return [uri]
-    except GsvnetError:
-        raise
-    except Exception as error:
-        raise _unreadable("list", uri, error) from None
-    if not paths:
-        raise ConfigError(f"{uri}: no video there; files with these suffixes count: {' '.join(sorted(VIDEO_SUFFIXES))}")
-    return paths if local else [filesystem.unstrip_protocol(p) for p in paths]
+        for found in _list(uri, is_glob, _options(uri, storage_options)):
+            anything = True
+            yield found
+    except StoreRefused as error:
+        raise ConfigError(str(error)) from None
+    if not anything:
+        suffixes = " ".join(sorted(VIDEO_SUFFIXES))
+        raise ConfigError(f"{redact_uri(uri)}: no video there; files with these suffixes count: {suffixes}")
 
 
-def _unreadable(what: str, uri: str, error: Exception) -> ConfigError:
-    reason = redact_text(str(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}")
-    return ConfigError(f"cannot {what} {redact_uri(uri)}: {reason}; check address, rights and credentials")
+def _list(uri: str, is_glob: bool, options: dict) -> Iterator[str]:
+    """URIs of the videos in a folder, or that match a glob, sorted."""
+    filesystem, path = open_filesystem(uri, options)
+    local = get_protocol(uri) == "file"
+    if is_glob and "**" not in path:  # folder by folder; whatever lies deeper is not listed
+        paths = attempt("list", uri, filesystem.glob, path)
+        filesystem.invalidate_cache()  # s3fs keeps a kilobyte for each file
+        if not paths:
+            next(list_pages(_fixed_folder(uri), options), None)  # raises where there is no such bucket
+    else:
+        pattern = re.compile(glob_translate(path)) if is_glob else None
+        files = (file.path for page in list_pages(_fixed_folder(uri) if is_glob else uri, options) for file in page)
+        paths = [found for found in files if _is_video(found) and (pattern is None or pattern.match(found))]
+    for found in sorted(filter(_is_video, paths)):
+        yield found if local else filesystem.unstrip_protocol(found)
+
+
+def _fixed_folder(pattern: str) -> str:
+    """The folder before the first part of a glob that matches more than itself."""
+    return re.split(r"[*?\[]", pattern, maxsplit=1)[0].rpartition("/")[0] or "."
 
 
 def _is_video(path: str) -> bool:

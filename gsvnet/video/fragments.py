@@ -38,7 +38,7 @@ def describe_fragments(source: MediaFile, uri: str, num_sync_frames: int) -> lis
             pass
     except (SourceUnavailable, SourceChanged):
         raise
-    except VideoError:  # or FFmpeg took the refusal for the end of the file
+    except VideoError:  # it seemed to end too early
         pass
     if not probe.had_enough:
         return []
@@ -50,7 +50,7 @@ def describe_fragments(source: MediaFile, uri: str, num_sync_frames: int) -> lis
 
 
 class _FewJumps(MediaFile):
-    """Fails once opening has jumped about in the file, or read of it, more than a file with an index asks for."""
+    """Seems to end once opening has jumped about in the file, or read of it, more than a file with an index asks for."""
 
     def __init__(self, source: MediaFile) -> None:
         super().__init__(source.read_at, source.size)
@@ -59,11 +59,11 @@ class _FewJumps(MediaFile):
         self.had_enough = False
 
     def read(self, num_bytes: int) -> bytes:
-        """As the file's. Raises ValueError after too many jumps."""
+        """As the file's; empty, as at its end, after too many jumps."""
         self._jumps_left -= self._position != self._expected
         self.had_enough |= self._jumps_left < 0 or self._bytes_left < 0
         if self.had_enough:
-            raise ValueError("too many jumps")
+            return b""
         data = super().read(num_bytes)
         self._bytes_left -= len(data)
         self._expected = self._position

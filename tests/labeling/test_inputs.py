@@ -3,7 +3,7 @@ from __future__ import annotations
 import fsspec
 import pytest
 
-from gsvnet.errors import ConfigError
+from gsvnet.errors import ConfigError, StoreUnavailable
 from gsvnet.labeling.inputs import VIDEO_SUFFIXES, expand_inputs
 
 
@@ -98,3 +98,44 @@ def test_a_store_without_driver_is_one_line_without_secrets():
 
 def test_suffixes_are_lower_case_and_begin_with_a_dot():
     assert all(suffix == suffix.lower() and suffix.startswith(".") for suffix in VIDEO_SUFFIXES)
+
+
+@pytest.fixture
+def bucket(moto_s3):
+    bucket = moto_s3.make_bucket()
+    for name in ("in/a.mp4", "in/deep/b.mkv", "in/deep/er/c.ts", "in/notes.txt", "inside.mp4"):
+        moto_s3.client().put_object(Bucket=bucket, Key=name, Body=b"x")
+    return f"s3://{bucket}"
+
+
+@pytest.mark.s3
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ("in/", ["in/a.mp4", "in/deep/b.mkv", "in/deep/er/c.ts"]),
+        ("in/*.mp4", ["in/a.mp4"]),
+        ("in/*/*", ["in/deep/b.mkv"]),
+        ("in/**/*.ts", ["in/deep/er/c.ts"]),
+        ("in*.mp4", ["inside.mp4"]),
+    ],
+)
+def test_buckets_are_listed_like_folders(moto_s3, bucket, given, found):
+    assert expand_inputs([f"{bucket}/{given}"], storage_options=moto_s3.options) == [f"{bucket}/{n}" for n in found]
+
+
+@pytest.mark.s3
+@pytest.mark.parametrize("given", ["s3://no-such-bucket-here/", "s3://no-such-bucket-here/*.mp4", "@s3://no-such-b/l"])
+def test_a_missing_bucket_is_named(moto_s3, given):
+    with pytest.raises(ConfigError, match=r"there is no bucket no-such-b.*correct the URI|nothing there") as refused:
+        expand_inputs([given], storage_options=moto_s3.options)
+    assert moto_s3.secret not in str(refused.value)
+
+
+@pytest.mark.s3
+@pytest.mark.parametrize("given", ["s3://videos/", "s3://videos/*.mp4", "@s3://videos/list.txt"])
+def test_a_store_that_is_out_is_no_empty_folder(monkeypatch, given):
+    monkeypatch.setattr("gsvnet.store.faults.RETRY_FOR_S", 0.0)
+    down = {"key": "k", "secret": "hush", "endpoint_url": "http://127.0.0.1:1"}
+    with pytest.raises(StoreUnavailable, match="s3://videos") as refused:
+        expand_inputs([given], storage_options=down)
+    assert "hush" not in str(refused.value)
