@@ -50,7 +50,7 @@ def describe_fragments(source: MediaFile, uri: str, num_sync_frames: int) -> lis
 
 
 class _FewJumps(MediaFile):
-    """Seems to end once opening has jumped about in the file, or read of it, more than a file with an index asks for."""
+    """Seems to end once opening has jumped about, or read, more than a file with an index asks for."""
 
     def __init__(self, source: MediaFile) -> None:
         super().__init__(source.read_at, source.size)

@@ -13,6 +13,7 @@ import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,7 +24,6 @@ from gsvnet.errors import (
     GsvnetError,
     NotAVideo,
     SourceChanged,
-    SourceUnavailable,
     VideoError,
     VideoNotFound,
 )
@@ -75,31 +75,41 @@ def open_source(
     identity: what the file has to be, as `stat_source` says, from opening to closing; else SourceChanged.
     Raises as `stat_source`, and for errors met while reading.
     """
-    opened = _open_local if local_path(uri) is not None else _open_remote
-    with opened(uri, storage_options, identity) as media:
+    with (_open_local if local_path(uri) is not None else _open_remote)(uri, storage_options) as media:
+        _check_identity(uri, media.found, identity)
         try:
             yield media
         except VideoError as error:
-            if identity is not None and not isinstance(error, (SourceChanged, SourceUnavailable)):
-                _check_identity(uri, stat_source(uri, storage_options)[1], identity)
+            if media.error is not None:  # what FFmpeg makes of it is a guess
+                raise media.error from None
+            if not isinstance(error, SourceChanged):
+                _check_identity(uri, media.look(), identity)
             raise
         if media.error is not None:  # FFmpeg may take an error for the end of the file
             raise media.error
         # S3 answers 412 to a range of a changed object (If-Match); elsewhere it shows when looking again.
         if identity is not None and protocol_of_uri(uri) not in ("s3", "s3a"):
-            _check_identity(uri, stat_source(uri, storage_options)[1], identity)
+            _check_identity(uri, media.look(), identity)
 
 
 class MediaFile:
     """A seekable file of `size` bytes for FFmpeg, whose name says nothing: FFmpeg would take "%03d" for a pattern.
 
-    error: what reading met, if anything; it is raised as well.
+    error: what reading met, if anything; it is raised as well. found: identity at opening. look(): identity now.
     """
 
     name = "video"
 
-    def __init__(self, read_at: Callable[[int, int], bytes], size: int, uri: str = "") -> None:
-        self.size = size
+    def __init__(
+        self,
+        read_at: Callable[[int, int], bytes],
+        size: int,
+        *,
+        uri: str = "",
+        found: str = "",
+        look: Callable[[], str] = str,
+    ) -> None:
+        self.size, self.found, self.look = size, found, look
         self.error: GsvnetError | None = None
         self._fetch, self._uri, self._position = read_at, uri, 0
 
@@ -142,31 +152,26 @@ class InOrder:
         source.seek(0)
 
 
-class _RemoteFile(MediaFile):
-    def __init__(self, reader: RangedReader, size: int, uri: str) -> None:
-        super().__init__(reader.read, size, uri)
-        self.end_opening = reader.end_opening  # type: ignore[method-assign]
-
-
 @contextmanager
-def _open_local(uri: str, storage_options: StorageOptions | None, identity: str | None) -> Iterator[MediaFile]:
+def _open_local(uri: str, storage_options: StorageOptions | None) -> Iterator[MediaFile]:
     path = local_path(uri)
     assert path is not None, "asked before"
     with explained(uri):
         _stat_local(uri, path)  # before opening: opening a named pipe would wait for a writer
         raw = path.open("rb", buffering=0)
     with raw:
-        status = os.fstat(raw.fileno())
-        _check_identity(uri, _local_identity(status), identity)
 
         def read_at(start: int, num_bytes: int) -> bytes:
             return os.pread(raw.fileno(), num_bytes, start)
 
-        yield MediaFile(read_at, status.st_size, uri)
+        def look() -> str:  # of the opened file, whatever has its name by now
+            return _local_identity(os.fstat(raw.fileno()))
+
+        yield MediaFile(read_at, os.fstat(raw.fileno()).st_size, uri=uri, found=look(), look=look)
 
 
 @contextmanager
-def _open_remote(uri: str, storage_options: StorageOptions | None, identity: str | None) -> Iterator[MediaFile]:
+def _open_remote(uri: str, storage_options: StorageOptions | None) -> Iterator[MediaFile]:
     with explained(uri):
         filesystem, path = _open_filesystem(uri, storage_options)
         raw = retry_outages()(_open_uncached, filesystem, path)
@@ -176,13 +181,20 @@ def _open_remote(uri: str, storage_options: StorageOptions | None, identity: str
             details = getattr(raw, "details", None)  # what S3 told at opening; others are asked once more
             tag = _identity_tag(details) if isinstance(details, dict) else None
             found = f"{size}:{tag}" if tag else retry_outages()(_stat_remote, uri, filesystem, path)[1]
-            _check_identity(uri, found, identity)
 
         def fetch(start: int, stop: int) -> bytes:
             raw.seek(start)
             return raw.read(stop - start)
 
-        yield _RemoteFile(RangedReader(fetch, size, (uri, found)), size, uri)
+        reader = RangedReader(fetch, size, (uri, found))
+        look = partial(_look_again, uri, storage_options)
+        media = MediaFile(reader.read, size, uri=uri, found=found, look=look)
+        media.end_opening = reader.end_opening  # type: ignore[method-assign]
+        yield media
+
+
+def _look_again(uri: str, storage_options: StorageOptions | None) -> str:
+    return stat_source(uri, storage_options)[1]
 
 
 def _open_filesystem(uri: str, storage_options: StorageOptions | None) -> tuple[AbstractFileSystem, str]:

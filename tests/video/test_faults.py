@@ -21,15 +21,20 @@ def clip(media, tmp_path_factory) -> bytes:
     return media.write_clip(tmp_path_factory.mktemp("clip") / "drive.mkv", codec="ffv1", size=(96, 128)).read_bytes()
 
 
+@pytest.fixture(params=["moto_s3"])
+def server(request):
+    return request.getfixturevalue(request.param)
+
+
 @pytest.fixture
-def store(moto_s3, clip, small_windows, monkeypatch):
+def store(server, clip, small_windows, monkeypatch):
     """(proxy, URI, options): the clip in a bucket behind the proxy, read in windows of a few kB."""
     monkeypatch.setattr("gsvnet.outages._FIRST_PAUSE_S", 0.01)
     monkeypatch.setattr("gsvnet.outages._LONGEST_PAUSE_S", 0.1)
-    bucket = moto_s3.make_bucket()
-    moto_s3.client().put_object(Bucket=bucket, Key="drive.mkv", Body=clip)
-    with faulty_proxy(moto_s3.endpoint_url) as proxy:
-        options = moto_s3.options | {"endpoint_url": proxy.url, "config_kwargs": {"connect_timeout": 1}}
+    bucket = server.make_bucket()
+    server.client().put_object(Bucket=bucket, Key="drive.mkv", Body=clip)
+    with faulty_proxy(server.endpoint_url) as proxy:
+        options = server.options | {"endpoint_url": proxy.url, "config_kwargs": {"connect_timeout": 1}}
         yield proxy, f"s3://{bucket}/drive.mkv", options
 
 
@@ -97,21 +102,23 @@ def test_mistakes_are_told_at_once(store):
     assert not proxy.counts
 
 
-def replace_on(moto_s3, uri: str, body: bytes) -> None:
+def replace_on(server, uri: str, body: bytes) -> None:
     bucket, key = uri.removeprefix("s3://").split("/")
-    moto_s3.client().put_object(Bucket=bucket, Key=key, Body=body)
+    server.client().put_object(Bucket=bucket, Key=key, Body=body)
 
 
-def test_a_replaced_object_is_another_video(media, store, clip, moto_s3):
+@pytest.mark.parametrize("server", ["moto_s3", "swift_s3"], indirect=True)
+def test_a_replaced_object_is_another_video(media, store, clip, server):
     _, uri, options = store
     pts, identity = index_video(uri, options).pts, probe_video(uri, options).identity
     assert read_numbers(media, uri, options, pts, identity) == list(range(20, 40))
-    replace_on(moto_s3, uri, clip + b"more")
+    replace_on(server, uri, clip + b"more")
     with pytest.raises(SourceChanged, match="changed since it was planned"):
         read_numbers(media, uri, options, pts, identity)
 
 
-def test_an_object_replaced_while_it_is_read_is_never_mixed(media, store, clip, moto_s3):
+@pytest.mark.parametrize("server", ["moto_s3", "swift_s3"], indirect=True)
+def test_an_object_replaced_while_it_is_read_is_never_mixed(media, store, clip, server):
     _, uri, options = store
     identity = probe_video(uri, options).identity
     frames = read_frames(
@@ -124,6 +131,6 @@ def test_an_object_replaced_while_it_is_read_is_never_mixed(media, store, clip, 
         identity=identity,
     )
     assert media.read_number(next(frames).images[0]) == 0
-    replace_on(moto_s3, uri, bytes(len(clip)))  # of the same size
+    replace_on(server, uri, bytes(len(clip)))  # of the same size
     with pytest.raises(SourceChanged, match="the file was replaced while it was read"):
         list(frames)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import os
 import re
@@ -8,7 +10,7 @@ import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from gsvnet.errors import NotAVideo, VideoNotFound
+from gsvnet.errors import NotAVideo, SourceChanged, SourceUnavailable, VideoNotFound
 from gsvnet.video.source import open_source, stat_source, video_id
 
 
@@ -115,3 +117,37 @@ def test_folders_empty_files_and_pipes_are_refused_at_once(tmp_path):
         for call in (stat_source, lambda u: open_source(u).__enter__()):
             with pytest.raises(NotAVideo, match=reason):
                 call(str(tmp_path / name))
+
+
+def test_an_opened_file_must_stay_the_planned_one(tmp_path):
+    path = tmp_path / "a.mp4"
+    path.write_bytes(b"12345")
+    identity = stat_source(str(path))[1]
+    with pytest.raises(SourceChanged, match="changed since it was planned"), open_source(str(path), identity="5:old"):
+        pass
+    with pytest.raises(SourceChanged), open_source(str(path), identity=identity):
+        os.utime(path, ns=(1, 10))
+    os.utime(path, ns=(1, 20))
+    with open_source(str(path), identity=stat_source(str(path))[1]) as source:
+        path.unlink()  # what is open stays readable, and is the planned file
+        assert source.read(5) == b"12345"
+
+
+def test_an_error_while_reading_is_raised_even_where_ffmpeg_hides_it(tmp_path, monkeypatch):
+    path = tmp_path / "a.mp4"
+    path.write_bytes(b"12345")
+
+    def fail(*arguments):
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    def read(then: Exception | None) -> None:
+        with open_source(str(path)) as source:
+            with contextlib.suppress(SourceUnavailable):
+                source.read(5)
+            if then:
+                raise then
+
+    monkeypatch.setattr(os, "pread", fail)
+    for hidden_by in (None, NotAVideo("not a readable video container")):
+        with pytest.raises(SourceUnavailable, match="Stale file handle"):
+            read(hidden_by)
