@@ -172,14 +172,26 @@ def local_device(config: LabelConfig) -> Device:
     return config.device
 
 
+class StopEvent(threading.Event):
+    """Set by the first SIGTERM: running shards finish, no other begins. cut: by the second: nothing is waited for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cut = threading.Event()
+
+    def hear(self, *_: object) -> None:
+        """A signal came."""
+        (self.cut if self.is_set() else self).set()
+
+
 @contextmanager
-def stop_on_sigterm() -> Iterator[threading.Event]:
-    """An event that SIGTERM sets while the block runs: running shards finish, no other begins."""
-    stop = threading.Event()
+def stop_on_sigterm() -> Iterator[StopEvent]:
+    """An event that SIGTERM sets while the block runs."""
+    stop = StopEvent()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    before = signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    before = signal.signal(signal.SIGTERM, stop.hear)
     try:
         yield stop
     finally:

@@ -83,6 +83,7 @@ class OnRay:
                     options=options,
                     model_hash=work.model_hash,
                     stop=stop,
+                    cut=stop.cut,
                 )
                 with closing(events):
                     listener.follow(events)
