@@ -26,7 +26,7 @@ def test_the_dashboard_shows_exactly_our_metrics(expressions):
 
 
 def test_the_dashboard_groups_by_labels_that_the_metrics_have(expressions):
-    labels = {name: {*keys} for name, (_, keys) in COUNTERS.items()} | {name: {"job"} for name in GAUGES}
+    labels = {name: {*keys} for name, (_, keys) in COUNTERS.items()} | {name: {"fingerprint"} for name in GAUGES}
     for text in expressions:
         (name, *_) = re.findall(r"ray_(gsvnet_\w+)", text) or [""]
         groups = {label.strip() for group in re.findall(r"\bby \(([^)]*)\)", text) for label in group.split(",")}
@@ -60,10 +60,9 @@ def test_panels_have_numbers_of_their_own_and_do_not_overlap(dashboard):
     assert max(x for x, _ in cells) < 24
 
 
-def test_prometheus_follows_rays_list_of_nodes_and_keeps_our_labels(cluster_dir):
+def test_prometheus_follows_rays_list_of_nodes(cluster_dir):
     yaml = pytest.importorskip("yaml")
     config = yaml.safe_load((cluster_dir / "prometheus.yml").read_text())
     (scraped,) = config["scrape_configs"]
-    assert scraped["honor_labels"] is True  # else `job`, by which the dashboard selects, is renamed
     (found,) = scraped["file_sd_configs"]
     assert found["files"] == ["/tmp/ray/prom_metrics_service_discovery.json"]

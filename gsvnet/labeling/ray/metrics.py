@@ -12,16 +12,16 @@ from ray.util.metrics import Counter, Gauge
 from gsvnet.labeling.ray.events import ActorLost, Event, FleetStatus, ShardRetried
 from gsvnet.labeling.tasks import ShardFailure, ShardResult
 
-_WHERE = ("job", "node", "gpu")
+_WHERE = ("fingerprint", "node", "gpu")
 COUNTERS = {  # name -> (what it counts, labels)
     "gsvnet_frames_total": ("Frames labeled", _WHERE),
     "gsvnet_shards_total": ("Shards labeled", _WHERE),
     "gsvnet_label_bytes_total": ("Bytes of Parquet written", _WHERE),
     "gsvnet_video_seconds_total": ("Seconds of video labeled", _WHERE),
     "gsvnet_stage_seconds_total": ("Seconds that a stage was busy, over all threads", (*_WHERE, "stage")),
-    "gsvnet_retries_total": ("Attempts at a shard that went wrong and are followed by another", ("job", "error")),
-    "gsvnet_failures_total": ("Shards and videos given up", ("job", "error")),
-    "gsvnet_actors_lost_total": ("Actors that died, hung or were given up", ("job", "node")),
+    "gsvnet_retries_total": ("Attempts at a shard that went wrong and are tried again", ("fingerprint", "error")),
+    "gsvnet_failures_total": ("Shards and videos given up", ("fingerprint", "error")),
+    "gsvnet_actors_lost_total": ("Actors that died, hung or were given up", ("fingerprint", "node")),
 }
 GAUGES = {  # name -> (what it shows, the field of FleetStatus)
     "gsvnet_shards_waiting": ("Shards known and not begun", "num_waiting"),
@@ -34,12 +34,14 @@ GAUGES = {  # name -> (what it shows, the field of FleetStatus)
 
 
 class JobMetrics:
-    """Counters and gauges of one job, from every event of `run_shards`. job: the label that tells jobs apart."""
+    """Counters and gauges of one job, from every event of `run_shards`. fingerprint: the label that tells jobs apart
+    (Prometheus has a label `job` of its own).
+    """
 
-    def __init__(self, *, job: str) -> None:
-        self._job = job
+    def __init__(self, *, fingerprint: str) -> None:
+        self._fingerprint = fingerprint
         self._counters = {name: Counter(name, text, tag_keys=keys) for name, (text, keys) in COUNTERS.items()}
-        self._gauges = {name: Gauge(name, text, tag_keys=("job",)) for name, (text, _) in GAUGES.items()}
+        self._gauges = {name: Gauge(name, text, tag_keys=("fingerprint",)) for name, (text, _) in GAUGES.items()}
 
     def observe(self, event: Event) -> None:
         """Hear of one event."""
@@ -54,7 +56,12 @@ class JobMetrics:
                 self._add("gsvnet_actors_lost_total", 1, node=event.report.node_ip if event.report else "")
             case FleetStatus():
                 for name, (_, field) in GAUGES.items():
-                    self._gauges[name].set(getattr(event, field), tags={"job": self._job})
+                    self._show(name, getattr(event, field))
+
+    def end(self) -> None:
+        """Hear that no event follows: nothing waits, runs or is up any more."""
+        for name in GAUGES:
+            self._show(name, 0)
 
     def _count_result(self, result: ShardResult) -> None:
         where = {"node": result.node, "gpu": result.gpu}
@@ -66,6 +73,9 @@ class JobMetrics:
             if stage != "total":  # the stages run at once; their sum is of busy threads
                 self._add("gsvnet_stage_seconds_total", seconds, **where, stage=stage)
 
+    def _show(self, name: str, value: float) -> None:
+        self._gauges[name].set(value, tags={"fingerprint": self._fingerprint})
+
     def _add(self, name: str, amount: float, **labels: str) -> None:
         if amount > 0:
-            self._counters[name].inc(amount, tags={"job": self._job, **labels})
+            self._counters[name].inc(amount, tags={"fingerprint": self._fingerprint, **labels})

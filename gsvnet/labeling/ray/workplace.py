@@ -131,7 +131,7 @@ class _Listener:
     def __init__(self, work: Work, *, gpus_per_actor: float) -> None:
         self._work, self._progress = work, work.progress
         self._meter = UsageMeter(gpus_per_actor=gpus_per_actor)
-        self._metrics = JobMetrics(job=work.job.fingerprint[:12])
+        self._metrics = JobMetrics(fingerprint=work.job.fingerprint[:12])
         self._said: set[str] = set()  # actors of one kind say the same
         self._device, self._num_up, self._stopped = "none", 0, False
         self._error: GsvnetError | None = None
@@ -143,6 +143,8 @@ class _Listener:
                 self._hear(event)
         except GsvnetError as error:
             self._error = error
+        finally:
+            self._metrics.end()
 
     def _hear(self, event: Event) -> None:
         self._meter.observe(event)

@@ -43,7 +43,7 @@ def scraped():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_metrics_report_interval_ms", "200")
         with connect(object_store_bytes=80_000_000):
-            metrics = JobMetrics(job="f00")
+            metrics = JobMetrics(fingerprint="f00")
             for event in (
                 FleetStatus(num_waiting=9, num_running=3, num_up=3, num_starting=1, frames_running=70),
                 *(result(*place) for place in EVENTS),
@@ -79,7 +79,7 @@ def scrape(port):
         (sample.name, *(sample.labels[key] for key in ours if key in sample.labels)): sample.value
         for family in text_string_to_metric_families(text)
         for sample in family.samples
-        if sample.labels.get("job") == "f00"
+        if sample.labels.get("fingerprint") == "f00"
     }
 
 
