@@ -9,6 +9,7 @@ from typing import TypeVar
 
 Item = TypeVar("Item")
 _LOOK_EVERY_S, _PEEK_EVERY_S = 0.2, 0.02
+_END_S = 5.0
 _END = object()
 
 
@@ -40,7 +41,8 @@ def without_waiting(items: Iterable[Item], *, most: int) -> Generator[Item | Non
         finally:
             getattr(items, "close", lambda: None)()
 
-    threading.Thread(target=make, name="gsvnet-feed", daemon=True).start()
+    thread = threading.Thread(target=make, name="gsvnet-feed", daemon=True)
+    thread.start()
     try:
         while True:
             try:
@@ -55,6 +57,7 @@ def without_waiting(items: Iterable[Item], *, most: int) -> Generator[Item | Non
             yield item
     finally:
         closed.set()
+        thread.join(timeout=_END_S)  # what it uses may be gone soon; it hears of the end with its next item
 
 
 class _Failed:

@@ -27,6 +27,7 @@ RETRY_AFTER_S = (10.0, 60.0)  # before each further round over videos whose stor
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
+Some = TypeVar("Some", bound="Planned | None")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,16 +129,19 @@ def in_order(
 
 
 def try_again_later(
-    plan_all: Callable[[Iterable[str]], Iterator[Planned]], uris: Iterable[str], *, outage_timeout_s: float
-) -> Iterator[Planned]:
+    plan_all: Callable[[Iterable[str]], Iterator[Some]], uris: Iterable[str], *, outage_timeout_s: float
+) -> Iterator[Some]:
     """What `plan_all` says, but videos whose store does not answer are set aside and asked for again after the others.
 
-    Raises SourceUnavailable when nothing else came for `outage_timeout_s`.
+    None among the answers is passed on. Raises SourceUnavailable when nothing else came for `outage_timeout_s`.
     """
     answered_s = time.monotonic()
     for pause_s in (*RETRY_AFTER_S, None):
         aside = []
         for planned in plan_all(uris):
+            if planned is None:
+                yield planned
+                continue
             if not planned.is_outage:
                 answered_s = time.monotonic()
             elif planned.failure is not None and time.monotonic() - answered_s > outage_timeout_s:

@@ -41,6 +41,7 @@ CPUS_PER_TASK = 4  # of the cluster, for each task at a time: planning shares th
 MOST_TASKS = 64
 ANSWERS_AHEAD = 4  # per task at a time
 TASK_TIMEOUT_S = 3600.0
+LOOK_EVERY_S = 1.0
 MOST_DEATHS_IN_A_ROW = 10
 
 # Actors reserve every CPU for as long as a job runs; a task that asked for one would wait for its end.
@@ -51,8 +52,11 @@ Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
 
-def plan_on_ray(request: PlanRequest, uris: Iterable[str]) -> Iterator[Planned]:
+def plan_on_ray(request: PlanRequest, uris: Iterable[str]) -> Iterator[Planned | None]:
     """As `plan_in_threads`, in Ray tasks of several videos each. Ray must be up.
+
+    Every second in which no plan comes there is None, so that a reader can leave: close it before Ray is left, which
+    ends the process of a thread that still waits for a task.
 
     A video that kills its process twice is a failure of that video alone. Local files and a local output are read on
     the driver's node, the only one that surely has them. Raises as `plan_in_threads`, and WorkerError when tasks cannot
@@ -60,7 +64,7 @@ def plan_on_ray(request: PlanRequest, uris: Iterable[str]) -> Iterator[Planned]:
     """
     planner = _Planner(request)
 
-    def plan_all(some: Iterable[str]) -> Iterator[Planned]:
+    def plan_all(some: Iterable[str]) -> Iterator[Planned | None]:
         return _give_up_when_all_die(planner.plan(some))
 
     yield from try_again_later(plan_all, uris, outage_timeout_s=request.outage_timeout_s)
@@ -73,9 +77,11 @@ def spread_over_ray(function: Callable[[Item], Answer], items: Iterable[Item]) -
     """
     task: Any = ray.remote(**_BESIDE_ACTORS)(_call)
     with closing(_run_in_order(lambda item: task.remote(function, item), items)) as answers:
-        for _, reference in answers:
+        for arrived in answers:
+            if arrived is None:
+                continue
             try:
-                answer = _get(reference)
+                answer = _get(arrived[1])
             except _DIED as error:
                 raise WorkerError(f"a task died several times: {str(error).splitlines()[0]}") from error
             if isinstance(answer, Raised):
@@ -91,13 +97,16 @@ class _Planner:
         self._task = ray.remote(max_retries=0, **_BESIDE_ACTORS)(_plan_videos)
         self._here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
 
-    def plan(self, uris: Iterable[str]) -> Iterator[Planned]:
+    def plan(self, uris: Iterable[str]) -> Iterator[Planned | None]:
         with closing(_run_in_order(self._submit, _batches(uris, VIDEOS_PER_TASK))) as answers:
-            for batch, reference in answers:
+            for arrived in answers:
+                if arrived is None:
+                    yield None
+                    continue
                 try:
-                    yield from self._receive(reference)
+                    yield from self._receive(arrived[1])
                 except _DIED:
-                    for uri in batch:
+                    for uri in arrived[0]:
                         yield from self._plan_alone(uri)
 
     def _plan_alone(self, uri: str) -> list[Planned]:
@@ -128,14 +137,19 @@ def _died(uri: str, error: RayError) -> Planned:
     return failed_video(uri, error=WorkerError.__name__, message=message, attempts=2)
 
 
-def _run_in_order(submit: Callable[[Item], Any], items: Iterable[Item]) -> Generator[tuple[Item, Any], None, None]:
-    """(item, reference of its answer) in order, each when the answer is there or late; a bounded number ahead."""
+def _run_in_order(
+    submit: Callable[[Item], Any], items: Iterable[Item]
+) -> Generator[tuple[Item, Any] | None, None, None]:
+    """(item, reference of its answer) in order, each when the answer is there or late; a bounded number ahead.
+
+    None: for `LOOK_EVERY_S` no task ended.
+    """
     num_tasks = max(2, min(MOST_TASKS, int(ray.cluster_resources().get("CPU", 0)) // CPUS_PER_TASK))
     iterator = iter(items)
     waiting: deque[tuple[Item, Any, float]] = deque()
     running: list[Any] = []
     try:
-        while True:
+        while ray.is_initialized():  # else a further call would start a cluster of its own
             for item in islice(
                 iterator, max(0, min(num_tasks - len(running), ANSWERS_AHEAD * num_tasks - len(waiting)))
             ):
@@ -145,13 +159,15 @@ def _run_in_order(submit: Callable[[Item], Any], items: Iterable[Item]) -> Gener
                 return
             item, reference, since_s = waiting[0]
             if reference in running and time.monotonic() - since_s < TASK_TIMEOUT_S:
-                _, running = ray.wait(running, num_returns=1, timeout=TASK_TIMEOUT_S)
+                done, running = ray.wait(running, num_returns=1, timeout=LOOK_EVERY_S)
+                if not done:
+                    yield None
                 continue
             running = [other for other in running if other != reference]
             waiting.popleft()
             yield item, reference
     finally:
-        for _, reference, _ in waiting:
+        for _, reference, _ in waiting if ray.is_initialized() else ():
             ray.cancel(reference, force=True)
 
 
@@ -176,10 +192,13 @@ def _get(reference: Any, *, timeout_s: float = 0.0) -> Any:
         raise WorkerError(f"a task could not run: {str(error).splitlines()[0]}") from error
 
 
-def _give_up_when_all_die(answers: Iterable[Planned]) -> Iterator[Planned]:
+def _give_up_when_all_die(answers: Iterable[Planned | None]) -> Iterator[Planned | None]:
     """The same; raises WorkerError where so many videos in a row killed their process that it is no video's fault."""
     num_deaths = 0
     for planned in answers:
+        if planned is None:
+            yield None
+            continue
         failure = planned.failure
         died = failure is not None and failure.error == WorkerError.__name__
         num_deaths = num_deaths + 1 if died else 0

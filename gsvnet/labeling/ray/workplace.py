@@ -59,7 +59,9 @@ class OnRay:
         if len(uris) <= FEW_VIDEOS:
             return without_waiting(plan_in_threads(request, uris), most=PLANS_AHEAD)
         self._connect()
-        return without_waiting(plan_on_ray(request, uris), most=PLANS_AHEAD)
+        planned = without_waiting(plan_on_ray(request, uris), most=PLANS_AHEAD)
+        self._stack.callback(planned.close)  # before the cluster is left
+        return planned
 
     def label(self, work: Work, tasks: Iterator[ShardTask | None]) -> Used:
         """See Workplace."""
