@@ -74,7 +74,10 @@ class FaultyProxy:
         if weather.delay_s:
             self.counts["delayed"] += 1
             await asyncio.sleep(self._random.uniform(0, 2 * weather.delay_s))
-        body = await request.read()
+        try:
+            body = await request.read()
+        except ConnectionError:  # the client was killed
+            return self._hang_up(request, "client gone")
         if self._random.random() < weather.throttled:
             self.counts["throttled"] += 1
             return web.Response(status=503, body=SLOW_DOWN, content_type="application/xml")
