@@ -47,13 +47,14 @@ class Trial:
 
 @dataclass(frozen=True, kw_only=True)
 class Speed:
-    """One actor labeling frames of (height, width) pixels."""
+    """One actor labeling frames of (height, width) pixels. warm_up_s: labeling the sample once, before that."""
 
     height: int
     width: int
     num_frames: int
     seconds: float
     label_bytes: int
+    warm_up_s: float = 0.0
 
     @property
     def frames_per_s(self) -> float:
@@ -193,6 +194,7 @@ def _samples(config: LabelConfig, sizes: Mapping[Size, SizeCount], device: Devic
 
 
 def _measure(worker: ShardWorker, task: ShardTask, folder: str) -> Speed:
+    begun_s = time.perf_counter()
     worker(task)  # the first batches of a size are slow
     num_frames = label_bytes = 0
     started_s = time.perf_counter()
@@ -208,4 +210,5 @@ def _measure(worker: ShardWorker, task: ShardTask, folder: str) -> Speed:
         num_frames=num_frames,
         seconds=time.perf_counter() - started_s,
         label_bytes=label_bytes,
+        warm_up_s=started_s - begun_s,
     )

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
 
 from gsvnet.errors import MissingExtra, OutputConflict, StoreError
 from gsvnet.labeling.config import LabelConfig, PlanConfig
-from gsvnet.labeling.forecast import Forecast, forecast, make_trial, measure_speeds
+from gsvnet.labeling.forecast import Forecast, Speed, forecast, make_trial, measure_speeds
 from gsvnet.labeling.inputs import expand_inputs
 from gsvnet.labeling.job import own_share, plan_request
 from gsvnet.labeling.planning import Planned
@@ -101,7 +101,7 @@ def _predict_here(config: LabelConfig, survey: Survey) -> Forecast:
     model = load_model(config.model, keyframe_model=config.keyframe_model)
     started_s = time.perf_counter()
     speeds = measure_speeds(make_trial(config, survey.sizes, device=device), model, device)
-    start_s = time.perf_counter() - started_s - sum(speed.seconds for speed in speeds)
+    start_s = _time_to_start(started_s, speeds)
     gpus = 1.0 if device == "cuda" else 0.0
     return forecast(
         speeds, survey.sizes, config=config, device=device, num_actors=1, gpus_per_actor=gpus, start_s=start_s
@@ -122,7 +122,7 @@ def _predict_on_ray(config: LabelConfig, survey: Survey) -> Forecast:
         trial = make_trial(config, survey.sizes, device="cuda" if gpus else "cpu", gpu_share=min(1.0, gpus))
         started_s = time.perf_counter()
         speeds = measure_on_ray(trial, model, options)
-        start_s = time.perf_counter() - started_s - sum(speed.seconds for speed in speeds)
+        start_s = _time_to_start(started_s, speeds)
     return forecast(
         speeds,
         survey.sizes,
@@ -132,6 +132,12 @@ def _predict_on_ray(config: LabelConfig, survey: Survey) -> Forecast:
         gpus_per_actor=gpus,
         start_s=start_s,
     )
+
+
+def _time_to_start(started_s: float, speeds: Sequence[Speed]) -> float:
+    """Of the time since `started_s`, what went into starting and building the worker, not into labeling."""
+    labeling_s = sum(speed.warm_up_s + speed.seconds for speed in speeds)
+    return max(0.0, time.perf_counter() - started_s - labeling_s)
 
 
 def _shown(planned: Iterable[Planned | None], *, total: int, console: Console) -> Iterator[Planned]:
