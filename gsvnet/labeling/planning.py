@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import random
 import time
 from collections import deque
@@ -133,25 +134,29 @@ def try_again_later(
 ) -> Iterator[Some]:
     """What `plan_all` says, but videos whose store does not answer are set aside and asked for again after the others.
 
-    None among the answers is passed on. Raises SourceUnavailable when nothing else came for `outage_timeout_s`.
+    None among the answers is passed on. Raises SourceUnavailable when nothing else came for `outage_timeout_s`, the
+    time aside that the plans waited to be taken. Once the others are planned, silence says nothing of them.
     """
-    answered_s = time.monotonic()
+    answered_s, any_answered, patience_s = time.monotonic(), False, outage_timeout_s
     for pause_s in (*RETRY_AFTER_S, None):
         aside = []
         for planned in plan_all(uris):
             if planned is None:
                 yield planned
                 continue
+            now_s = time.monotonic()
             if not planned.is_outage:
-                answered_s = time.monotonic()
-            elif planned.failure is not None and time.monotonic() - answered_s > outage_timeout_s:
-                raise SourceUnavailable(f"no video could be read for {outage_timeout_s:g} s: {planned.failure.message}")
+                answered_s, any_answered = now_s, True
+            elif planned.failure is not None and now_s - answered_s > patience_s:
+                raise SourceUnavailable(f"no video could be read for {patience_s:g} s: {planned.failure.message}")
             if planned.is_outage and pause_s is not None:
                 aside.append(planned.uri)
             else:
                 yield planned
+                answered_s += time.monotonic() - now_s
         if not aside or pause_s is None:
             return
+        patience_s = math.inf if any_answered else outage_timeout_s
         time.sleep(pause_s * random.uniform(0.5, 1.5))
         uris = aside
 

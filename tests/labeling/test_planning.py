@@ -11,7 +11,15 @@ import pytest
 from gsvnet.errors import SourceUnavailable, StoreError
 from gsvnet.labeling import planning
 from gsvnet.labeling.plan import PlanRule
-from gsvnet.labeling.planning import PlanRequest, in_order, in_share, plan_in_threads, share_of
+from gsvnet.labeling.planning import (
+    PlanRequest,
+    failed_video,
+    in_order,
+    in_share,
+    plan_in_threads,
+    share_of,
+    try_again_later,
+)
 from gsvnet.store.layout import plan_uri
 from gsvnet.video.source import video_id
 
@@ -124,6 +132,40 @@ def test_when_no_video_can_be_read_for_long_planning_ends(clips, request_, monke
     monkeypatch.setattr(planning, "stored_or_new_plan", unavailable)
     with pytest.raises(SourceUnavailable, match="no video could be read for 1800 s: no answer"):
         list(plan_in_threads(request_, clips))
+
+
+def outcomes(uris):
+    """Videos whose names begin with "out" are in an outage."""
+    for uri in uris:
+        is_out = uri.startswith("out")
+        yield (
+            failed_video(uri, error="SourceUnavailable", message="503")
+            if is_out
+            else failed_video(uri, error="NotAVideo", message="no")
+        )
+
+
+def test_time_that_plans_wait_to_be_taken_is_no_outage(hold_clock, no_pauses):
+    clock = hold_clock(planning)
+    clock.sleep = lambda seconds: None
+    taken = []
+    for planned in try_again_later(outcomes, ["a", "b", "out", "c"], outage_timeout_s=1800):
+        taken.append(planned.uri)
+        clock.now += 3600
+    assert taken == ["a", "b", "c", "out"]
+
+
+def test_a_few_videos_out_of_reach_do_not_stop_a_job_whose_others_are_planned(hold_clock, no_pauses):
+    clock = hold_clock(planning)
+    clock.sleep = lambda seconds: None
+
+    def slowly(uris):
+        for planned in outcomes(uris):
+            clock.now += 1000 * planned.is_outage
+            yield planned
+
+    planned = try_again_later(slowly, ["a", "out-1", "out-2"], outage_timeout_s=2500)
+    assert [p.uri for p in planned] == ["a", "out-1", "out-2"]
 
 
 def test_one_listing_tells_which_plans_to_read(clips, request_, monkeypatch):
