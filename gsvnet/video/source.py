@@ -115,6 +115,8 @@ class MediaFile:
 
     def read_at(self, start: int, num_bytes: int) -> bytes:
         """At most num_bytes from `start`; empty at the end. Leaves the position as it is."""
+        if self.error is not None:  # FFmpeg reads on after an error, and each read would wait for the store anew
+            raise self.error
         try:
             return self._fetch(start, max(0, min(num_bytes, self.size - start)))
         except Exception as error:

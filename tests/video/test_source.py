@@ -11,7 +11,8 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from gsvnet.errors import NotAVideo, SourceChanged, SourceUnavailable, VideoNotFound
-from gsvnet.video.source import open_source, stat_source, video_id
+from gsvnet.video.probe import open_container
+from gsvnet.video.source import MediaFile, open_source, stat_source, video_id
 
 
 def test_ids_ignore_credentials_and_query():
@@ -151,3 +152,19 @@ def test_an_error_while_reading_is_raised_even_where_ffmpeg_hides_it(tmp_path, m
     for hidden_by in (None, NotAVideo("not a readable video container")):
         with pytest.raises(SourceUnavailable, match="Stale file handle"):
             read(hidden_by)
+
+
+def test_a_source_that_failed_is_not_asked_again(zoo, small_windows):
+    data = zoo("b_frames_ts").read_bytes()
+    asked = []
+
+    def fetch(start: int, num_bytes: int) -> bytes:
+        asked.append(start)
+        if len(asked) > 1:
+            raise TimeoutError("gone")
+        return data[start : start + num_bytes]
+
+    source = MediaFile(fetch, len(data), uri="s3://b/a.ts")
+    with pytest.raises(SourceUnavailable, match="gone"), open_container(source, "s3://b/a.ts"):
+        pass
+    assert len(asked) == 2
