@@ -15,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from gsvnet.errors import SourceUnavailable
+from gsvnet.errors import SourceUnavailable, StoreRefused, StoreUnavailable
 from gsvnet.labeling.plan import PlanRule, VideoPlan, plan_video, stored_or_new_plan
 from gsvnet.labeling.tasks import ShardFailure, describe_error
 from gsvnet.store.job import list_plans
@@ -25,6 +25,7 @@ from gsvnet.video.source import video_id
 PLANNING_THREADS = 16  # planning waits for storage more than it computes
 VIDEOS_AHEAD = 64
 RETRY_AFTER_S = (10.0, 60.0)  # before each further round over videos whose store did not answer
+OUTPUT_RETRY_S = 10.0  # beside the tries of each request
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -64,7 +65,8 @@ def plan_in_threads(request: PlanRequest, uris: Iterable[str]) -> Iterator[Plann
     """Plans in the order of `uris`, which are read as the plans are taken.
 
     Videos whose store does not answer come last, after two more tries. Raises StoreError when the output cannot be
-    read or written, ConfigError for what holds for all videos, SourceUnavailable when no store answers for long.
+    read or written (one that does not answer is waited for), ConfigError for what holds for all videos,
+    SourceUnavailable when no store answers for long.
     """
     stored = stored_plans(request)
 
@@ -94,9 +96,12 @@ def stored_plans(request: PlanRequest) -> Container[str]:
 
 
 def plan_one(request: PlanRequest, uri: str, stored: Container[str]) -> Planned:
-    """One video planned. Raises what is no video's fault: StoreError, ConfigError."""
+    """One video planned. While the output is out of reach it waits: so would every other video.
+
+    Raises what is no video's fault: StoreError (StoreUnavailable after `request.outage_timeout_s`), ConfigError.
+    """
     try:
-        return Planned(uri=uri, plan=_plan(request, uri, stored))
+        return Planned(uri=uri, plan=_plan_through_outages(request, uri, stored))
     except Exception as error:
         raised = describe_error(error)
         if raised.kind == "video" or isinstance(error, SourceUnavailable):
@@ -159,6 +164,19 @@ def try_again_later(
         patience_s = math.inf if any_answered else outage_timeout_s
         time.sleep(pause_s * random.uniform(0.5, 1.5))
         uris = aside
+
+
+def _plan_through_outages(request: PlanRequest, uri: str, stored: Container[str]) -> VideoPlan:
+    until_s = time.monotonic() + request.outage_timeout_s
+    while True:
+        try:
+            return _plan(request, uri, stored)
+        except StoreRefused:
+            raise
+        except StoreUnavailable:
+            if time.monotonic() >= until_s:
+                raise
+            time.sleep(OUTPUT_RETRY_S * random.uniform(0.5, 1.5))
 
 
 def _plan(request: PlanRequest, uri: str, stored: Container[str]) -> VideoPlan:

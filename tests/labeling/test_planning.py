@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gsvnet.errors import SourceUnavailable, StoreError
+from gsvnet.errors import SourceUnavailable, StoreError, StoreUnavailable
 from gsvnet.labeling import planning
 from gsvnet.labeling.plan import PlanRule
 from gsvnet.labeling.planning import (
@@ -101,6 +101,16 @@ def test_an_output_that_cannot_be_read_stops_all(clips, request_, monkeypatch):
     fail(monkeypatch, clips[2], [StoreError("cannot write")])
     with pytest.raises(StoreError, match="cannot write"):
         list(plan_in_threads(request_, clips))
+
+
+def test_planning_waits_for_an_output_that_does_not_answer(clips, request_, monkeypatch, hold_clock):
+    clock = hold_clock(planning)
+    clock.sleep = lambda seconds: setattr(clock, "now", clock.now + 600)
+    fail(monkeypatch, clips[1], 2 * [StoreUnavailable("503")])
+    assert all(p.plan for p in plan_in_threads(request_, clips[:3]))
+    fail(monkeypatch, clips[1], 9 * [StoreUnavailable("503")])
+    with pytest.raises(StoreUnavailable, match="503"):
+        list(plan_in_threads(request_, clips[:3]))
 
 
 def test_videos_whose_store_does_not_answer_are_asked_for_again_after_the_others(
