@@ -11,8 +11,10 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable, Container, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field
+from queue import SimpleQueue
+from threading import Thread
 from typing import TypeVar
 
 from gsvnet.errors import SourceUnavailable, StoreRefused, StoreUnavailable
@@ -121,17 +123,34 @@ def in_order(
     function: Callable[[Item], Answer], items: Iterable[Item], num_threads: int, num_ahead: int
 ) -> Iterator[Answer]:
     """Answers in the order of the items, of which at most `num_ahead` are taken before their answers are."""
-    pool = ThreadPoolExecutor(num_threads, thread_name_prefix="gsvnet-plan")
+    todo: SimpleQueue[tuple[Future[Answer], Item] | None] = SimpleQueue()
+    for _ in range(num_threads):  # daemons: a process that was told to stop ends, whatever a store makes them wait for
+        Thread(target=_answer_all, args=(function, todo), name="gsvnet-plan", daemon=True).start()
     waiting: deque[Future[Answer]] = deque()
     try:
         for item in items:
-            waiting.append(pool.submit(function, item))
+            waiting.append(Future())
+            todo.put((waiting[-1], item))
             while waiting and (len(waiting) >= num_ahead or waiting[0].done()):
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        for future in waiting:
+            future.cancel()
+        for _ in range(num_threads):
+            todo.put(None)
+
+
+def _answer_all(function: Callable[[Item], Answer], todo: SimpleQueue[tuple[Future[Answer], Item] | None]) -> None:
+    while (job := todo.get()) is not None:
+        future, item = job
+        if not future.set_running_or_notify_cancel():
+            continue
+        try:
+            future.set_result(function(item))
+        except BaseException as error:
+            future.set_exception(error)
 
 
 def try_again_later(

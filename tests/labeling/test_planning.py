@@ -3,6 +3,9 @@ from __future__ import annotations
 import itertools
 import pickle
 import shutil
+import subprocess
+import sys
+import threading
 import time
 from pathlib import Path
 
@@ -71,6 +74,24 @@ def test_videos_are_read_only_as_far_ahead_as_said():
     assert list(itertools.islice(answers, 20)) == list(range(20))
     assert len(taken) <= 28
     answers.close()
+
+
+def test_a_process_ends_though_a_video_is_still_being_planned():
+    program = "import time; from gsvnet.labeling.planning import in_order; import threading as t\n"
+    program += (
+        "t.Thread(target=lambda: list(in_order(time.sleep, 9 * [60], 2, 8)), daemon=True).start(); time.sleep(0.5)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=45)
+
+
+def test_what_is_not_begun_when_the_reader_leaves_is_not_done():
+    gate, begun = threading.Event(), []
+    answers = in_order(lambda item: begun.append(item) or (item and gate.wait(5)), range(50), 2, 8)
+    next(answers)
+    answers.close()
+    gate.set()
+    time.sleep(0.2)
+    assert len(begun) <= 4
 
 
 def test_an_answer_is_handed_out_before_the_items_end():
