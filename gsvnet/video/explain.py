@@ -25,6 +25,8 @@ def explain(error: Exception, uri: str) -> GsvnetError:
     Raise it `from None`: the cause's text may hold a signed URL.
     """
     name = redact_uri(uri)
+    if isinstance(error, FileNotFoundError) and isinstance(error.__cause__, Exception) and not _is_missing(error):
+        error = error.__cause__  # over HTTP, fsspec says "not found" to whatever went wrong
     reason = redact_text(f"{type(error).__name__}: {error}")
     if isinstance(error, GsvnetError):
         return error
@@ -42,6 +44,10 @@ def explain(error: Exception, uri: str) -> GsvnetError:
     if is_outage(error):
         return SourceUnavailable(f"storage does not answer ({reason}); check endpoint and network", uri=name)
     return VideoNotFound(f"cannot be read ({reason}); check address, credentials and network", uri=name)
+
+
+def _is_missing(error: FileNotFoundError) -> bool:
+    return http_status(error) in (None, 404) and not is_outage(error)
 
 
 def _missing_package(error: ImportError, name: str) -> GsvnetError:

@@ -3,8 +3,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import http.server
 import os
 import re
+import threading
 
 import fsspec
 import pytest
@@ -168,3 +170,52 @@ def test_a_source_that_failed_is_not_asked_again(zoo, small_windows):
     with pytest.raises(SourceUnavailable, match="gone"), open_container(source, "s3://b/a.ts"):
         pass
     assert len(asked) == 2
+
+
+@pytest.fixture
+def web_server():
+    """web_server(status) -> address of a video on a server that gives this answer to everything."""
+    with contextlib.ExitStack() as stack:
+
+        def start(status: int) -> str:
+            class Handler(http.server.BaseHTTPRequestHandler):
+                def do_GET(self):
+                    self.send_error(status)
+
+                def do_HEAD(self):
+                    self.send_error(status)
+
+                def log_message(self, *arguments):
+                    pass
+
+            server = stack.enter_context(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler))
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            stack.callback(server.shutdown)
+            return f"http://127.0.0.1:{server.server_port}/a.mp4"
+
+        yield start
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "said"),
+    [
+        (404, VideoNotFound, "nothing there"),
+        (403, VideoNotFound, r"cannot be read \(ClientResponseError: 403.*check address, credentials"),
+        (503, SourceUnavailable, r"storage does not answer \(ClientResponseError: 503"),
+    ],
+)
+def test_web_servers_that_refuse_or_fail_do_not_count_as_without_the_video(monkeypatch, web_server, status, kind, said):
+    pytest.importorskip("aiohttp")
+    monkeypatch.setattr("gsvnet.outages.RETRY_FOR_S", 0.0)
+    uri = web_server(status)
+    for call in (stat_source, lambda u: open_source(u).__enter__()):
+        with pytest.raises(kind, match=said) as caught:
+            call(f"{uri}?sig=secret")
+        assert "secret" not in str(caught.value)
+
+
+def test_a_web_server_that_is_gone_is_an_outage(monkeypatch):
+    pytest.importorskip("aiohttp")
+    monkeypatch.setattr("gsvnet.outages.RETRY_FOR_S", 0.0)
+    with pytest.raises(SourceUnavailable, match="storage does not answer"):
+        stat_source("http://127.0.0.1:1/a.mp4")
