@@ -17,6 +17,10 @@ _STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504, 509, 529})
 _CODES = frozenset(
     {"SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable", "Throttling", "ThrottlingException"}
 )
+_EXPIRED = frozenset(
+    ("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired")
+    + ("400",)  # S3 says no more than that to a HEAD
+)
 _CLASSES = frozenset(
     ("ConnectionError", "TimeoutError", "IncompleteRead")  # Python, botocore, requests
     + ("HTTPClientError", "IncompleteReadError", "ResponseParserError")  # botocore
@@ -35,7 +39,7 @@ def is_outage(error: BaseException) -> bool:
             return True
         status = _own_status(cause)
         if status is not None:
-            return status in _STATUSES or _code(cause) in _CODES
+            return status in _STATUSES or error_code(cause) in _CODES
         if isinstance(cause, OSError) and cause.errno in _NETWORK_DISK:
             return True
     return False
@@ -44,6 +48,20 @@ def is_outage(error: BaseException) -> bool:
 def http_status(error: BaseException) -> int | None:
     """HTTP status of the answer that an error of a storage client stands for; None where there was no answer."""
     return next((status for cause in causes(error) if (status := _own_status(cause)) is not None), None)
+
+
+def error_code(error: BaseException) -> str:
+    """S3's name for an error, such as "NoSuchKey"; "" where there is none."""
+    for cause in causes(error):
+        response = getattr(cause, "response", None)
+        if isinstance(response, dict):
+            return str(response.get("Error", {}).get("Code", ""))
+    return ""
+
+
+def has_expired(error: BaseException) -> bool:
+    """Whether S3 turns credentials down that were good once: nothing is wrong with the object that was asked for."""
+    return error_code(error) in _EXPIRED
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
@@ -77,8 +95,3 @@ def _own_status(error: BaseException) -> int | None:
         if isinstance(status, int) and 300 <= status < 600:
             return status
     return None
-
-
-def _code(error: BaseException) -> str:
-    response = getattr(error, "response", None)
-    return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""

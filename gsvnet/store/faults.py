@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from tenacity import retry_if_exception
 
 from gsvnet.errors import GsvnetError, NoSpace, StoreError, StoreRefused, StoreUnavailable
-from gsvnet.outages import causes, http_status, is_outage, retry_outages
+from gsvnet.outages import causes, error_code, has_expired, http_status, is_outage, retry_outages
 from gsvnet.uris import redact_text, redact_uri
 
 T = TypeVar("T")
@@ -21,7 +21,6 @@ RETRY_FOR_S = 30.0  # no further try starts after this; the last one may take 50
 NO_SPACE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 _UNKNOWN = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "InvalidSecurity", "AuthFailure"}
-_EXPIRED = {"ExpiredToken", "TokenRefreshRequired", "ExpiredTokenException", "RequestExpired"}
 _NO_CREDENTIALS = {"NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "TokenRetrievalError"}
 
 
@@ -59,15 +58,6 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {redact_text(str(error))}"
 
 
-def error_code(error: BaseException) -> str:
-    """S3's name for an error, such as "NoSuchKey"; "" where there is none."""
-    for cause in causes(error):
-        response = getattr(cause, "response", None)
-        if isinstance(response, dict):
-            return str(response.get("Error", {}).get("Code", ""))
-    return ""
-
-
 def is_missing(error: BaseException) -> bool:
     """Whether the error says that there is no such object or folder, in a bucket that exists."""
     if error_code(error) == "NoSuchBucket":
@@ -95,8 +85,8 @@ def _find_refusal(error: BaseException, uri: str) -> str | None:
         )
     if code == "RequestTimeTooSkewed":
         return f"the clock of {socket.gethostname()} differs too much from the store's ({code}); set it, e.g. by NTP"
-    if code in _EXPIRED:
-        return f"the credentials have expired ({code}); renew them"
+    if has_expired(error):
+        return f"the credentials have expired, or are for another region ({code}); renew them"
     if code in _UNKNOWN or http_status(error) == 401:
         return f"the store does not accept the credentials ({code or 401}); check key, secret and token"
     if {type(cause).__name__ for cause in causes(error)} & _NO_CREDENTIALS:

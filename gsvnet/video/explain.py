@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from gsvnet.errors import GsvnetError, MissingExtra, NotAVideo, SourceChanged, SourceUnavailable, VideoNotFound
-from gsvnet.outages import http_status, is_outage
+from gsvnet.outages import error_code, has_expired, http_status, is_outage
 from gsvnet.uris import EXTRAS, redact_text, redact_uri
 
 
@@ -30,6 +30,9 @@ def explain(error: Exception, uri: str) -> GsvnetError:
     reason = redact_text(f"{type(error).__name__}: {error}")
     if isinstance(error, GsvnetError):
         return error
+    if has_expired(error):
+        said = f"the credentials have expired, or are for another region ({error_code(error)}); renew them"
+        return SourceUnavailable(said, uri=name)
     if http_status(error) == 412:
         return SourceChanged("the file was replaced while it was read; use another output", uri=name)
     if isinstance(error, FileNotFoundError):

@@ -39,7 +39,8 @@ def caused(error: Exception, cause: Exception) -> Exception:
         (s3_error(403, "InvalidAccessKeyId"), StoreRefused, "does not accept the credentials"),
         (s3_error(403, "SignatureDoesNotMatch"), StoreRefused, "check key, secret and token"),
         (s3_error(401, "Unauthorized"), StoreRefused, "does not accept the credentials"),
-        (s3_error(400, "ExpiredToken"), StoreRefused, "have expired (ExpiredToken); renew"),
+        (s3_error(400, "ExpiredToken"), StoreRefused, "have expired, or are for another region (ExpiredToken); renew"),
+        (s3_error(400, "400"), StoreRefused, "another region (400); renew"),  # to a HEAD
         (s3_error(403, "AccessDenied"), StoreRefused, "lack the right to (AccessDenied)"),
         (s3_error(403, "RequestTimeTooSkewed"), StoreRefused, f"the clock of {socket.gethostname()} differs"),
         (PermissionError(errno.EACCES, "Permission denied"), StoreRefused, "no permission; change its owner"),

@@ -13,6 +13,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from gsvnet.errors import NotAVideo, SourceChanged, SourceUnavailable, VideoNotFound
+from gsvnet.video.explain import explain
 from gsvnet.video.probe import open_container
 from gsvnet.video.source import MediaFile, open_source, stat_source, video_id
 
@@ -219,3 +220,14 @@ def test_a_web_server_that_is_gone_is_an_outage(monkeypatch):
     monkeypatch.setattr("gsvnet.outages.RETRY_FOR_S", 0.0)
     with pytest.raises(SourceUnavailable, match="storage does not answer"):
         stat_source("http://127.0.0.1:1/a.mp4")
+
+
+@pytest.mark.parametrize("code", ["ExpiredToken", "400"], ids=["to a GET", "to a HEAD"])
+def test_credentials_that_expire_under_a_job_are_no_verdict_on_its_videos(code):
+    botocore = pytest.importorskip("botocore.exceptions")
+    errors = pytest.importorskip("s3fs.errors")
+    answer = {"Error": {"Code": code, "Message": "no"}, "ResponseMetadata": {"HTTPStatusCode": 400}}
+    error = errors.translate_boto_error(botocore.ClientError(answer, "HeadObject"))
+    found = explain(error, "s3://b/a.mp4")
+    assert type(found) is SourceUnavailable
+    assert "the credentials have expired" in str(found)
