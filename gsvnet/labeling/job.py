@@ -9,7 +9,7 @@ from contextlib import suppress
 from rich.console import Console
 
 from gsvnet.chunks import shard_name
-from gsvnet.errors import SourceUnavailable, StoreError, StoreUnavailable
+from gsvnet.errors import NoSpace, SourceUnavailable, StoreError, StoreRefused, StoreUnavailable
 from gsvnet.labeling.completeness import state_of_output
 from gsvnet.labeling.config import LabelConfig
 from gsvnet.labeling.fingerprint import fingerprint_fields
@@ -37,7 +37,7 @@ from gsvnet.store.publish import replace_bytes
 from gsvnet.uris import absolute_uri, redact_uri
 from gsvnet.video.source import video_id
 
-_OUTAGES = (SourceUnavailable.__name__, StoreUnavailable.__name__)
+_NO_VERDICTS = {error.__name__ for error in (SourceUnavailable, StoreUnavailable, StoreRefused, NoSpace)}
 
 
 def label(config: LabelConfig, *, console: Console | None = None) -> JobReport:
@@ -161,14 +161,21 @@ def failure_recorder(
 ) -> Callable[[ShardFailure], None]:
     """What to do with a video or shard that was given up: show it, and record it in the output.
 
-    An outage says nothing of the video, so it is not recorded: the next run tries again.
+    An outage or a full disk says nothing of the video, so it is not recorded: the next run tries again. So does it
+    where the record cannot be written because the output does not answer.
     """
 
     def give_up(failure: ShardFailure) -> None:
         progress.fail(failure)
-        if failure.error not in _OUTAGES:
-            record = failure_record(failure, videos[failure.video_id])
+        if failure.error in _NO_VERDICTS:
+            return
+        record = failure_record(failure, videos[failure.video_id])
+        try:
             write_failure(config.out, record, config.storage_options, config.unsafe_commit)
+        except StoreRefused:
+            raise
+        except StoreUnavailable as error:
+            progress.note(f"not recorded, the next run tries again: {error}")
 
     return give_up
 

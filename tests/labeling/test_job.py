@@ -4,16 +4,20 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
+from rich.console import Console
 
 import gsvnet
-from gsvnet.errors import NoSpace
+from gsvnet.errors import NoSpace, StoreRefused, StoreUnavailable
 from gsvnet.labeling.fingerprint import fingerprint_fields
-from gsvnet.labeling.job import failure_record
+from gsvnet.labeling.job import failure_record, failure_recorder
 from gsvnet.labeling.limits import LimitsConfig
+from gsvnet.labeling.progress import JobProgress
 from gsvnet.labeling.tasks import ShardFailure
 from gsvnet.models.checkpoints import load_model
+from gsvnet.store.job import list_failures
 
 
 def test_the_fingerprint_knows_what_decides_about_labels_and_nothing_else(label_config, tiny_model):
@@ -97,6 +101,37 @@ def test_failure_records_name_video_and_shard_without_credentials():
     failure = ShardFailure(video_id="a-1", shard_index=12, error="DecodeError", message="it broke", attempts=2)
     record = failure_record(failure, "s3://key:hush@bucket/a.mp4?token=hush")
     assert (record.uri, record.shard, record.attempts) == ("s3://bucket/a.mp4", "000012", 2)
+
+
+@pytest.fixture
+def record(label_config):
+    """record(error): a shard is given up for it; the error classes in _failed/ afterwards."""
+
+    def _record(error):
+        config, progress = label_config(), JobProgress(console=Console(quiet=True))
+        give_up = failure_recorder(config, {"a-1": "a.mp4"}, progress)
+        give_up(ShardFailure(video_id="a-1", shard_index=0, error=error, message="no", attempts=3))
+        assert progress.num_failed == 1
+        return [failure.error for failure in list_failures(config.out)]
+
+    return _record
+
+
+@pytest.mark.parametrize("error", ["SourceUnavailable", "StoreUnavailable", "StoreRefused", "NoSpace"])
+def test_outages_and_full_disks_are_no_verdict_on_a_shard(record, error):
+    assert record(error) == []
+    assert record("DecodeError") == ["DecodeError"]
+
+
+def test_a_failure_that_cannot_be_recorded_stops_a_job_only_where_the_output_refuses(record, monkeypatch):
+    def fail_with(error):
+        monkeypatch.setattr("gsvnet.labeling.job.write_failure", Mock(side_effect=error))
+
+    fail_with(StoreUnavailable("503"))
+    assert record("DecodeError") == []
+    fail_with(StoreRefused("403"))
+    with pytest.raises(StoreRefused):
+        record("DecodeError")
 
 
 def test_the_report_file_is_the_report(label_config):
