@@ -131,8 +131,8 @@ class LabelConfig:
             raise ConfigError(f"--gpu-hour-price {self.gpu_hour_price}: must be finite and at least 0")
         if self.decoder == "nvdec" and self.device == "cpu":
             raise ConfigError("--decoder nvdec needs a GPU; leave out --device cpu, or use --decoder auto")
-        if self.gpus_per_actor is not None and self.gpus_per_actor < 0:
-            raise ConfigError(f"--gpus-per-actor {self.gpus_per_actor}: at least 0")
+        if self.gpus_per_actor is not None and not 0 <= self.gpus_per_actor < math.inf:
+            raise ConfigError(f"--gpus-per-actor {self.gpus_per_actor}: must be finite and at least 0")
         _ = self.mask_height_width
 
     def check_for_labeling(self) -> None:
