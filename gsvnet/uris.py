@@ -6,13 +6,15 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 StorageOptions = Mapping[str, Any]  # fsspec's own: endpoint_url, key, secret, anon, ...
 
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure", "abfss": "azure"}
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 5, 20
 _TRIES_PER_REQUEST = 2  # by the client itself, at once; callers wait longer and try again
-_USER_INFO = re.compile(r"(?<=://)(?:[^/@:]+:(?!\d+/)[^@]*|[^/@]*)@")
+_USER_INFO = re.compile(r"(?<=://)(?!arn:aws)(?:[^/@:]+:(?!\d+/)[^@]*|[^/@]*)@")
+_CONTAINER = re.compile(r"(?:abfss?|az)://[^/@:]+@", re.IGNORECASE)  # abfss://container@account...
 
 
 def redact_uri(uri: str) -> str:
@@ -32,6 +34,15 @@ def redact_text(text: str) -> str:
     """One line of a foreign error message with every URL in it redacted, at most 200 characters."""
     line = " ".join(text.split())
     return re.sub(r"\w+://[^\s'\"]+", lambda match: redact_uri(match[0]), line)[:200]
+
+
+def hide_secrets(text: str, uri: str) -> str:
+    """The text without the URI's user, password and query, which a driver may take for part of the bucket or key."""
+    parts = urlsplit(uri)
+    user = "" if _CONTAINER.match(uri) else parts.netloc.rpartition("@")[0]
+    for secret in (parts.query, user, parts.password or ""):
+        text = text.replace(secret, "***") if secret else text
+    return text
 
 
 def absolute_uri(uri: str) -> str:
@@ -73,5 +84,6 @@ def storage_defaults(uri: str, options: StorageOptions | None = None) -> dict[st
 
 def _redact_link(link: str) -> str:
     scheme, separator, _ = link.partition("://")
-    bare = re.sub(r"[?#].*" if scheme.lower() in ("http", "https") else r"\?.*", "", _USER_INFO.sub("", link))
+    named = link if _CONTAINER.match(link) else _USER_INFO.sub("", link)
+    bare = re.sub(r"[?#].*" if scheme.lower() in ("http", "https") else r"\?.*", "", named)
     return scheme.lower() + bare[len(scheme) :] if separator else bare

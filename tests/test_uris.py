@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from gsvnet.uris import absolute_uri, local_path, redact_text, redact_uri, storage_defaults
+from gsvnet.uris import absolute_uri, hide_secrets, local_path, redact_text, redact_uri, storage_defaults
 
 
 @pytest.mark.parametrize(
@@ -14,12 +14,22 @@ from gsvnet.uris import absolute_uri, local_path, redact_text, redact_uri, stora
         ("https://u:p@host:8443/b.mp4?X-Amz-Signature=abc#t=3", "https://host:8443/b.mp4"),
         ("http://host:8080/anna@home/b.mp4", "http://host:8080/anna@home/b.mp4"),
         ("s3://bucket/anna@home/b#1.mp4", "s3://bucket/anna@home/b#1.mp4"),
+        ("abfss://train@lake.dfs.core.windows.net/b.mp4?sig=1", "abfss://train@lake.dfs.core.windows.net/b.mp4"),
+        (
+            "s3://arn:aws:s3:eu-west-1:12:accesspoint/cams/a@1.mp4",
+            "s3://arn:aws:s3:eu-west-1:12:accesspoint/cams/a@1.mp4",
+        ),
         ("zip://b.mp4::https://u:p@host/x.zip?sig=1", "zip://b.mp4::https://host/x.zip"),
         ("/data/what?.mp4", "/data/what?.mp4"),
     ],
 )
 def test_redacting_takes_out_credentials_and_query_only(uri, redacted):
     assert redact_uri(uri) == redacted
+
+
+def test_secrets_are_hidden_wherever_a_text_repeats_them():
+    assert hide_secrets("bucket u:p@b, key x?sig=1", "s3://u:p@b/x?sig=1") == "bucket ***@b, key x?***"
+    assert hide_secrets("train: no", "abfss://train@lake.dfs.core.windows.net/b.mp4") == "train: no"
 
 
 def test_foreign_error_texts_are_redacted():

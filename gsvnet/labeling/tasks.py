@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
-from urllib.parse import urlsplit
 
 from gsvnet.chunks import Shard, Video
 from gsvnet.errors import (
@@ -20,6 +19,7 @@ from gsvnet.errors import (
     VideoError,
     WorkerError,
 )
+from gsvnet.uris import hide_secrets
 
 Device = Literal["cpu", "cuda"]
 ErrorKind = Literal["video", "store", "outage", "space", "fatal", "other"]
@@ -155,9 +155,4 @@ def _kind(error: Exception) -> ErrorKind:
 def _hide_secrets(text: str, task: ShardTask | None) -> str:
     if task is None or not text:
         return text
-    text = text.replace(task.uri, task.video.uri)
-    parts = urlsplit(task.uri)
-    user = parts.netloc.rpartition("@")[0]
-    for secret in (parts.query, user, parts.password or ""):
-        text = text.replace(secret, "***") if secret else text
-    return text
+    return hide_secrets(text.replace(task.uri, task.video.uri), task.uri)

@@ -7,13 +7,12 @@ import socket
 import ssl
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 from tenacity import retry_if_exception
 
 from gsvnet.errors import GsvnetError, NoSpace, StoreError, StoreRefused, StoreUnavailable
 from gsvnet.outages import causes, error_code, has_expired, http_status, is_outage, retry_outages
-from gsvnet.uris import redact_text, redact_uri
+from gsvnet.uris import hide_secrets, redact_text, redact_uri
 
 T = TypeVar("T")
 
@@ -47,7 +46,7 @@ def explain(error: Exception, doing: str, uri: str) -> StoreError:
     refusal = _find_refusal(error, uri)
     if refusal is not None:
         return StoreRefused(f"{what}: {refusal}")
-    told = _hide_secrets(describe(error), uri)
+    told = hide_secrets(describe(error), uri)
     if _may_pass(error):
         return StoreUnavailable(f"{what}: the store is out or throttles, also after several tries: {told}")
     return StoreError(f"{what}: {told}")
@@ -113,12 +112,3 @@ def _below(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
-
-
-def _hide_secrets(text: str, uri: str) -> str:
-    """The text without the URI's user, password and query, which a driver may take for part of the bucket or key."""
-    parts = urlsplit(uri)
-    user = parts.netloc.rpartition("@")[0]
-    for secret in (user, parts.password or "", parts.query):
-        text = text.replace(secret, "***") if secret else text
-    return text

@@ -30,8 +30,9 @@ def test_ids_of_local_files_follow_the_real_path(tmp_path, monkeypatch):
     assert len(ids) == 1
 
 
-def test_ids_differ_for_one_name_in_two_places():
-    assert video_id("s3://a/drive.mp4") != video_id("s3://b/drive.mp4")
+@pytest.mark.parametrize("place", ["s3://{}/drive.mp4", "abfss://{}@lake.dfs.core.windows.net/drive.mp4"])
+def test_ids_differ_for_one_name_in_two_places(place):
+    assert video_id(place.format("a")) != video_id(place.format("b"))
 
 
 @pytest.mark.parametrize(
