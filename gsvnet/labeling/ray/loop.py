@@ -204,6 +204,7 @@ class _Driver:
     def _rest(self, actor: HiredActor, raised: Raised) -> Iterator[Event]:
         """Storage does not answer or a disk is full: nobody's fault. The actor tries again later."""
         assert raised.kind in ("outage", "space")
+        event = self.rests.begin(actor, raised)  # before the shard behind begins, which may be well again
         if actor.report is None:
             actor.answer = None
         else:
@@ -212,7 +213,6 @@ class _Driver:
             failure = self.schedule.postpone(task, mishap)
             if failure is not None:
                 yield failure
-        event = self.rests.begin(actor, raised)
         if event is not None:
             yield event
 

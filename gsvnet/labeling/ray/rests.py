@@ -25,6 +25,7 @@ class Rests:
     def __init__(self, timeout_s: float) -> None:
         self._timeout_s = timeout_s
         self._begun_s: float | None = None  # since when nothing got done and somebody rested
+        self._met_s = 0.0  # when somebody met it last
         self._last_s = -QUIET_S  # end of the latest rest
         self._last: Raised | None = None
 
@@ -36,7 +37,7 @@ class Rests:
         actor.rests_until_s = now_s + seconds
         is_new = now_s - self._last_s > QUIET_S
         self._last_s, self._last = max(self._last_s, actor.rests_until_s), raised
-        self._begun_s = self._begun_s or now_s
+        self._begun_s, self._met_s = self._begun_s or now_s, now_s
         if not is_new:
             return None
         reason = f"{raised.error}: {raised.message}"
@@ -50,11 +51,12 @@ class Rests:
     def check(self, running_since_s: Iterable[float]) -> None:
         """Raise the latest error when nothing got done for too long.
 
-        running_since_s: of the running shards. One that began before the outage may still get done: wait for it.
+        running_since_s: of the running shards. Wait for one that may still get done: it began before the outage, or
+        after anybody met it last.
         """
         if self._begun_s is None or time.monotonic() - self._begun_s <= self._timeout_s or self._last is None:
             return
-        if all(since_s > self._begun_s for since_s in running_since_s):
+        if all(self._begun_s < since_s <= self._met_s for since_s in running_since_s):
             error: GsvnetError = self._last.original or StoreUnavailable(self._last.message)
             error.add_note(f"nothing got done for --outage-timeout-s {self._timeout_s:g}; the same command goes on")
             raise error

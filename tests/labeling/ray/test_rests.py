@@ -62,11 +62,26 @@ def test_the_job_ends_when_nothing_got_done_for_too_long(clock):
     waits.check([])
     clock.now_s += 1
     waits.check([began_s - 5])  # it began before the outage and may still get done
+    waits.begin(actor(1), OUTAGE)
     with pytest.raises(StoreUnavailable, match="503") as caught:
         waits.check([began_s + 5])
     assert caught.value is ERROR
     waits.note_finished(tired)
     waits.check([])
+
+
+def test_shards_that_take_longer_than_the_limit_survive_a_short_outage(clock):
+    waits = rests.Rests(timeout_s=30)
+    waits.begin(actor(0), OUTAGE)
+    clock.now_s += 1
+    waits.begin(actor(1), OUTAGE)
+    clock.now_s += 1
+    begun_again_s = clock.now_s
+    clock.now_s += 1000
+    waits.check([begun_again_s, begun_again_s + 1])
+    waits.begin(actor(0), OUTAGE)
+    with pytest.raises(StoreUnavailable, match="503"):
+        waits.check([begun_again_s + 1])
 
 
 def test_a_lost_actor_is_counted_once_its_node_is_known_to_live(clock, make_tasks):
