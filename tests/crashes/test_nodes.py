@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import gsvnet
 from tests.clusters import Node, ray_nodes
 from tests.drivers import label_command
 from tests.material import repeat_video
@@ -16,6 +17,7 @@ from tests.namespaces import can_partition
 from tests.outputs import Visible, assert_equal_rows, rows_of, shards_of, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+NUM_SHARDS = 72
 WORKERS = [Node(cpus=0), Node(cpus=1), Node(cpus=1)]
 
 
@@ -44,26 +46,42 @@ class Job:
         return self.process.wait(timeout=seconds), self.log.read_text(errors="replace")
 
 
+@pytest.fixture(scope="module")
+def long_drive(drive, tmp_path_factory):
+    """Long enough that something is left to do after the first shard was seen."""
+    return repeat_video(drive, 6, tmp_path_factory.mktemp("long") / "long.mkv")
+
+
 @pytest.fixture
-def config(label_config, tmp_path):
-    return label_config(no_ray=False, spool_dir=str(tmp_path / "spool"), shard_frames=5)
+def config(long_drive, label_config, tmp_path):
+    return label_config(videos=(str(long_drive),), no_ray=False, spool_dir=str(tmp_path / "spool"), shard_frames=5)
 
 
-def test_a_node_killed_costs_the_shards_on_it(undisturbed, config, tmp_path):
+@pytest.fixture(scope="module")
+def expected(long_drive, tiny_model, tmp_path_factory):
+    """All rows as an undisturbed run in one process labels them."""
+    out = tmp_path_factory.mktemp("undisturbed") / "out"
+    usual = {"batch_chunks": 2, "cpus_per_actor": 1, "shard_frames": 5, "no_ray": True}
+    config = gsvnet.LabelConfig(videos=(str(long_drive),), out=str(out), model=str(tiny_model), **usual)
+    assert gsvnet.label(config).shards_in_output == NUM_SHARDS
+    return rows_of(out)
+
+
+def test_a_node_killed_costs_the_shards_on_it(expected, config, tmp_path):
     visible = Visible(config.out)
     with ray_nodes(WORKERS) as cluster, Job(cluster, config, tmp_path / "log") as job:
         wait_until(lambda: visible.look() >= 1 or not job.is_running)
         wait_until(lambda: cluster.nodes[1].actors() or cluster.nodes[2].actors() or not job.is_running)
         hit = next(node for node in cluster.nodes if node.actors())
         cluster.kill(hit)
-        assert visible.look() < 12
+        assert visible.look() < NUM_SHARDS
         code, log = job.finish()
     assert code == 0, log
-    assert visible.look() == 12
-    assert_equal_rows(rows_of(config.out), undisturbed)
+    assert visible.look() == NUM_SHARDS
+    assert_equal_rows(rows_of(config.out), expected)
 
 
-def test_a_head_killed_ends_the_job_and_the_same_command_goes_on(undisturbed, config, tmp_path):
+def test_a_head_killed_ends_the_job_and_the_same_command_goes_on(expected, config, tmp_path):
     visible = Visible(config.out)
     with ray_nodes(WORKERS) as cluster, Job(cluster, config, tmp_path / "log") as job:
         wait_until(lambda: visible.look() >= 1 or not job.is_running)
@@ -72,16 +90,16 @@ def test_a_head_killed_ends_the_job_and_the_same_command_goes_on(undisturbed, co
         code, log = job.finish()
         assert code != 0, log
         assert time.monotonic() - killed_s < 120  # Ray looks for its head for a minute; actors work on meanwhile
-    assert 1 <= visible.look() <= 12
+    assert 1 <= visible.look() <= NUM_SHARDS
     assert not (Path(config.out) / "_SUCCESS").exists()
     with ray_nodes(WORKERS) as cluster, Job(cluster, config, tmp_path / "log") as job:
         code, log = job.finish()
     assert code == 0, log
-    assert visible.look() == 12
-    assert_equal_rows(rows_of(config.out), undisturbed)
+    assert visible.look() == NUM_SHARDS
+    assert_equal_rows(rows_of(config.out), expected)
 
 
-def test_a_frozen_node_is_given_up_and_its_late_work_changes_nothing(undisturbed, config, tmp_path):
+def test_a_frozen_node_is_given_up_and_its_late_work_changes_nothing(expected, config, tmp_path):
     visible = Visible(config.out)
     with ray_nodes(WORKERS) as cluster, Job(cluster, config, tmp_path / "log") as job:
         wait_until(lambda: visible.look() >= 1 or not job.is_running)
@@ -91,8 +109,8 @@ def test_a_frozen_node_is_given_up_and_its_late_work_changes_nothing(undisturbed
         cluster.cont(hit)
         code, log = job.finish()
     assert code == 0, log
-    assert visible.look() == 12
-    assert_equal_rows(rows_of(config.out), undisturbed)
+    assert visible.look() == NUM_SHARDS
+    assert_equal_rows(rows_of(config.out), expected)
 
 
 @pytest.mark.skipif(not can_partition(), reason="needs root and network namespaces")
@@ -127,7 +145,7 @@ def test_an_actor_that_is_cut_off_works_on_and_loses_the_race(drive, label_confi
     assert rows_of(config.out)["frame_index"].to_pylist() == list(range(8 * 60))
 
 
-def test_a_job_that_is_told_to_stop_on_a_cluster_leaves_it_running(undisturbed, config, tmp_path):
+def test_a_job_that_is_told_to_stop_on_a_cluster_leaves_it_running(expected, config, tmp_path):
     visible = Visible(config.out)
     with ray_nodes(WORKERS[:2]) as cluster:
         with Job(cluster, config, tmp_path / "log") as job:
@@ -136,8 +154,8 @@ def test_a_job_that_is_told_to_stop_on_a_cluster_leaves_it_running(undisturbed, 
             code, log = job.finish()
             assert code == 1, log
         wait_until(lambda: not cluster.actors())
-        assert 1 <= visible.look() < 12
+        assert 1 <= visible.look() < NUM_SHARDS
         with Job(cluster, config, tmp_path / "log") as job:
             code, log = job.finish()
     assert code == 0, log
-    assert_equal_rows(rows_of(config.out), undisturbed)
+    assert_equal_rows(rows_of(config.out), expected)
