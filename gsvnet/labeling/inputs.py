@@ -6,10 +6,11 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from fsspec.spec import AbstractFileSystem
 from fsspec.utils import get_protocol, glob_translate
 
 from gsvnet.errors import ConfigError, StoreError, StoreRefused, StoreUnavailable
-from gsvnet.store.faults import attempt
+from gsvnet.store.faults import attempt, is_missing
 from gsvnet.store.filesystem import open_filesystem, read_bytes
 from gsvnet.store.listing import list_pages
 from gsvnet.uris import local_path, redact_uri
@@ -86,7 +87,7 @@ def _list(uri: str, is_glob: bool, options: dict) -> Iterator[str]:
     filesystem, path = open_filesystem(uri, options)
     local = get_protocol(uri) == "file"
     if is_glob and "**" not in path:  # folder by folder; whatever lies deeper is not listed
-        paths = attempt("list", uri, filesystem.glob, path)
+        paths = _glob(filesystem, path, uri)
         filesystem.invalidate_cache()  # s3fs keeps a kilobyte for each file
         if not paths:
             next(list_pages(_fixed_folder(uri), options), None)  # raises where there is no such bucket
@@ -96,6 +97,28 @@ def _list(uri: str, is_glob: bool, options: dict) -> Iterator[str]:
         paths = [found for found in files if _is_video(found) and (pattern is None or pattern.match(found))]
     for found in sorted(filter(_is_video, paths)):
         yield found if local else filesystem.unstrip_protocol(found)
+
+
+def _glob(filesystem: AbstractFileSystem, pattern: str, uri: str) -> list[str]:
+    """Paths of the files that match. Unlike fsspec's own, leaves out no folder that cannot be listed just now."""
+    parts = pattern.split("/")
+    num_fixed = re.split(r"[*?\[]", pattern, maxsplit=1)[0].count("/")
+    found = [{"name": "/".join(parts[:num_fixed]) or "/", "type": "directory"}]
+    for depth in range(num_fixed + 1, len(parts) + 1):
+        matches = re.compile(glob_translate("/".join(parts[:depth]))).match
+        folders = [entry["name"] for entry in found if entry["type"] == "directory"]
+        inside = [entry for folder in folders for entry in attempt("list", uri, _list_folder, filesystem, folder)]
+        found = [entry for entry in inside if matches(entry["name"].rstrip("/"))]
+    return [entry["name"] for entry in found if entry["type"] != "directory"]
+
+
+def _list_folder(filesystem: AbstractFileSystem, folder: str) -> list[dict]:
+    try:
+        return filesystem.ls(folder, detail=True)
+    except Exception as error:
+        if is_missing(error):
+            return []
+        raise
 
 
 def _fixed_folder(pattern: str) -> str:

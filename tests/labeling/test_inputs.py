@@ -5,6 +5,7 @@ import pytest
 
 from gsvnet.errors import ConfigError, StoreUnavailable
 from gsvnet.labeling.inputs import VIDEO_SUFFIXES, expand_inputs
+from tests.soak.proxy import Weather, faulty_proxy
 
 
 @pytest.fixture
@@ -117,10 +118,22 @@ def bucket(moto_s3):
         ("in/*/*", ["in/deep/b.mkv"]),
         ("in/**/*.ts", ["in/deep/er/c.ts"]),
         ("in*.mp4", ["inside.mp4"]),
+        ("in*/dee?/[ab].*", ["in/deep/b.mkv"]),
     ],
 )
 def test_buckets_are_listed_like_folders(moto_s3, bucket, given, found):
     assert expand_inputs([f"{bucket}/{given}"], storage_options=moto_s3.options) == [f"{bucket}/{n}" for n in found]
+
+
+@pytest.mark.s3
+def test_a_folder_that_cannot_be_listed_is_not_left_out_of_a_glob(moto_s3, bucket, monkeypatch):
+    monkeypatch.setattr("gsvnet.store.faults.RETRY_FOR_S", 0.0)
+    moto_s3.client().put_object(Bucket=bucket.removeprefix("s3://"), Key="in/wide/z.mp4", Body=b"x")
+    with faulty_proxy(moto_s3.endpoint_url) as proxy:
+        proxy.forecast = lambda method, path: Weather(failing=1) if "deep" in path else None
+        options = moto_s3.options | {"endpoint_url": proxy.url}
+        with pytest.raises(StoreUnavailable, match=r"cannot list s3://.*/in/\*/\*"):
+            expand_inputs([f"{bucket}/in/*/*"], storage_options=options)
 
 
 @pytest.mark.s3
