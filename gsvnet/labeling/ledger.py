@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Container, Iterable, Iterator
 
-from gsvnet.chunks import shard_name
 from gsvnet.labeling.plan import VideoPlan
 from gsvnet.labeling.planning import Planned
 from gsvnet.labeling.progress import JobProgress
@@ -12,6 +12,7 @@ from gsvnet.labeling.tasks import ShardFailure, ShardTask
 from gsvnet.uris import redact_uri
 
 ShardKey = tuple[str, str]  # video id, shard name
+LONGEST_SILENCE_S = 0.5
 
 
 class Ledger:
@@ -35,22 +36,25 @@ class Ledger:
     ) -> Iterator[ShardTask | None]:
         """The shards to label, one video after the other, and None wherever `planned` has it.
 
-        Videos that cannot be used go to `on_failure`; amounts and problems to `progress`.
+        Videos that cannot be used go to `on_failure`; amounts and problems to `progress`. None also where videos
+        without a shard to label take long: whoever reads has other things to do.
         """
+        given_s = time.monotonic()
         for item in planned:
+            if time.monotonic() - given_s > LONGEST_SILENCE_S:
+                yield None
+                given_s = time.monotonic()
             if item is None:
                 yield None
+                given_s = time.monotonic()
             elif item.plan is None:
                 assert item.failure is not None, "a video has a plan or a failure"
                 on_failure(item.failure)
             else:
-                yield from self._pending_of(item.uri, item.plan, progress)
+                for task in self._pending_of(item.uri, item.plan, progress):
+                    yield task
+                    given_s = time.monotonic()
         progress.all_planned()
-
-    def missing(self, video_id: str, committed: Container[ShardKey]) -> bool:
-        """Whether a planned video lacks labels in `committed`, shards that were given up included."""
-        names = map(shard_name, range(self.num_shards[video_id]))
-        return any((video_id, name) not in committed for name in names)
 
     def _pending_of(self, uri: str, plan: VideoPlan, progress: JobProgress) -> list[ShardTask]:
         tasks = shard_tasks(uri, plan)

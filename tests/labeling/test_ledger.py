@@ -6,6 +6,7 @@ import pytest
 from rich.console import Console
 
 from gsvnet.chunks import Shard, Video
+from gsvnet.labeling import ledger as ledger_module
 from gsvnet.labeling.ledger import Ledger
 from gsvnet.labeling.plan import VideoPlan
 from gsvnet.labeling.planning import Planned
@@ -68,6 +69,21 @@ def test_videos_that_cannot_be_used_are_told_and_the_others_go_on(progress):
     assert read(ledger, [Planned(uri="b", failure=failure), plan("a", 1)], progress, failures) == [("a", 0)]
     assert failures == [failure]
     assert ledger.num_shards == {"a": 1}
+
+
+def test_a_long_row_of_unusable_videos_keeps_nobody_waiting(progress, hold_clock):
+    clock = hold_clock(ledger_module)
+    failure = ShardFailure(video_id="b", shard_index=None, error="NotAVideo", message="no", attempts=1)
+    told = []
+
+    def record(failure):
+        told.append(failure)
+        clock.now += 0.2
+
+    planned = [*9 * [Planned(uri="b", failure=failure)], plan("a", 1)]
+    tasks = Ledger(committed=set(), given_up=()).pending(planned, progress=progress, on_failure=record)
+    assert [(next(tasks), len(told)) for _ in range(3)] == [(None, 3), (None, 6), (None, 9)]
+    assert next(tasks).video.id == "a"
 
 
 def test_problems_are_noted_without_credentials_where_there_is_something_to_label(capsys):
