@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from datetime import datetime
 from itertools import islice
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from fsspec.spec import AbstractFileSystem
@@ -54,9 +55,15 @@ def _s3_pages(fs: AbstractFileSystem, folder: str, uri: str) -> Iterator[list[St
 
 
 def _local_files(folder: str, uri: str) -> Iterator[StoredFile]:
-    folders = [folder]
+    folders, followed = [folder], {os.path.realpath(folder)}
     while folders:
-        inner, files = attempt("list", uri, _scan, folders.pop())
+        here = folders.pop()
+        if here != folder and Path(here).is_symlink():
+            target = os.path.realpath(here)
+            if target in followed:  # links may lead in circles
+                continue
+            followed.add(target)
+        inner, files = attempt("list", uri, _scan, here)
         folders += reversed(inner)
         yield from files
 

@@ -111,3 +111,14 @@ def test_a_page_of_local_files_is_never_longer_than_one_of_s3(tmp_path):
     for index in range(2_100):
         os.mknod(tmp_path / str(index))
     assert [len(page) for page in list_pages(str(tmp_path))] == [1_000, 1_000, 100]
+
+
+def test_links_to_folders_are_followed_once(tmp_path):
+    (tmp_path / "here" / "deep").mkdir(parents=True)
+    (tmp_path / "there").mkdir()
+    for name in ("here/deep/a.mp4", "there/b.mp4"):
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "here" / "linked").symlink_to(tmp_path / "there")
+    (tmp_path / "here" / "deep" / "loop").symlink_to(tmp_path / "here")
+    found = list_files(str(tmp_path / "here"))
+    assert found == [str(tmp_path / "here" / name) for name in ("deep/a.mp4", "linked/b.mp4")]
