@@ -24,7 +24,9 @@ def state_of_output(
 
     asked: ids of all videos that were named. known: number of shards of the videos planned in this run, by id.
     """
-    failed = {(f.video, f.shard) for f in list_failures(config.out, config.storage_options, committed=committed)}
+    labeled = {name for name, num_shards in known.items() if _is_labeled(name, num_shards, committed)}
+    records = list_failures(config.out, config.storage_options, committed=committed, complete_videos=labeled)
+    failed = {(record.video, record.shard) for record in records}
 
     def is_settled(name: str, num_shards: int) -> bool:
         shards = ((name, shard_name(index)) for index in range(num_shards))
@@ -42,3 +44,19 @@ def state_of_output(
     with ThreadPoolExecutor(READING_THREADS) as pool:
         others_settled = all(pool.map(stored_is_settled, sorted(stored - known.keys())))
     return "partial" if not others_settled else "settled" if failed else "complete"
+
+
+def labeled_videos(config: LabelConfig, names: Collection[str], committed: Shards) -> set[str]:
+    """Of these videos (ids) those that have a plan in the output, and all its labels."""
+    planned = set(names) and set(names).intersection(list_plans(config.out, config.storage_options))
+
+    def has_all(name: str) -> bool:
+        plan = read_plan(config.out, name, config.storage_options)
+        return plan is not None and _is_labeled(name, len(plan_from_dict(plan, name).shards), committed)
+
+    with ThreadPoolExecutor(READING_THREADS) as pool:
+        return {name for name, has in zip(planned, pool.map(has_all, planned), strict=True) if has}
+
+
+def _is_labeled(name: str, num_shards: int, committed: Shards) -> bool:
+    return all((name, shard_name(index)) in committed for index in range(num_shards))

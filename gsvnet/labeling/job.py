@@ -10,7 +10,7 @@ from rich.console import Console
 
 from gsvnet.chunks import shard_name
 from gsvnet.errors import NoSpace, SourceUnavailable, StoreError, StoreRefused, StoreUnavailable
-from gsvnet.labeling.completeness import state_of_output
+from gsvnet.labeling.completeness import labeled_videos, state_of_output
 from gsvnet.labeling.config import LabelConfig
 from gsvnet.labeling.fingerprint import fingerprint_fields
 from gsvnet.labeling.inputs import expand_inputs
@@ -146,9 +146,14 @@ def plan_request(config: LabelConfig) -> PlanRequest:
 def earlier_failures(
     config: LabelConfig, videos: Collection[str], committed: Collection[tuple[str, str]]
 ) -> set[tuple[str, str | None]]:
-    """What `_failed/` lists of these videos (ids): (video, shard or None). With --retry-failed it is forgotten."""
+    """What `_failed/` lists of these videos (ids): (video, shard or None). With --retry-failed it is forgotten.
+
+    A record is void once the labels exist: of the shard, or of all shards that the video was planned with.
+    """
     records = list_failures(config.out, config.storage_options, committed=committed)
     records = [record for record in records if record.video in videos]
+    labeled = labeled_videos(config, {record.video for record in records if record.shard is None}, committed)
+    records = [record for record in records if record.shard is not None or record.video not in labeled]
     if not config.retry_failed:
         return {(record.video, record.shard) for record in records}
     for record in records:

@@ -48,7 +48,7 @@ def test_what_is_recorded_as_given_up_settles_an_output(state, failed):
 
 
 def test_a_record_is_void_once_the_labels_exist(state):
-    assert state(known={"a": 2}, committed=BOTH, failed=[("a", "000001")]) == "complete"
+    assert state(known={"a": 2}, committed=BOTH, failed=[("a", "000001"), ("a", None)]) == "complete"
 
 
 def test_videos_of_other_runs_count(state):

@@ -68,6 +68,21 @@ def test_what_was_given_up_stays_so_until_told_otherwise(label_config, drive, tm
     assert (Path(config.out) / "_SUCCESS").exists()
 
 
+def test_a_video_that_was_replaced_and_put_back_after_it_was_labeled_is_no_failure(label_config, drive, tmp_path):
+    video, kept = tmp_path / "street.mp4", tmp_path / "kept.mp4"
+    shutil.copy2(drive, video)
+    shutil.copy2(drive, kept)
+    config = label_config(videos=(str(video),))
+    assert gsvnet.label(config).exit_code == 0
+    video.write_bytes(video.read_bytes() + b"more")
+    changed = [gsvnet.label(config) for _ in range(2)]
+    assert [(r.exit_code, r.failures[0].error) for r in changed] == 2 * [(3, "SourceChanged")]
+    kept.replace(video)
+    again = gsvnet.label(config)
+    assert (again.exit_code, again.shards_skipped, again.failed_earlier) == (0, 7, 0)
+    assert (Path(config.out) / "_SUCCESS").exists()
+
+
 @pytest.mark.parametrize(
     "limits", [{"partial_ok": True}, {"max_failed_fraction": 0.125}, {"max_failed_fraction": 1.0}], ids=str
 )
