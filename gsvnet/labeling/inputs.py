@@ -49,10 +49,13 @@ def _lines(path: str, storage_options: dict | None) -> Iterator[str]:
         raise ConfigError(f"cannot read the list {redact_uri(path)}: nothing there; check the spelling")
     uris = [line for line in map(_without_comment, content.decode(errors="replace").splitlines()) if line]
     if not uris:
-        raise ConfigError(f"the list {path} names no video")
+        raise ConfigError(f"the list {redact_uri(path)} names no video")
     if nested := next((u for u in uris if u.startswith("@")), None):
-        raise ConfigError(f"the list {path} names another list, {nested}; name it on the command line instead")
-    base = Path(path).parent if get_protocol(path) == "file" else None
+        raise ConfigError(
+            f"the list {redact_uri(path)} names another list, {redact_uri(nested)}; name it on the command line instead"
+        )
+    local = local_path(path)
+    base = None if local is None else local.parent
     yield from (str(base / u) if base and "://" not in u and not Path(u).is_absolute() else u for u in uris)
 
 

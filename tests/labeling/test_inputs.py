@@ -61,6 +61,11 @@ def test_a_list_names_one_input_per_line_relative_to_itself(folder, tmp_path):
     ]
 
 
+def test_a_list_named_by_a_file_uri_is_relative_to_itself_too(folder):
+    (folder / "list.txt").write_text("a.mp4\n")
+    assert names(expand_inputs([f"@file://{folder}/list.txt"]), folder) == ["a.mp4"]
+
+
 @pytest.mark.parametrize(
     ("given", "problem"),
     [
@@ -79,6 +84,15 @@ def test_what_yields_nothing_is_an_error_not_a_smaller_job(folder, tmp_path, giv
     (tmp_path / "videos" / "notes.txt").write_text("")
     with pytest.raises(ConfigError, match=problem):
         expand_inputs([given])
+
+
+def test_messages_about_lists_hold_no_secret():
+    contents = {"none": b"", "more": b"@https://u:hush@host/a.txt?sig=hush"}
+    for name, content in contents.items():
+        fsspec.filesystem("memory").pipe(f"/lists/{name}.txt?sig=hush", content)
+        with pytest.raises(ConfigError, match=f"the list memory://lists/{name}.txt names") as refused:
+            expand_inputs([f"@memory://lists/{name}.txt?sig=hush"])
+        assert "hush" not in str(refused.value)
 
 
 def test_stores_are_listed_like_folders():
