@@ -105,6 +105,9 @@ class VideoQueues:
     def _post(self, queue: _Queue, video_id: str) -> None:
         queue.posted = self._key(queue, video_id)
         heapq.heappush(self._next, (queue.posted, video_id))
+        if len(self._next) > 2 * len(self._queues) + 100:  # most are stale: a driver would keep one for every shard
+            self._next = [(queue.posted, name) for name, queue in self._queues.items() if queue.posted is not None]
+            heapq.heapify(self._next)
 
     def _longest_queue(self) -> _Queue | None:
         while self._next:

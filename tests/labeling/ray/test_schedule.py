@@ -179,6 +179,21 @@ def test_a_video_is_back_as_soon_as_a_shard_of_it_finishes(make_tasks):
     assert name(schedule.take()) == ("far", 1)
 
 
+@pytest.mark.parametrize("is_scattered", [False, True])
+def test_memory_grows_with_the_shards_that_wait_not_with_those_that_were(make_tasks, is_scattered):
+    videos = (make_tasks(10, video_id=f"v{number}") for number in range(300))
+    schedule = Schedule(itertools.chain.from_iterable(videos), lookahead=50)
+    if is_scattered:
+        schedule.scatter(1)
+    taken, most = [], 0
+    while (task := schedule.take(taken[-1][0] if taken else None)) is not None:
+        taken.append(name(task))
+        schedule.finish(task)
+        most = max(most, len(schedule._queues._next))
+    assert sorted(taken) == sorted((f"v{number}", index) for number in range(300) for index in range(10))
+    assert most <= 2 * 50 + 101
+
+
 def test_a_run_that_meets_another_takes_shards_at_random_places(make_tasks):
     def order(seed):
         schedule = Schedule([*make_tasks(20, video_id="a"), *make_tasks(20, video_id="b")])
