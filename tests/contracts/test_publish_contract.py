@@ -11,10 +11,13 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
+import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
-from gsvnet.errors import AlreadyPublished, ConfigError, StoreError
+from gsvnet.errors import AlreadyPublished, ConfigError, StoreError, StoreUnavailable
 from gsvnet.store.filesystem import read_bytes
+from gsvnet.store.listing import list_files
 from gsvnet.store.publish import publish_bytes, publish_file, replace_bytes
 
 
@@ -123,3 +126,32 @@ def test_unsafe_commit_still_sees_an_existing_object(monkeypatch):
     with pytest.raises(AlreadyPublished):
         publish_bytes(b"second", uri, unsafe_commit=True)
     assert read_bytes(uri) == b"first"
+
+
+class HalfwayFileSystem(MemoryFileSystem):
+    """Breaks off in the middle of a write, as one over SFTP may."""
+
+    protocol = "halfway"
+    breaks_left = 0
+
+    def pipe_file(self, path, value, **kwargs):
+        if HalfwayFileSystem.breaks_left:
+            HalfwayFileSystem.breaks_left -= 1
+            super().pipe_file(path, value[:2])
+            raise ConnectionResetError("broke off")
+        super().pipe_file(path, value)
+
+
+@pytest.mark.parametrize("breaks", [1, 2])
+def test_unsafe_commit_takes_no_part_of_an_object_for_the_whole(monkeypatch, breaks):
+    fsspec.register_implementation("halfway", HalfwayFileSystem, clobber=True)
+    monkeypatch.setattr(HalfwayFileSystem, "breaks_left", breaks)
+    monkeypatch.setattr("gsvnet.store.faults.RETRY_FOR_S", 0.0)
+    uri = f"halfway://{uuid.uuid4().hex}/labels/v/000000.parquet"
+    for _ in range(breaks):
+        with pytest.raises(StoreUnavailable):
+            publish_bytes(b"whole", uri, unsafe_commit=True)
+        assert read_bytes(uri) is None
+    publish_bytes(b"whole", uri, unsafe_commit=True)
+    assert read_bytes(uri) == b"whole"
+    assert len(list_files(uri.rpartition("/")[0])) == 1
