@@ -6,6 +6,7 @@ calls it in this process, `gsvnet.labeling.ray` in actors.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -19,6 +20,7 @@ from gsvnet.errors import (
     VideoError,
     WorkerError,
 )
+from gsvnet.uris import hide_secrets, redact_uri
 from gsvnet.uris import hide_secrets
 
 Device = Literal["cpu", "cuda"]
@@ -127,7 +129,7 @@ class Raised:
 
 
 def describe_error(error: Exception, *, traceback: str = "", task: ShardTask | None = None) -> Raised:
-    """An exception as data. Credentials and query of the task's URI are taken out of its texts."""
+    """An exception as data. Credentials and queries are taken out of its texts: the task's, without one of all URLs."""
     return Raised(
         error=type(error).__name__,
         message=_hide_secrets(str(error) or repr(error), task),
@@ -153,6 +155,7 @@ def _kind(error: Exception) -> ErrorKind:
 
 
 def _hide_secrets(text: str, task: ShardTask | None) -> str:
-    if task is None or not text:
-        return text
+    """Of a task its URI's secrets, of anything else whatever a URL may hold."""
+    if task is None:
+        return re.sub(r"\w+://[^\s'\"]+", lambda match: redact_uri(match[0]), text)
     return hide_secrets(text.replace(task.uri, task.video.uri), task.uri)

@@ -26,6 +26,13 @@ def test_credentials_are_taken_out_of_what_a_worker_raised():
     assert raised.traceback == "open('s3://bucket/a.mp4')"
 
 
+def test_without_a_task_every_url_is_shown_without_credentials():
+    text = "GET https://key:hidden@host/a.mp4?sig=covert failed"
+    raised = describe_error(RuntimeError(text), traceback=f"  line 1\n  RuntimeError: {text}\n")
+    assert raised.message == "GET https://host/a.mp4 failed"
+    assert raised.traceback == "  line 1\n  RuntimeError: GET https://host/a.mp4 failed\n"
+
+
 def test_errors_are_told_apart_by_whose_they_are():
     ours = (
         NotAVideo("x"),
