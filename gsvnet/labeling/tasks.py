@@ -21,7 +21,6 @@ from gsvnet.errors import (
     WorkerError,
 )
 from gsvnet.uris import hide_secrets, redact_uri
-from gsvnet.uris import hide_secrets
 
 Device = Literal["cpu", "cuda"]
 ErrorKind = Literal["video", "store", "outage", "space", "fatal", "other"]
