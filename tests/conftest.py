@@ -44,14 +44,22 @@ def pytest_collection_modifyitems(config, items):
             item.add_marker(pytest.mark.skip(reason="no CUDA here; REQUIRE_CUDA=1 makes this a failure"))
 
 
-@pytest.fixture(autouse=True)
-def _same_torch_threads():
-    """Every test begins with the same number of torch's threads: kernels, and so last bits, depend on it."""
+@pytest.fixture(scope="session", autouse=True)
+def _torch_threads() -> int:
+    """The number of torch's threads before anything changes it."""
     import torch
 
-    before = torch.get_num_threads()
+    return torch.get_num_threads()
+
+
+@pytest.fixture(autouse=True)
+def _same_torch_threads(_torch_threads):
+    """Every test runs with the same number of torch's threads: kernels, and so last bits, depend on it."""
+    import torch
+
+    torch.set_num_threads(_torch_threads)
     yield
-    torch.set_num_threads(before)
+    torch.set_num_threads(_torch_threads)
 
 
 @pytest.fixture(scope="session")

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 
 from rich.console import Console
 
-from gsvnet.chunks import shard_name
-from gsvnet.errors import NoSpace, SourceUnavailable, StoreError, StoreRefused, StoreUnavailable
-from gsvnet.labeling.completeness import labeled_videos, state_of_output
+from gsvnet.errors import StoreError
+from gsvnet.labeling.completeness import state_of_output
 from gsvnet.labeling.config import LabelConfig
+from gsvnet.labeling.failures import earlier_failures, failure_recorder
 from gsvnet.labeling.fingerprint import fingerprint_fields
 from gsvnet.labeling.inputs import expand_inputs
 from gsvnet.labeling.ledger import Ledger
@@ -19,25 +19,16 @@ from gsvnet.labeling.plan import PlanRule
 from gsvnet.labeling.planning import PlanRequest, in_share
 from gsvnet.labeling.progress import JobProgress
 from gsvnet.labeling.report import JobReport, measure, show
-from gsvnet.labeling.tasks import ShardFailure, ShardTask
+from gsvnet.labeling.tasks import ShardTask
 from gsvnet.labeling.workplace import Used, Work, open_workplace
 from gsvnet.models.checkpoints import content_hash, load_model
 from gsvnet.models.segmenter import VideoSegmenter
-from gsvnet.store.job import (
-    FailureRecord,
-    JobRecord,
-    list_failures,
-    open_job,
-    remove_failure,
-    write_failure,
-)
+from gsvnet.store.job import JobRecord, open_job
 from gsvnet.store.layout import derived_uri, list_committed
 from gsvnet.store.manifest import Spread, remove_success, write_derived
 from gsvnet.store.publish import replace_bytes
-from gsvnet.uris import absolute_uri, redact_uri
+from gsvnet.uris import redact_uri
 from gsvnet.video.source import video_id
-
-_NO_VERDICTS = {error.__name__ for error in (SourceUnavailable, StoreUnavailable, StoreRefused, NoSpace)}
 
 
 def label(config: LabelConfig, *, console: Console | None = None) -> JobReport:
@@ -50,7 +41,8 @@ def label(config: LabelConfig, *, console: Console | None = None) -> JobReport:
     config.check_for_labeling()
     console = console or Console(quiet=True)
     model = load_model(config.model, keyframe_model=config.keyframe_model)
-    asked = {video_id(uri): uri for uri in expand_inputs(config.videos, storage_options=config.video_options)}
+    uris = expand_inputs(config.videos, storage_options=config.video_options)
+    asked = {video_id(uri): uri for uri in uris}
     videos = own_share(asked, config)
     with open_workplace(config) as workplace:
         job = claim_output(config, model)
@@ -58,6 +50,8 @@ def label(config: LabelConfig, *, console: Console | None = None) -> JobReport:
         given_up = earlier_failures(config, videos, committed)
         ledger = Ledger(committed=committed, given_up=given_up)
         with JobProgress(console=console) as progress:
+            if len(asked) < len(uris):
+                progress.note(f"{len(uris) - len(asked)} URIs name a video of the list once more (no query counts)")
             work = Work(
                 config=config,
                 job=job,
@@ -84,12 +78,12 @@ def finish(work: Work, used: Used, ledger: Ledger, *, asked: Collection[str], sp
     """
     config, options = work.config, work.config.storage_options
     if used.stopped:
-        report = make_report(work, used, ledger, ledger.num_labeled_before + work.progress.num_labeled)
+        report = make_report(work, used, ledger)
         with suppress(StoreError):
             write_report(config, report)
         return report
     committed = list_committed(config.out, options)
-    report = make_report(work, used, ledger, len(committed))
+    report = make_report(work, used, ledger, shards_in_output=len(committed))
     state = state_of_output(config, asked=asked, known=ledger.num_shards, committed=committed)
     if state == "partial" and config.array_count is not None:
         work.progress.note("other jobs of the array are not done; the last one writes the manifest")
@@ -143,63 +137,10 @@ def plan_request(config: LabelConfig) -> PlanRequest:
     )
 
 
-def earlier_failures(
-    config: LabelConfig, videos: Collection[str], committed: Collection[tuple[str, str]]
-) -> set[tuple[str, str | None]]:
-    """What `_failed/` lists of these videos (ids): (video, shard or None). With --retry-failed it is forgotten.
-
-    A record is void once the labels exist: of the shard, or of all shards that the video was planned with.
-    """
-    records = list_failures(config.out, config.storage_options, committed=committed)
-    records = [record for record in records if record.video in videos]
-    labeled = labeled_videos(config, {record.video for record in records if record.shard is None}, committed)
-    records = [record for record in records if record.shard is not None or record.video not in labeled]
-    if not config.retry_failed:
-        return {(record.video, record.shard) for record in records}
-    for record in records:
-        remove_failure(config.out, record, config.storage_options)
-    return set()
-
-
-def failure_recorder(
-    config: LabelConfig, videos: Mapping[str, str], progress: JobProgress
-) -> Callable[[ShardFailure], None]:
-    """What to do with a video or shard that was given up: show it, and record it in the output.
-
-    An outage or a full disk says nothing of the video, so it is not recorded: the next run tries again. So does it
-    where the record cannot be written because the output does not answer.
-    """
-
-    def give_up(failure: ShardFailure) -> None:
-        progress.fail(failure)
-        if failure.error in _NO_VERDICTS:
-            return
-        record = failure_record(failure, videos[failure.video_id])
-        try:
-            write_failure(config.out, record, config.storage_options, config.unsafe_commit)
-        except StoreRefused:
-            raise
-        except StoreUnavailable as error:
-            progress.note(f"not recorded, the next run tries again: {error}")
-
-    return give_up
-
-
-def failure_record(failure: ShardFailure, uri: str) -> FailureRecord:
-    """The failure as `_failed/` keeps it. uri: of its video; credentials are left out."""
-    return FailureRecord(
-        video=failure.video_id,
-        uri=absolute_uri(uri),
-        shard=None if failure.shard_index is None else shard_name(failure.shard_index),
-        error=failure.error,
-        message=failure.message,
-        attempts=failure.attempts,
-    )
-
-
-def make_report(work: Work, used: Used, ledger: Ledger, shards_in_output: int) -> JobReport:
-    """What the run did."""
-    config = work.config
+def make_report(work: Work, used: Used, ledger: Ledger, *, shards_in_output: int | None = None) -> JobReport:
+    """What the run did. shards_in_output: as listed; None: those that this run knows of."""
+    config, shards_skipped = work.config, ledger.num_labeled_before + work.progress.num_elsewhere
+    known_in_output = shards_skipped + work.progress.num_labeled
     return JobReport(
         out=redact_uri(config.out),
         model=config.model,
@@ -210,8 +151,8 @@ def make_report(work: Work, used: Used, ledger: Ledger, shards_in_output: int) -
         num_actors=used.num_actors,
         threads=config.cpus_per_actor,
         videos=len(ledger.num_shards),
-        shards_in_output=shards_in_output,
-        shards_skipped=ledger.num_labeled_before,
+        shards_in_output=known_in_output if shards_in_output is None else shards_in_output,
+        shards_skipped=shards_skipped,
         failed_earlier=len(ledger.given_up),
         stopped=used.stopped,
         usage=used.usage,

@@ -31,7 +31,7 @@ class JobProgress:
     def __init__(self, *, console: Console) -> None:
         self.console = console
         self.total_shards = self.total_frames = 0
-        self.num_labeled = self.num_failed = self.num_shards_failed = self.num_unreachable = 0
+        self.num_labeled = self.num_elsewhere = self.num_failed = self.num_shards_failed = self.num_unreachable = 0
         self.failures: list[ShardFailure] = []
         self.frames = self.lost = self.bytes = self.frames_running = 0
         self.num_actors = self.num_up = self.num_resting = 0
@@ -79,7 +79,10 @@ class JobProgress:
         self._show()
 
     def add(self, result: ShardResult) -> None:
-        """Count a labeled shard; one that another attempt had published counts as well, its rows are there."""
+        """Count a labeled shard. One that somebody else had published first leaves the totals: its rows are there."""
+        if not result.published:
+            self._leave_to_others(result)
+            return
         self.num_labeled += 1
         self.frames += result.num_frames
         self.frames_running = max(0, self.frames_running - result.num_frames)
@@ -92,6 +95,13 @@ class JobProgress:
             self.core_seconds[stage] += seconds
         for text in result.notes:
             self.note(f"{result.video_id} shard {result.shard_index}: {text}")
+        self._show()
+
+    def _leave_to_others(self, result: ShardResult) -> None:
+        self.num_elsewhere += 1
+        self.total_shards -= 1
+        self.total_frames -= result.num_frames
+        self.frames_running = max(0, self.frames_running - result.num_frames)
         self._show()
 
     def fail(self, failure: ShardFailure) -> None:

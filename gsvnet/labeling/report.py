@@ -20,9 +20,9 @@ class JobReport:
 
     out, model, model_hash, keyframe_interval, precision, threads (per actor): as the job had them. device: "cpu",
     "cuda", "none" where nothing was to do. num_actors: the most that were up at once.
-    videos: planned. shards_planned: to label in this run. shards_labeled: done. shards_skipped: were there already.
-    shards_in_output: of all runs, at the end. frames: rows. frames_lost: of these, with status decode_error.
-    label_bytes: of Parquet. media_s: seconds of video labeled. wall_s: of the run, with planning.
+    videos: planned. shards_planned: to label in this run. shards_labeled: done. shards_skipped: were there already,
+    or another run was first. shards_in_output: of all runs, at the end. frames: rows. frames_lost: of these, with
+    status decode_error. label_bytes: of Parquet. media_s: seconds of video labeled. wall_s: of the run, with planning.
     stage_s: busy seconds per stage, summed over actors and threads; core_s: of processor time; "total" of both: of
     actors that had a shard. usage: see `Usage`.
     num_failed: shards and videos given up; failures: the first 1,000 of them. videos_failed: of these, whole videos;

@@ -11,8 +11,8 @@ from rich.console import Console
 
 import gsvnet
 from gsvnet.errors import NoSpace, StoreRefused, StoreUnavailable
+from gsvnet.labeling.failures import failure_record, failure_recorder
 from gsvnet.labeling.fingerprint import fingerprint_fields
-from gsvnet.labeling.job import failure_record, failure_recorder
 from gsvnet.labeling.limits import LimitsConfig
 from gsvnet.labeling.progress import JobProgress
 from gsvnet.labeling.tasks import ShardFailure
@@ -140,7 +140,7 @@ def test_outages_and_full_disks_are_no_verdict_on_a_shard(record, error):
 
 def test_a_failure_that_cannot_be_recorded_stops_a_job_only_where_the_output_refuses(record, monkeypatch):
     def fail_with(error):
-        monkeypatch.setattr("gsvnet.labeling.job.write_failure", Mock(side_effect=error))
+        monkeypatch.setattr("gsvnet.labeling.failures.write_failure", Mock(side_effect=error))
 
     fail_with(StoreUnavailable("503"))
     assert record("DecodeError") == []

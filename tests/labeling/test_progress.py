@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from rich.console import Console
 
@@ -44,6 +46,14 @@ def result(num_frames=50):
         seconds={},
         published=True,
     )
+
+
+def test_shards_that_another_run_labeled_leave_the_totals(log, begin):
+    progress = begin(log, num_shards=4, num_frames=200)
+    progress.add(result(50))
+    progress.add(replace(result(50), published=False, num_bytes=0))
+    assert (progress.num_labeled, progress.num_elsewhere, progress.frames) == (1, 1, 50)
+    assert (progress.total_shards, progress.total_frames) == (3, 150)
 
 
 def failure(shard_index):

@@ -46,7 +46,7 @@ class JobMetrics:
     def observe(self, event: Event) -> None:
         """Hear of one event."""
         match event:
-            case ShardResult():
+            case ShardResult() if event.published:
                 self._count_result(event)
             case ShardRetried():
                 self._add("gsvnet_retries_total", 1, error=event.error)
