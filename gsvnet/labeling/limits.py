@@ -28,7 +28,7 @@ class LimitsConfig:
     """How long running shards may finish after SIGTERM."""
 
     outage_timeout_s: float = 1800.0
-    """How long storage may be down, or every spool disk full, without any shard finishing before the job stops."""
+    """How long storage may be down, every spool disk full, or every node gone before the job stops."""
 
     actor_start_timeout_s: float = 300.0
     """How long to wait for the first actor: for a place on the cluster, for an autoscaler."""

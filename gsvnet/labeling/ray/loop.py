@@ -294,7 +294,7 @@ class _Driver:
                 raise WorkerError(f"the first actor {reason}")
             yield from self._lose(actor, Gone(reason=reason), cause="timeout")
         if not self.is_draining:
-            check_start(self.fleet, self.options, self.view)
+            check_start(self.fleet, self.options, self.view, was_up=self.was_up)
             self.rests.check(actor.running_since_s for actor in self.fleet.actors if actor.running is not None)
 
     def _begin_drain(self) -> None:

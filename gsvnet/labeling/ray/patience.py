@@ -24,18 +24,22 @@ def overdue(actor: HiredActor, options: RayOptions) -> str | None:
     return None
 
 
-def check_start(fleet: Fleet, options: RayOptions, view: ClusterView) -> None:
+def check_start(fleet: Fleet, options: RayOptions, view: ClusterView, *, was_up: bool) -> None:
     """Raise WorkerError when nobody found a place in time: what was asked for and what there is.
 
-    Places that other jobs use are waited for, however long.
+    was_up: some actor was up before, so that all nodes have gone since (spot capacity): that is waited for as long as
+    an outage. Places that other jobs use are waited for, however long.
     """
     actors = fleet.actors
     if not actors or any(actor.placed_s for actor in actors):
         return
     waited_s = time.monotonic() - max(actor.asked_s for actor in actors)
-    if waited_s > options.actor_start_timeout_s and not view.are_places_taken():
+    flag, limit_s = "--actor-start-timeout-s", options.actor_start_timeout_s
+    if was_up and options.outage_timeout_s > limit_s:
+        flag, limit_s = "--outage-timeout-s", options.outage_timeout_s
+    if waited_s > limit_s and not view.are_places_taken():
         raise WorkerError(
-            f"no actor came up within --actor-start-timeout-s {options.actor_start_timeout_s:g}; asked for: "
-            f"{len(actors)} x {options.resources}; the cluster has: {view.describe()}; "
+            f"no actor came up within {flag} {limit_s:g}; asked for: {len(actors)} x {options.resources}; "
+            f"the cluster has: {view.describe()}; "
             "lower --gpus-per-actor or --cpus-per-actor, or free or add nodes"
         )
