@@ -155,12 +155,12 @@ class LabelConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class PlanConfig:
-    """What `gsvnet label` would do with the same arguments, before it is done."""
+    """What `gsvnet label` would do with the same arguments, before it is done. --out may be left out."""
 
     job: LabelConfig
 
-    calibrate: bool = True
-    """Label a few seconds of the most common sizes, for GPU hours and price."""
+    no_calibrate: bool = False
+    """Do not label a few seconds of the most common sizes for timing: no GPU hours and no price."""
 
     json: bool = False
     """Print JSON instead of text."""

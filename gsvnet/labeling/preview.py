@@ -67,7 +67,7 @@ def preview(config: PlanConfig, *, console: Console) -> Preview:
         for video in _shown(planned, total=len(wanted), console=console):
             survey.add(video, committed)
         expected = None
-        if config.calibrate and survey.frames_to_label:
+        if not config.no_calibrate and survey.frames_to_label:
             with console.status("measuring the speed of an actor"):
                 expected = predict(job, survey)
     return Preview(config=job, survey=survey, forecast=expected)

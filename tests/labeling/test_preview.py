@@ -26,7 +26,7 @@ def quick(monkeypatch):
 @pytest.fixture
 def look(label_config, make_console):
     return lambda **changes: preview(
-        PlanConfig(calibrate=changes.pop("calibrate", False), job=label_config(**changes)), console=make_console()
+        PlanConfig(no_calibrate=changes.pop("no_calibrate", True), job=label_config(**changes)), console=make_console()
     )
 
 
@@ -100,7 +100,7 @@ def test_lines_are_not_wrapped_on_a_narrow_terminal(label_config, make_console):
 
 
 def test_without_gpus_there_is_no_price(look, label_config):
-    result = look(calibrate=True, gpu_hour_price=2.0)
+    result = look(no_calibrate=False, gpu_hour_price=2.0)
     lines = dict(describe_preview(result))
     assert result.price is None
     assert lines["price"] == "no GPU here: plan where the job will run"
@@ -120,7 +120,7 @@ def test_plans_are_kept_in_the_output_for_labeling(look, label_config):
     look()
     assert len(list_plans(label_config().out)) == 1
     assert label(label_config()).exit_code == 0
-    result = look(calibrate=True)
+    result = look(no_calibrate=False)
     assert (result.survey.frames_to_label, result.forecast) == (0, None)
     assert dict(describe_preview(result))["to do"] == "nothing: every frame has its labels"
 
