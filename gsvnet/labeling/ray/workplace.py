@@ -75,7 +75,9 @@ class OnRay:
             gpus = options.gpus_per_actor if config.device != "cpu" else 0
             kind: Device = "cuda" if gpus else "cpu"
             trial = calibration(first, config, kind, gpu_share=min(1.0, gpus or 0))
-            batch_chunks = settle_batch_chunks(config, kind, lambda: measure_on_gpu(work.model, trial, options))
+            batch_chunks = settle_batch_chunks(
+                config, kind, lambda: measure_on_gpu(work.model, trial, options, stop=stop)
+            )
             listener = _Listener(work, gpus_per_actor=gpus or 0)
             with _probe(config, first) as sight:
                 events = run_shards(

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import threading
+
 import pytest
 import torch
 
@@ -19,6 +21,13 @@ def test_a_cluster_without_a_free_gpu_is_named_and_so_is_the_way_out(monkeypatch
         calibrate.measure_on_gpu("weights", CALIBRATION, options)
     for words in ("no answer within 2 s", "(1 GPU, 2 CPU)", "give it with --batch-chunks"):
         assert words in str(refused.value)
+
+
+def test_a_job_that_is_told_to_stop_does_not_wait_for_a_gpu():
+    stop = threading.Event()
+    stop.set()
+    with connect(num_gpus=0), pytest.raises(WorkerError, match="told to stop while the batch size was being measured"):
+        calibrate.measure_on_gpu("weights", CALIBRATION, RayOptions(gpus_per_actor=1.0), stop=stop)
 
 
 @pytest.mark.slow
