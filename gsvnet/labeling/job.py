@@ -86,7 +86,7 @@ def finish(work: Work, used: Used, ledger: Ledger, *, asked: Collection[str], sp
     report = make_report(work, used, ledger, shards_in_output=len(committed))
     state = state_of_output(config, asked=asked, known=ledger.num_shards, committed=committed)
     if state == "partial" and config.array_count is not None:
-        work.progress.note("not all videos of the array are done; the job that finds nothing missing writes the manifest")
+        work.progress.note("the array is not done; the job that finds nothing missing writes the manifest")
     else:
         write_derived(config.out, storage_options=options, complete=state == "complete", spread=spread)
     write_report(config, report)
