@@ -21,7 +21,7 @@ from gsvnet.evaluation.config import (
     EvaluatePlotConfig,
 )
 from gsvnet.labeling.config import LabelConfig, PlanConfig
-from gsvnet.process import keep_freed_memory, yield_idle_cores
+from gsvnet.process import interrupt_on_sigterm, keep_freed_memory, yield_idle_cores
 from gsvnet.training.adapt_config import AdaptConfig
 from gsvnet.training.keyframe_config import TrainKeyframeConfig
 from gsvnet.training.propagation_config import TrainPropagationConfig
@@ -233,13 +233,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))  # so that --model package.module:factory finds the user's own code
     try:
-        return tyro.extras.subcommand_cli_from_dict(
-            COMMANDS,
-            args=list(sys.argv[1:] if arguments is None else arguments),
-            prog="gsvnet",
-            description="Label every frame of very long videos.",
-            config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
-        )
+        with interrupt_on_sigterm():
+            return tyro.extras.subcommand_cli_from_dict(
+                COMMANDS,
+                args=list(sys.argv[1:] if arguments is None else arguments),
+                prog="gsvnet",
+                description="Label every frame of very long videos.",
+                config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+            )
     except ModuleNotFoundError as error:
         extra = _EXTRA_OF.get((error.name or "").split(".")[0])
         if extra is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from dataclasses import fields
 
 import pytest
@@ -181,6 +182,14 @@ def test_interrupting_says_how_to_go_on(monkeypatch, capsys):
     monkeypatch.setattr("gsvnet.labeling.job.label", interrupt)
     assert main(["label", "a.mp4", "--out", "o"]) == 1
     assert capsys.readouterr().err == "gsvnet: interrupted; the same command goes on where it stopped\n"
+
+
+def test_a_signal_to_end_says_how_to_go_on_too(monkeypatch, capsys):
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr("gsvnet.labeling.job.label", lambda config, console: signal.raise_signal(signal.SIGTERM))
+    assert main(["label", "a.mp4", "--out", "o"]) == 1
+    assert capsys.readouterr().err == "gsvnet: interrupted; the same command goes on where it stopped\n"
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_a_mistake_of_ours_is_not_hidden(monkeypatch):
