@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 import psutil
@@ -18,6 +19,8 @@ from gsvnet.labeling.tasks import ShardResult
 from tests.labeling.ray.sleepers import SleepSpec, make_tasks
 
 cloudpickle.register_pickle_by_value(sleepers)
+
+NUM_SHARDS = int(os.environ.get("NUM_SHARDS", "20000"))
 
 
 @pytest.fixture(scope="module")
@@ -55,10 +58,12 @@ def first_starts(num_actors, seconds, num_shards):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("_cluster")
+@pytest.mark.timeout(1200)
 def test_a_hundred_thousand_shards_are_driven_in_five_minutes():
-    wall_s, busy_s, grown = drive(20_000, num_actors=2)
+    wall_s, busy_s, grown = drive(NUM_SHARDS, num_actors=2)
     print(
-        f"{1e3 * wall_s:.2f} ms per shard, {1e3 * busy_s:.2f} ms of the driver's processor time, {grown / 1e6:.0f} MB"
+        f"{NUM_SHARDS:,} shards: {1e3 * wall_s:.2f} ms each, {1e3 * busy_s:.2f} ms of the driver's processor time, "
+        f"{grown / 1e6:.0f} MB more than after the first 100, {psutil.Process().memory_info().rss / 1e6:.0f} MB in all"
     )
     assert busy_s < 0.002
     assert wall_s * 100_000 < 300
