@@ -26,7 +26,7 @@ def test_a_cluster_without_a_free_gpu_is_named_and_so_is_the_way_out(monkeypatch
 def test_a_job_that_is_told_to_stop_does_not_wait_for_a_gpu():
     stop = threading.Event()
     stop.set()
-    with connect(num_gpus=0), pytest.raises(WorkerError, match="told to stop while the batch size was being measured"):
+    with connect(num_gpus=0), pytest.raises(WorkerError, match="told to stop before the batch size"):
         calibrate.measure_on_gpu("weights", CALIBRATION, RayOptions(gpus_per_actor=1.0), stop=stop)
 
 
