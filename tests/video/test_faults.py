@@ -58,7 +58,9 @@ def read_numbers(media, uri, options, pts, identity=None) -> list[int]:
         Weather(failing=0.4),
         Weather(cut=0.4),
         Weather(answer_lost=0.4),
-        Weather(throttled=0.2, failing=0.2, cut=0.2, answer_lost=0.2, delay_s=0.01),
+        pytest.param(
+            Weather(throttled=0.2, failing=0.2, cut=0.2, answer_lost=0.2, delay_s=0.01), marks=pytest.mark.slow
+        ),
     ],
     ids=["throttled", "failing", "cut", "answer_lost", "all_and_slow"],
 )

@@ -26,6 +26,7 @@ def trial(label_config, drive):
     return make_trial(label_config(), sizes, device="cpu")
 
 
+@pytest.mark.slow
 def test_an_actors_speed_is_measured_in_a_task_with_its_resources(cluster, trial, tiny_model, monkeypatch):
     monkeypatch.setattr(forecasting, "MEASURE_S", 0.2)
     model = load_model(str(tiny_model))

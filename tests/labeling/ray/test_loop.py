@@ -166,6 +166,7 @@ def test_an_actor_whose_start_meets_an_outage_starts_again(run):
     assert not of_type(events, ActorLost)
 
 
+@pytest.mark.slow
 def test_a_process_that_gives_no_sign_of_life_is_killed_and_its_shard_runs_again(run):
     def freeze(event):
         if isinstance(event, ActorUp) and event.number == 0:

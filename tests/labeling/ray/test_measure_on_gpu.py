@@ -14,6 +14,7 @@ from gsvnet.labeling.ray.options import RayOptions
 CALIBRATION = Calibration(height=72, width=96, keyframe_interval=3, precision="fp32")
 
 
+@pytest.mark.slow
 def test_a_cluster_without_a_free_gpu_is_named_and_so_is_the_way_out(monkeypatch):
     monkeypatch.setattr(calibrate, "MEASURING_S", 1.0)
     options = RayOptions(gpus_per_actor=1.0, actor_start_timeout_s=1.0)

@@ -90,6 +90,7 @@ def test_a_process_that_died_for_another_reason_costs_nothing(act, tmp_path):
     assert {p.failure.error for p in plan(tmp_path, ["a", "kill-once", "b"])} == {"NotAVideo"}
 
 
+@pytest.mark.slow
 def test_a_video_that_takes_for_ever_fails_alone(act, tmp_path, monkeypatch):
     monkeypatch.setattr(ray_plan, "TASK_TIMEOUT_S", 2.0)
     planned = plan(tmp_path, ["a", "hang", "b"])
