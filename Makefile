@@ -31,7 +31,7 @@ $(SWIFT)/swift-proxy-server: $(BIN)/python
 	$(SWIFT)/python -m pip install --quiet -c constraints.txt swift
 
 test-s3: $(VENV)/.installed $(SWIFT)/swift-proxy-server
-	GSVNET_SWIFT_BIN=$(SWIFT) $(BIN)/python -m pytest -m s3
+	GSVNET_SWIFT_BIN=$(SWIFT) $(BIN)/python -m pytest -m "s3 and not slow"
 
 soak: $(VENV)/.installed $(SWIFT)/swift-proxy-server
 	GSVNET_SWIFT_BIN=$(SWIFT) $(BIN)/python -m tests.soak --seconds $(SECONDS)
