@@ -36,7 +36,7 @@ def run_local(
     on_tick: Callable[[int], None] = lambda frames_done: None,
     on_note: Callable[[str], None] = lambda text: None,
 ) -> None:
-    """Label shards in order. Raises what stops a whole job (no space, a model that does not fit).
+    """Label shards in order. Raises what stops a whole job (storage down, no space, a model that does not fit).
 
     on_tick: called from another thread about once a second with the number of labeled frames of the running shard.
     on_note: called with what a person should know of the worker.

@@ -28,7 +28,7 @@ class JobReport:
     num_failed: shards and videos given up; failures: the first 1,000 of them. videos_failed: of these, whole videos;
     videos_unreachable: of these, because storage did not answer, so that the next run may find them well.
     failed_earlier: shards and videos that earlier runs gave up and this one left alone; in no other count.
-    stopped: before the end, by a signal or an outage. max_failed_fraction, partial_ok, gpu_hour_price: as given.
+    stopped: before the end, by a signal or an error. max_failed_fraction, partial_ok, gpu_hour_price: as given.
     """
 
     out: str

@@ -23,8 +23,9 @@ class RayOptions:
     while it runs. silence_s: how long the process that runs a shard may give no sign of life. actor_start_timeout_s:
     until the first actor has a place, others that use the cluster aside, and until an actor that has one is ready.
     drain_s: how long running shards may finish after a stop. outage_timeout_s: how long nothing may get done because
-    storage is down or spool disks are full. node_verdict_s: how long after its actor a node may be found dead, so
-    that it is not the shard's fault.
+    storage is down, spool disks are full, or all nodes have gone since an actor was up (for these at least
+    actor_start_timeout_s). node_verdict_s: how long after its actor a node may be found dead, so that it is not the
+    shard's fault.
     """
 
     num_actors: int | None = None
