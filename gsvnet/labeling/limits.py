@@ -13,7 +13,7 @@ class LimitsConfig:
     """Attempts, time limits and what still counts as success."""
 
     max_attempts: int = 3
-    """Attempts per shard before it is recorded in _failed/; two where it does not decode or takes down its worker."""
+    """Attempts per shard before _failed/ records it; at most two where it does not decode or takes down its worker."""
 
     max_failed_fraction: float = 0.0
     """Share of the shards that may fail, 0..1, while the job still exits with 0."""
@@ -31,7 +31,7 @@ class LimitsConfig:
     """How long storage may be down, every spool disk full, or every node gone before the job stops."""
 
     actor_start_timeout_s: float = 300.0
-    """How long to wait until the first actor has a place (an autoscaler is slow), and until one with a place is ready."""
+    """How long to wait for a place for the first actor (autoscalers are slow), and until one with a place is ready."""
 
     max_replacements: int | None = None
     """Actors that may be lost other than with their node before the job stops; default: 50, or 4 per place."""
