@@ -34,8 +34,8 @@ GAUGES = {  # name -> (what it shows, the field of FleetStatus)
 
 
 class JobMetrics:
-    """Counters and gauges of one job, from every event of `run_shards`. fingerprint: the label that tells jobs apart
-    (Prometheus has a label `job` of its own).
+    """Counters and gauges of one job, from every event of `run_shards`. fingerprint: the label that tells jobs of
+    different settings apart (Prometheus has a label `job` of its own).
     """
 
     def __init__(self, *, fingerprint: str) -> None:
