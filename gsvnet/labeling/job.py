@@ -87,6 +87,8 @@ def finish(work: Work, used: Used, ledger: Ledger, *, asked: Collection[str], sp
     state = state_of_output(config, asked=asked, known=ledger.num_shards, committed=committed)
     if state == "partial" and config.array_count is not None:
         work.progress.note("the array is not done; the job that finds nothing missing writes the manifest")
+        if work.progress.num_failed:  # of this job's own videos something is missing
+            remove_success(config.out, options)
     else:
         write_derived(config.out, storage_options=options, complete=state == "complete", spread=spread)
     write_report(config, report)

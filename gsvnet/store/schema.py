@@ -32,7 +32,7 @@ class FrameRow:
     frame_index: 0-based, display order. pts: ticks; time_s: seconds. keyframe_distance: frames to the keyframe used,
     None where a network has none. height, width: of the mask in pixels. pixels: (C,) int32, pixels per class.
     confidence, confidence_p05: 0..1. mask: `encode_mask`'s bytes. A lost frame ("decode_error") has None for the last
-    four.
+    five.
     """
 
     frame_index: int

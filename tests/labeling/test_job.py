@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 import gsvnet
-from gsvnet.errors import NoSpace, StoreRefused, StoreUnavailable
+from gsvnet.errors import NoSpace, SourceUnavailable, StoreRefused, StoreUnavailable
 from gsvnet.labeling.failures import failure_record, failure_recorder
 from gsvnet.labeling.fingerprint import fingerprint_fields
 from gsvnet.labeling.limits import LimitsConfig
@@ -110,6 +110,18 @@ def test_jobs_of_an_array_share_the_videos_and_the_last_one_finishes_the_output(
 def test_a_video_named_twice_is_labeled_once(label_config, drive):
     report = gsvnet.label(label_config(videos=(str(drive), f"{drive.parent}/../{drive.parent.name}/{drive.name}")))
     assert (report.videos, report.frames) == (1, 60)
+
+
+def test_a_new_video_out_of_reach_takes_the_success_of_an_array_away(label_config, drive, tmp_path, monkeypatch):
+    config = label_config(array_index=0, array_count=1)
+    gsvnet.label(config)
+    success = Path(config.out) / "_SUCCESS"
+    assert success.exists()
+    monkeypatch.setattr("gsvnet.labeling.planning.RETRY_AFTER_S", ())
+    monkeypatch.setattr("gsvnet.labeling.planning.stored_or_new_plan", Mock(side_effect=SourceUnavailable("down")))
+    report = gsvnet.label(replace(config, videos=(str(tmp_path / "new.mp4"),)))
+    assert (report.exit_code, report.videos_unreachable) == (3, 1)
+    assert not success.exists()
 
 
 def test_failure_records_name_video_and_shard_without_credentials():
