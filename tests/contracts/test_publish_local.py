@@ -16,6 +16,8 @@ from gsvnet.errors import AlreadyPublished, NoSpace, StoreError
 from gsvnet.store.publish import publish_bytes
 from gsvnet.store.temporary import sweep_temporary
 
+ROOT = Path(__file__).parents[2]  # from where a child finds tests/
+
 
 def test_of_eight_racing_processes_one_wins(tmp_path):
     uri = str(tmp_path / "labels" / "v" / "000000.parquet")
@@ -37,37 +39,26 @@ def test_of_eight_racing_processes_one_wins(tmp_path):
 
 
 _KILLER = """
-    import os, signal, sys
+    import os, sys
     import gsvnet.store.publish as publish, gsvnet.store.temporary as temporary
+    from tests.dying import die_at_every_line
 
-    FILES = {publish.__file__, temporary.__file__}
-
-    def publish_and_die(root, step):
-        lines = 0
-        def trace(frame, event, argument):
-            nonlocal lines
-            if frame.f_code.co_filename not in FILES: return None
-            if event == "line":
-                lines += 1
-                if lines == step: os.kill(os.getpid(), signal.SIGKILL)
-            return trace
-        sys.settrace(trace)
-        publish.publish_bytes(b"content", root + "/labels/v/000000.parquet")
-        os._exit(0)
-
-    for step in range(1, 1000):
+    def act(step):
         root = f"{sys.argv[1]}/{step:04d}"
         os.mkdir(root)
-        child = os.fork()
-        if child == 0: publish_and_die(root, step)
-        if os.waitpid(child, 0)[1] == 0: break
-    print(step)
+        publish.publish_bytes(b"content", root + "/labels/v/000000.parquet")
+
+    print(die_at_every_line([publish, temporary], act))
 """
 
 
 def test_killed_at_every_line_leaves_nothing_or_all_and_leftovers_are_swept(tmp_path):
     run = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(_KILLER), str(tmp_path)], capture_output=True, text=True, check=True
+        [sys.executable, "-c", textwrap.dedent(_KILLER), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
     )
     steps = int(run.stdout)
     assert steps > 40  # it was killed many times before it came to the end

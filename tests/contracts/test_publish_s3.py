@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
 
 import fsspec
 import numpy as np
@@ -23,6 +24,8 @@ from gsvnet.store.publish import publish_bytes, publish_file
 from gsvnet.store.read import open_labels
 from gsvnet.store.schema import FrameRow, ShardFooter
 from gsvnet.store.write import ShardWriter
+
+ROOT = Path(__file__).parents[2]  # from where a child finds tests/
 
 pytestmark = pytest.mark.s3
 
@@ -154,38 +157,20 @@ def test_a_writer_killed_while_it_sends_leaves_nothing_or_all(s3, tmp_path, dela
 
 
 _KILLER = """
-    import os, signal, sys, threading
+    import sys
     import gsvnet.store.faults as faults, gsvnet.store.publish as publish, gsvnet.store.s3 as s3, s3fs
+    from tests.dying import die_at_every_line
 
-    FILES = {publish.__file__, faults.__file__, s3.__file__}
-    _, bucket, options = sys.argv[0], sys.argv[1], eval(sys.argv[2])
-
-    def publish_and_die(step):
-        lines = 0
-        def trace(frame, event, argument):
-            nonlocal lines
-            if frame.f_code.co_filename not in FILES: return None
-            if event == "line":
-                lines += 1
-                if lines == step: os.kill(os.getpid(), signal.SIGKILL)
-            return trace
-        threading.settrace(trace)  # the requests run in fsspec's thread
-        sys.settrace(trace)
-        publish.publish_bytes(b"content", f"s3://{bucket}/{step:04d}", options)
-        os._exit(0)
-
-    for step in range(1, 1000):
-        child = os.fork()
-        if child == 0: publish_and_die(step)
-        if os.waitpid(child, 0)[1] == 0: break
-    print(step)
+    bucket, options = sys.argv[1], eval(sys.argv[2])
+    publish_step = lambda step: publish.publish_bytes(b"content", f"s3://{bucket}/{step:04d}", options)
+    print(die_at_every_line([publish, faults, s3], publish_step))
 """
 
 
 def test_killed_at_every_line_leaves_nothing_or_all_and_no_upload(s3):
     bucket = s3.make_bucket()
     command = [sys.executable, "-c", textwrap.dedent(_KILLER), bucket, repr(s3.options)]
-    steps = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    steps = int(subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout)
     uploads, keys = uploads_and_keys(s3, bucket)
     contents = {key: read_bytes(f"s3://{bucket}/{key}", s3.options) for key in keys}
     assert uploads == []

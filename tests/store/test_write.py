@@ -18,6 +18,8 @@ from gsvnet.errors import AlreadyPublished, ConfigError, CorruptLabels, NoSpace,
 from gsvnet.store.schema import FrameRow, ShardFooter, label_schema, parse_footer, table_to_rows
 from gsvnet.store.write import ShardWriter, check_space, estimate_spool_bytes, sweep_spools
 
+ROOT = Path(__file__).parents[2]  # from where a child finds tests/
+
 COLUMNS = [
     "video",
     "uri",
@@ -244,33 +246,17 @@ def run_writer(
 ) -> subprocess.CompletedProcess:
     code = "\n".join(textwrap.dedent(part) for part in (WRITER, before, body))
     command = [*shell, sys.executable, "-c", code, str(folder), str(rows)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
 
 
 KILLER = """
     import gsvnet.store.publish, gsvnet.store.temporary, gsvnet.store.write
+    from tests.dying import die_at_every_line
     gsvnet.store.write.MAX_ROW_GROUP_ROWS = 4
-    FILES = {m.__file__ for m in (gsvnet.store.publish, gsvnet.store.temporary, gsvnet.store.write)}
-
-    def write_and_die(root, step):
-        lines = 0
-        def trace(frame, event, argument):
-            nonlocal lines
-            if frame.f_code.co_filename not in FILES: return None
-            if event == "line":
-                lines += 1
-                if lines == step: os.kill(os.getpid(), signal.SIGKILL)
-            return trace
-        sys.settrace(trace)
-        write(root)
-        os._exit(0)
 
     write(f"{root}/warm")  # import what is imported late, once
-    for step in range(1, 1000):
-        child = os.fork()
-        if child == 0: write_and_die(f"{root}/{step:04d}", step)
-        if os.waitpid(child, 0)[1] == 0: break
-    print(step)
+    modules = gsvnet.store.publish, gsvnet.store.temporary, gsvnet.store.write
+    print(die_at_every_line(modules, lambda step: write(f"{root}/{step:04d}")))
 """
 
 
