@@ -46,11 +46,16 @@ class ClassSet:
         """Names fit for SQL: lower case, words joined by underscores ("traffic light" -> "traffic_light")."""
         return tuple(_identifier(name) for name in self.names)
 
-    def colourise(self, labels: np.ndarray) -> np.ndarray:
-        """Colours (..., 3) uint8 RGB of labels (...) uint8; ignored pixels are black."""
+    @property
+    def palette(self) -> np.ndarray:
+        """Colours (256, 3) uint8 RGB by label; those of no class, 255 among them, are black."""
         table = np.zeros((256, 3), np.uint8)
         table[: len(self)] = self.colours
-        return table[labels]
+        return table
+
+    def colourise(self, labels: np.ndarray) -> np.ndarray:
+        """Colours (..., 3) uint8 RGB of labels (...) uint8; ignored pixels are black."""
+        return self.palette[labels]
 
     def to_dict(self) -> dict:
         """Plain JSON-ready form; `from_dict` reads it back."""

@@ -17,7 +17,7 @@ import gsvnet
 from gsvnet.cli import main
 from gsvnet.errors import OutputConflict
 from gsvnet.labeling.limits import LimitsConfig
-from gsvnet.reading import read_picture
+from gsvnet.reading.pictures import read_picture
 from tests.material import repeat_video
 from tests.outputs import assert_equal_rows, rows_of, shards_of
 

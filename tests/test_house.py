@@ -23,7 +23,7 @@ ONLY_IN = {
     "av": ("video/", "synthetic/", "export/", "benchmark/"),
     "pyarrow": ("store/",),
     "ray": ("labeling/ray/", "benchmark/"),
-    "duckdb": (),
+    "duckdb": ("store/",),
 }
 LONG_LINES, TOO_LONG_LINES = 350, 500
 
@@ -82,7 +82,7 @@ def test_nothing_below_the_command_line_prints():
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
     ]
-    assert set(printing) <= {"cli.py"}
+    assert {name for name in printing if not name.startswith("cli/")} == set()
 
 
 def test_there_is_no_drawer_for_odds_and_ends():

@@ -44,11 +44,13 @@ class JobRecord:
     """What `_job.json` holds.
 
     fields: all that decides about the labels, by the names of the command line's options; `fingerprint` is over them.
-    Among them stand model_hash, classes, codec and schema_version.
+    Among them stand model_hash, classes, codec and schema_version. compacted: only in an output that `gsvnet compact`
+    wrote, from what and how.
     """
 
     fields: dict[str, Any]
     fingerprint: str
+    compacted: dict[str, Any] | None = None
 
     @property
     def classes(self) -> ClassSet:
@@ -107,6 +109,11 @@ def open_job(
         if isinstance(error, CorruptLabels) or type(error) is StoreUnavailable:
             raise
         raise ConfigError(f"the output {redact_uri(out)} cannot be used: {error}") from error
+    if theirs.compacted is not None:
+        raise OutputConflict(
+            f"{redact_uri(out)} is a compacted copy of {theirs.compacted.get('source')}: label into that output, "
+            "or another --out, and compact again"
+        )
     if theirs.fingerprint != ours.fingerprint:
         raise OutputConflict(_explain_conflict(out, ours.fields, theirs.fields))
     _check_writable(out, storage_options)
@@ -229,7 +236,9 @@ def _find_job(out: str, storage_options: StorageOptions) -> JobRecord | None:
     if data is None:
         return None
     try:
-        record = JobRecord(fields=dict(data["fields"]), fingerprint=str(data["fingerprint"]))
+        record = JobRecord(
+            fields=dict(data["fields"]), fingerprint=str(data["fingerprint"]), compacted=data.get("compacted")
+        )
         int(record.fields["schema_version"])
     except (KeyError, TypeError, ValueError) as error:
         raise CorruptLabels(f"{job_uri(redact_uri(out))} is no job record: {describe(error)}") from error
@@ -238,10 +247,14 @@ def _find_job(out: str, storage_options: StorageOptions) -> JobRecord | None:
 
 def _create_job(out: str, ours: JobRecord, storage_options: StorageOptions, unsafe_commit: bool) -> JobRecord:
     try:
-        publish_bytes(_to_json(asdict(ours)), job_uri(out), storage_options, unsafe_commit)
+        publish_bytes(_to_json(_record_to_dict(ours)), job_uri(out), storage_options, unsafe_commit)
     except AlreadyPublished:  # another driver started at the same time
         return _find_job(out, storage_options) or ours
     return ours
+
+
+def _record_to_dict(record: JobRecord) -> dict[str, Any]:
+    return {name: value for name, value in asdict(record).items() if value is not None}
 
 
 def _check_writable(out: str, storage_options: StorageOptions) -> None:

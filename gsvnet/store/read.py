@@ -4,39 +4,54 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from itertools import accumulate
-from typing import BinaryIO, TypeVar
+from itertools import groupby
+from operator import attrgetter, itemgetter
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as pads
-import pyarrow.parquet as pq
 
-from gsvnet.classes import IGNORE, ClassSet
+from gsvnet.classes import ClassSet
 from gsvnet.errors import ConfigError, CorruptLabels, StoreError
-from gsvnet.store.codec import CODEC, decode_mask
-from gsvnet.store.faults import attempt
 from gsvnet.store.filesystem import StorageOptions, open_filesystem
 from gsvnet.store.job import JobRecord, read_job
+from gsvnet.store.label_file import MASK_COLUMNS, LabelFiles, decode_row
 from gsvnet.store.layout import list_label_files, split_shard_path
-from gsvnet.store.schema import FrameRow, ShardFooter, label_schema, parse_footer, table_to_rows
+from gsvnet.store.schema import FrameRow, ShardFooter, label_schema, table_to_rows
+from gsvnet.store.sources import Source
 from gsvnet.uris import redact_uri
 
-T = TypeVar("T")
+_KEPT_TIMES = 256
+_LOCATED_AT_ONCE = 4096
 
-_MASK_COLUMNS = ("status", "height", "width", "codec", "mask")
+
+@dataclass(frozen=True, kw_only=True)
+class LabeledFrame:
+    """One frame of `video`: its row, and its labels (H, W) uint8, 255 all over where the frame was lost."""
+
+    video: str
+    row: FrameRow
+    labels: np.ndarray
 
 
 @dataclass(frozen=True)
-class _File:
-    """An opened label file. starts: frame index at which each row group starts, then the end."""
+class _Piece:
+    """A run of frames of a video: the source at place `number` among those of its video in one label file."""
 
     path: str
-    footer: ShardFooter
-    starts: tuple[int, ...]
+    number: int
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a frame's row is: row `row` of a row group of a label file."""
+
+    path: str
+    group: int
+    row: int
 
 
 def open_labels(uri: str, storage_options: StorageOptions = None) -> Labels:
@@ -48,75 +63,143 @@ def open_labels(uri: str, storage_options: StorageOptions = None) -> Labels:
 
 
 class Labels:
-    """Read-only view of one output. job: its record. classes: what the ids mean."""
+    """Read-only view of one output. job: its record.
+
+    video, everywhere: an id, or its readable stem, its URI or the URI's file name where only one video has it.
+    Masks are (H, W) uint8: class ids or 255; a lost frame (status "decode_error") is 255 all over.
+    Methods raise ConfigError for an unknown or ambiguous video, StoreError naming frames that have no row, and
+    CorruptLabels, naming the file, for one that is damaged.
+    """
 
     def __init__(self, uri: str, job: JobRecord, storage_options: StorageOptions = None) -> None:
-        self.uri, self.job = uri, job
-        self._storage_options = storage_options
-        self._fs, _ = open_filesystem(uri, storage_options)
-        self._paths = list_label_files(uri, storage_options)
-        self._by_video: dict[str, list[str]] = {}
-        for path in self._paths:
-            self._by_video.setdefault(split_shard_path(path)[0], []).append(path)
-        self._read_group = lru_cache(maxsize=8)(self._read_row_group)
-        self._open_file = lru_cache(maxsize=4096)(self._read_footer)
+        self.uri, self.job, self.storage_options = uri, job, storage_options
+        fs, _ = open_filesystem(uri, storage_options)
+        self.files = LabelFiles(fs)
+        self.paths = list_label_files(uri, storage_options)
+        self._times = lru_cache(maxsize=_KEPT_TIMES)(self._read_times)
+
+    def __reduce__(self) -> tuple:
+        return (Labels, (self.uri, self.job, self.storage_options))
 
     @property
     def classes(self) -> ClassSet:
-        """The classes of the labels."""
+        """The classes of the labels: names, identifiers, colours, by id."""
         return self.job.classes
+
+    @property
+    def class_table(self) -> pa.Table:
+        """One row per class: id, name, identifier (its field in `pixels`), colour ("#804080")."""
+        colours = ["#{:02x}{:02x}{:02x}".format(*colour) for colour in self.classes.colours]
+        columns = [range(len(self.classes)), self.classes.names, self.classes.identifiers, colours]
+        return pa.table(dict(zip(("id", "name", "identifier", "colour"), map(list, columns))))
 
     @property
     def videos(self) -> list[str]:
         """Ids of the videos that have labels, sorted."""
-        return list(self._by_video)
+        return list(self._pieces)
 
     @cached_property
     def frames(self) -> pads.Dataset:
         """All rows as an Arrow dataset; filters and column choices reach the files."""
         schema = label_schema(self.classes)
-        return pads.dataset(self._paths, schema=schema, format="parquet", filesystem=self._fs)
+        return pads.dataset(self.paths, schema=schema, format="parquet", filesystem=self.files.fs)
 
     def labels_at(self, video: str, indices: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Label maps (N, H, W) uint8 of frames of one video, in the order asked for; duplicates are allowed.
-
-        video: id, or its readable stem, its URI or the URI's file name where only one video has it. Pixels are class
-        ids or 255; a lost frame (status "decode_error") is 255 all over. Raises ConfigError for an unknown or
-        ambiguous video, StoreError naming the frames that have no row, CorruptLabels.
-        """
+        """Label maps (N, H, W) uint8 of frames of one video, in the order asked for; duplicates are allowed."""
         wanted = [int(index) for index in indices]
         video = self.find_video(video)
         places = self._locate(video, sorted(set(wanted)))
         order = np.argsort(wanted, kind="stable")  # each row group is read once
         labels = np.empty((len(wanted), *self._mask_size(video)), np.uint8)
         for at in order:
-            path, group, row = places[wanted[at]]
-            table = self._read_group(path, group, _MASK_COLUMNS)
-            labels[at] = _decode_row(table.slice(row, 1), f"{path}, frame {wanted[at]}")
+            place = places[wanted[at]]
+            table = self.files.read_group(place.path, place.group, MASK_COLUMNS)
+            record = table.slice(place.row, 1).to_pylist()[0]
+            labels[at] = decode_row(record, f"{place.path}, frame {wanted[at]}")
         return labels
 
-    def __reduce__(self) -> tuple:
-        return (Labels, (self.uri, self.job, self._storage_options))
+    def labels_played_at(self, video: str, seconds: Sequence[float] | np.ndarray) -> np.ndarray:
+        """Label maps (N, H, W) uint8 of the frames that `frames_played_at` finds at times of the video."""
+        return self.labels_at(video, self.frames_played_at(video, seconds))
+
+    def labels_in_range(self, video: str, start: int, stop: int, step: int = 1) -> np.ndarray:
+        """Label maps (N, H, W) uint8 of the frames start, start + step, ... below stop."""
+        if step < 1:
+            raise ConfigError(f"step {step}; it must be at least 1")
+        return self.labels_at(video, range(start, stop, step))
+
+    def frames_played_at(self, video: str, seconds: Sequence[float] | np.ndarray) -> np.ndarray:
+        """Indices (N,) int64 of the frames on screen at times, in seconds on the scale of the column time_s.
+
+        A frame is on screen until the next one; the last one before a gap, or of the video, for as long as the frames
+        before it were on average. Raises StoreError for times before the first frame, after the end, or in a gap.
+        """
+        video = self.find_video(video)
+        pieces = self._pieces[video]
+        found = np.empty(len(seconds), np.int64)
+        for at, second in enumerate(seconds):
+            last = bisect_right(pieces, second, key=lambda piece: self._times(video, piece)[0]) - 1
+            if not second >= self._times(video, pieces[0])[0]:
+                raise StoreError(
+                    f"{video} has no labels at {second} s: its first frame is shown later, or it is no time"
+                )
+            source, times = self._source(video, pieces[last]), self._times(video, pieces[last])
+            follows = last + 1 < len(pieces) and self._source(video, pieces[last + 1]).first_frame == source.stop_frame
+            mean_s = (times[-1] - times[0]) / (len(times) - 1) if len(times) > 1 else 0.0
+            if not follows and second >= times[-1] + mean_s and second != times[-1]:
+                raise StoreError(
+                    f"{video} has no labels at {second} s: frame {source.stop_frame - 1}, at {times[-1]:.3f} s, "
+                    f"is the last {'before a gap' if last + 1 < len(pieces) else 'with labels'}"
+                )
+            found[at] = source.first_frame + bisect_right(times, second) - 1
+        return found
+
+    def stream(self, video: str, indices: Sequence[int] | np.ndarray | None = None) -> Iterator[LabeledFrame]:
+        """Frames of a video in ascending order, one row group in memory at a time. indices: ascending; None: all."""
+        video = self.find_video(video)
+        wanted = self.indices(video) if indices is None else indices
+        for start in range(0, len(wanted), _LOCATED_AT_ONCE):
+            some = [int(index) for index in wanted[start : start + _LOCATED_AT_ONCE]]
+            located = self._locate(video, some)
+            for (path, group), places in groupby((located[index] for index in some), attrgetter("path", "group")):
+                table = self.files.read_group(path, group).take([place.row for place in places])
+                for row in table_to_rows(table):
+                    record = {name: getattr(row, name) for name in MASK_COLUMNS}
+                    labels = decode_row(record, f"{path}, frame {row.frame_index}")
+                    yield LabeledFrame(video=video, row=row, labels=labels)
 
     def row(self, video: str, index: int) -> FrameRow:
-        """All columns of one frame. Raises as `labels_at` does."""
-        path, group, row = self._locate(self.find_video(video), [index])[index]
-        return table_to_rows(self._read_group(path, group, None).slice(row, 1))[0]
+        """All columns of one frame."""
+        place = self._locate(self.find_video(video), [index])[index]
+        return table_to_rows(self.files.read_group(place.path, place.group).slice(place.row, 1))[0]
+
+    def indices(self, video: str) -> np.ndarray:
+        """Indices (N,) int64 of all frames of a video that have a row, ascending."""
+        sources = self.sources(video)
+        return np.concatenate([np.arange(source.first_frame, source.stop_frame) for source in sources])
+
+    def sources(self, video: str) -> list[Source]:
+        """The labeled shards of a video, in frame order; opens each of its files."""
+        video = self.find_video(video)
+        self.files.open_all({piece.path for piece in self._pieces[video]})
+        return [self._source(video, piece) for piece in self._pieces[video]]
 
     def footer(self, video: str) -> ShardFooter:
-        """Footer of a video's first label file: its URI, identity, time base, and how the labels were made."""
-        return self._open_file(self._by_video[self.find_video(video)][0]).footer
+        """Footer of a video's first shard: its URI, identity, time base, and how the labels were made."""
+        video = self.find_video(video)
+        return self._source(video, self._pieces[video][0]).footer
 
     def find_video(self, video: str) -> str:
         """Id of the one video that has this id, readable stem, URI or file name.
 
         Raises ConfigError when no video or more than one has.
         """
-        if video in self._by_video:
+        if video in self._pieces:
             return video
-        found = [v for v in self._by_video if re.sub(r"[-_.]?[0-9a-f]{12}$", "", v) == video]
+        found = [v for v in self._pieces if re.sub(r"[-_.]?[0-9a-f]{12}$", "", v) == video]
         if not found:
-            uris = {v: self._open_file(paths[0]).footer.uri for v, paths in self._by_video.items()}
+            self.files.open_all({pieces[0].path for pieces in self._pieces.values()})
+            uris = {v: self._source(v, pieces[0]).footer.uri for v, pieces in self._pieces.items()}
             found = [v for v, uri in uris.items() if uri == video]
             found = found or [v for v, uri in uris.items() if uri.rpartition("/")[2] == video]
         if len(found) != 1:
@@ -125,20 +208,44 @@ class Labels:
             raise ConfigError(f"{problem} called {video!r} in {redact_uri(self.uri)}; videos there: {known}")
         return found[0]
 
+    @cached_property
+    def _pieces(self) -> dict[str, list[_Piece]]:
+        """The pieces of each video, in frame order. A shard's path tells its video; compacted files are opened."""
+        found: dict[str, list[_Piece]] = {}
+        if self.job.compacted is None:
+            for path in self.paths:
+                found.setdefault(split_shard_path(path)[0], []).append(_Piece(path, 0))
+            return found
+        pieces = [
+            (source.footer.video, source.first_frame, _Piece(file.path, number))
+            for file in self.files.open_all(self.paths)
+            for sources in file.by_video.values()
+            for number, source in enumerate(sources)
+        ]
+        for video, _, piece in sorted(pieces, key=itemgetter(0, 1)):
+            found.setdefault(video, []).append(piece)
+        return found
+
+    def _source(self, video: str, piece: _Piece) -> Source:
+        sources = self.files.open(piece.path).by_video.get(video)
+        if sources is None:
+            raise CorruptLabels(f"{piece.path} holds labels of another video, not of {video}; gsvnet verify says more")
+        return sources[piece.number]
+
     def _mask_size(self, video: str) -> tuple[int, int]:
-        table = self._read_group(self._by_video[video][0], 0, ("height", "width"))
+        place = self._place(video, self._pieces[video][0], 0)
+        table = self.files.read_group(place.path, place.group, ("height", "width")).slice(place.row, 1)
         return table["height"][0].as_py(), table["width"][0].as_py()
 
-    def _locate(self, video: str, indices: list[int]) -> dict[int, tuple[str, int, int]]:
-        """Path, row group and row in it of each frame. Files of a video are in frame order: bisect over footers."""
-        paths = self._by_video[video]
+    def _locate(self, video: str, indices: list[int]) -> dict[int, _Place]:
+        """Where the row of each frame is: pieces are in frame order, so bisect over their footers."""
+        pieces = self._pieces[video]
         places, missing = {}, []
         for index in indices:
-            at = bisect_right(paths, index, key=lambda path: self._open_file(path).footer.first_frame) - 1
-            starts = self._open_file(paths[at]).starts if at >= 0 else (0, 0)
-            if starts[0] <= index < starts[-1]:
-                group = bisect_right(starts, index) - 1
-                places[index] = (paths[at], group, index - starts[group])
+            at = bisect_right(pieces, index, key=lambda piece: self._source(video, piece).first_frame) - 1
+            source = self._source(video, pieces[max(at, 0)])
+            if source.first_frame <= index < source.stop_frame:
+                places[index] = self._place(video, pieces[at], index - source.first_frame)
             else:
                 missing.append(index)
         if missing:
@@ -146,44 +253,16 @@ class Labels:
             raise StoreError(f"{redact_uri(self.uri)}: {video} has no labels of frame {shown}")
         return places
 
-    def _read_footer(self, path: str) -> _File:
-        metadata = self._read_file(path, path, pq.read_metadata)
-        footer, num_rows = parse_footer(metadata.metadata, path)
-        if num_rows != metadata.num_rows:
-            raise CorruptLabels(f"{path} has {metadata.num_rows} rows, its footer says {num_rows}")
-        counts = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
-        return _File(path, footer, tuple(accumulate(counts, initial=footer.first_frame)))
+    def _place(self, video: str, piece: _Piece, offset: int) -> _Place:
+        file, row = self.files.open(piece.path), self._source(video, piece).row + offset
+        group = bisect_right(file.starts, row) - 1
+        return _Place(piece.path, group, row - file.starts[group])
 
-    def _read_row_group(self, path: str, group: int, columns: tuple[str, ...] | None) -> pa.Table:
-        def read(file: BinaryIO) -> pa.Table:
-            parquet = pq.ParquetFile(file, page_checksum_verification=True)
-            return parquet.read_row_group(group, columns=list(columns) if columns else None)
-
-        return self._read_file(path, f"{path}, row group {group},", read)
-
-    def _read_file(self, path: str, what: str, read: Callable[[BinaryIO], T]) -> T:
-        """What `read` makes of a label file, tried again while the store is out. what: begins the message."""
-
-        def open_and_read() -> T:
-            try:
-                with self._fs.open(path, "rb") as file:
-                    return read(file)
-            except (OSError, pa.ArrowException) as error:
-                if isinstance(error, OSError) and (type(error) is not OSError or error.errno or error.__cause__):
-                    raise  # the store's; Arrow's own have neither number nor cause
-                raise CorruptLabels(f"{what} cannot be read: {error}") from error
-
-        return attempt("read", path, open_and_read)
-
-
-def _decode_row(table: pa.Table, where: str) -> np.ndarray:
-    record = table.to_pylist()[0]
-    height, width = record["height"], record["width"]
-    if record["status"] != "ok":
-        return np.full((height, width), IGNORE, np.uint8)
-    if record["codec"] != CODEC:
-        raise StoreError(f"{where}: codec {record['codec']!r} is not known to this gsvnet ({CODEC}): upgrade gsvnet")
-    try:
-        return decode_mask(record["mask"], height, width)
-    except CorruptLabels as error:
-        raise CorruptLabels(f"{where}: {error}") from error
+    def _read_times(self, video: str, piece: _Piece) -> np.ndarray:
+        """time_s (N,) of a piece's frames."""
+        file, source = self.files.open(piece.path), self._source(video, piece)
+        first = bisect_right(file.starts, source.row) - 1
+        stop = bisect_right(file.starts, source.row + source.num_rows - 1)
+        groups = [self.files.read_group(piece.path, group, ("time_s",)) for group in range(first, stop)]
+        times = pa.concat_tables(groups)["time_s"].to_numpy()
+        return times[source.row - file.starts[first] :][: source.num_rows]

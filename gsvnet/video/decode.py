@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -85,12 +85,35 @@ def read_frames(
             yield Frame(index=index, pts=pts, images=images, status="ok")
 
 
-def read_frame_at(uri: str, pts: int, *, storage_options: StorageOptions | None = None) -> np.ndarray:
-    """Upright full-size RGB image (H, W, 3) uint8 of the frame at exactly `pts`. Raises DecodeError if it is lost."""
-    for found, picture in read_pictures(uri, start_pts=pts, end_pts=pts + 1, storage_options=storage_options):
-        if found == pts and picture is not None:
-            return render_full_size(picture, frame_rotation(picture))
-    raise DecodeError("no decodable frame at this time", uri=redact_uri(uri), pts=pts)
+def read_frame_at(
+    uri: str, pts: int, *, storage_options: StorageOptions | None = None, identity: str | None = None
+) -> np.ndarray:
+    """Upright full-size RGB image (H, W, 3) uint8 of the frame at exactly `pts`. Raises as `read_images` does."""
+    return next(read_images(uri, [pts], storage_options=storage_options, identity=identity))
+
+
+def read_images(
+    uri: str, pts: Iterable[int], *, storage_options: StorageOptions | None = None, identity: str | None = None
+) -> Iterator[np.ndarray]:
+    """Upright full-size RGB images (H, W, 3) uint8 of the frames at exactly these times, ascending ticks.
+
+    All that lies between them is decoded: for frames far apart, ask once for each. identity: as for `read_frames`.
+    Raises DecodeError for a time without a decodable frame, and what `read_frames` raises.
+    """
+    wanted = iter(pts)
+    target = next(wanted, None)
+    if target is None:
+        return
+    pictures = read_pictures(uri, start_pts=target, end_pts=None, storage_options=storage_options, identity=identity)
+    for found, picture in pictures:
+        if found == target and picture is not None:
+            yield render_full_size(picture, frame_rotation(picture))
+            target = next(wanted, None)
+            if target is None:
+                return
+        elif found >= target:
+            break
+    raise DecodeError("no decodable frame at this time", uri=redact_uri(uri), pts=target)
 
 
 def read_pictures(

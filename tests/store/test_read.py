@@ -15,7 +15,7 @@ import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 import pytest
 
-import gsvnet.store.read as read
+import gsvnet.store.label_file as label_file
 from gsvnet.errors import ConfigError, CorruptLabels, StoreError
 from gsvnet.store.read import open_labels
 
@@ -163,7 +163,7 @@ def test_a_flipped_byte_in_a_mask_is_corrupt(out):
 
 
 def test_an_unknown_codec_asks_for_an_upgrade(out, monkeypatch):
-    monkeypatch.setattr(read, "CODEC", "contour2")
+    monkeypatch.setattr(label_file, "CODEC", "contour2")
     with pytest.raises(StoreError, match=r"frame 5: codec 'contour1'.*upgrade"):
         open_labels(out).labels_at(VIDEO, [5])
 
@@ -184,7 +184,7 @@ def damage_column(path: Path, column: str, groups: list[int]) -> None:
 
 
 def documented_query() -> str:
-    text = (Path(read.__file__).parent / "FORMAT.md").read_text()
+    text = (Path(label_file.__file__).parent / "FORMAT.md").read_text()
     (query,) = re.findall(r"```sql\n(.*?)```", text, re.DOTALL)
     return query
 

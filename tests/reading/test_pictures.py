@@ -7,7 +7,7 @@ import pytest
 
 import gsvnet
 from gsvnet.errors import ConfigError, MissingExtra, StoreError
-from gsvnet.reading import blend, fit_labels, read_picture, write_png
+from gsvnet.reading.pictures import blend, fit_labels, read_picture, write_png
 
 
 def test_labels_are_brought_to_another_size_without_new_values():

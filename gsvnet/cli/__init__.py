@@ -1,0 +1,72 @@
+"""The command line, `gsvnet label` and its sisters (see COMMANDS). Each command is a function's arguments."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import tyro
+
+from gsvnet.cli.jobs import label, plan, status
+from gsvnet.cli.labels import show
+from gsvnet.cli.networks import adapt, benchmark, convert, evaluate, models, train
+from gsvnet.errors import ConfigError, GsvnetError, MissingExtra
+from gsvnet.process import interrupt_on_sigterm, keep_freed_memory, yield_idle_cores
+
+_EXTRA_OF = {
+    "torch": "label",
+    "av": "label",
+    "ray": "label",
+    "safetensors": "label",
+    "PIL": "view",
+    "matplotlib": "evaluate",
+    "cv2": "evaluate",
+    "psutil": "benchmark",
+}
+
+
+COMMANDS: dict[str, Callable[..., int]] = {
+    "label": label,
+    "plan": plan,
+    "status": status,
+    "show": show,
+    "models": models,
+    "convert": convert,
+    "train": train,
+    "adapt": adapt,
+    "evaluate": evaluate,
+    "benchmark": benchmark,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code: 0 complete, 3 complete with failures, 2 bad arguments, 1 anything else."""
+    yield_idle_cores()
+    keep_freed_memory()
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))  # so that --model package.module:factory finds the user's own code
+    try:
+        with interrupt_on_sigterm():
+            return tyro.extras.subcommand_cli_from_dict(
+                COMMANDS,
+                args=list(sys.argv[1:] if arguments is None else arguments),
+                prog="gsvnet",
+                description="Label every frame of very long videos.",
+                config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+            )
+    except ModuleNotFoundError as error:
+        extra = _EXTRA_OF.get((error.name or "").split(".")[0])
+        if extra is None:
+            raise
+        return _fail(MissingExtra(error.name or "", extra))
+    except GsvnetError as error:
+        return _fail(error)
+    except KeyboardInterrupt:
+        print("gsvnet: interrupted; the same command goes on where it stopped", file=sys.stderr)
+        return 1
+
+
+def _fail(error: GsvnetError) -> int:
+    print(f"gsvnet: {error}", file=sys.stderr)
+    return 2 if isinstance(error, ConfigError) else 1

@@ -1,0 +1,111 @@
+"""Commands about networks: models, convert, train, adapt, evaluate, benchmark."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from rich.console import Console
+
+from gsvnet.benchmark.config import BenchmarkConfig
+from gsvnet.evaluation.config import (
+    EvaluateCamvidConfig,
+    EvaluateCityscapesConfig,
+    EvaluateCostConfig,
+    EvaluatePlotConfig,
+)
+from gsvnet.training.adapt_config import AdaptConfig
+from gsvnet.training.keyframe_config import TrainKeyframeConfig
+from gsvnet.training.propagation_config import TrainPropagationConfig
+
+
+def models() -> int:
+    """List the models that --model knows by name, and the families that can be trained or converted."""
+    from gsvnet.models.checkpoints import DEFAULT_WEIGHTS, MODELS, read_notes
+    from gsvnet.models.spec import FAMILIES
+
+    for name in MODELS:
+        if not DEFAULT_WEIGHTS.is_file():
+            print(f"{name}: not installed ({DEFAULT_WEIGHTS})")
+            continue
+        spec, notes = read_notes(DEFAULT_WEIGHTS)
+        print(f"{name}: {spec.family}, classes {spec.classes.name} ({len(spec.classes)}). {notes.get('summary', '')}")
+    print(f"families: {', '.join(FAMILIES)}")
+    print("or a checkpoint file, or package.module:factory")
+    return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvertConfig:
+    """Turn published weights into one checkpoint."""
+
+    family: Literal["gsvnet-swiftnet", "gsvnet-bisenet", "swiftnet", "bisenet", "espnetv2"]
+    """Which networks the files hold."""
+    keyframe: Path
+    """The image network's published file."""
+    propagation: Path | None = None
+    """GSVNet's published file; only for gsvnet-swiftnet and gsvnet-bisenet."""
+    out: Path
+    """The .safetensors file to write."""
+
+
+def convert(config: ConvertConfig) -> int:
+    """Turn published weights into one checkpoint: family, classes, normalisation, size rule, strides, tensors."""
+    from gsvnet.models.published import convert_published
+
+    convert_published(config.family, config.keyframe, config.propagation, config.out)
+    print(f"wrote {config.out}; use it with --model {config.out}")
+    return 0
+
+
+EvaluateConfig = (
+    Annotated[EvaluateCamvidConfig, tyro.conf.subcommand("camvid")]
+    | Annotated[EvaluateCityscapesConfig, tyro.conf.subcommand("cityscapes")]
+    | Annotated[EvaluateCostConfig, tyro.conf.subcommand("cost")]
+    | Annotated[EvaluatePlotConfig, tyro.conf.subcommand("plot")]
+)
+
+
+def evaluate(config: Annotated[EvaluateConfig, tyro.conf.OmitSubcommandPrefixes]) -> int:
+    """Score a model against true labels, measure what it costs, plot results."""
+    from gsvnet.evaluation.commands import evaluate as run
+
+    run(config, Console(highlight=False))
+    return 0
+
+
+TrainConfig = (
+    Annotated[TrainKeyframeConfig, tyro.conf.subcommand("keyframe")]
+    | Annotated[TrainPropagationConfig, tyro.conf.subcommand("propagation")]
+)
+
+
+def train(config: Annotated[TrainConfig, tyro.conf.OmitSubcommandPrefixes]) -> int:
+    """Train a keyframe network, or the propagation for one. The same command goes on where it stopped."""
+    from gsvnet.training.commands import train as run
+
+    run(config, console=Console(highlight=False, soft_wrap=True))
+    return 0
+
+
+def adapt(config: AdaptConfig) -> int:
+    """Train the propagation for a keyframe network on your own videos, without labels, and report what it gives."""
+    from gsvnet.training.adapt import adapt as run
+    from gsvnet.training.adapt_report import show_report
+
+    console = Console(highlight=False, soft_wrap=True)
+    result = run(config, console=console)
+    show_report(result, Console(highlight=False))
+    json = config.out.with_suffix(".json").name
+    console.print(f"wrote {config.out} and {json}; use it with: gsvnet label {result.label_options(str(config.out))}")
+    return 0
+
+
+def benchmark(config: BenchmarkConfig) -> int:
+    """Measure this machine: every fast way beside the plain one, in turns, and what is reached end to end."""
+    from gsvnet.benchmark.commands import benchmark as run
+
+    return run(config, Console(highlight=False, width=None if sys.stdout.isatty() else 120))

@@ -1,0 +1,109 @@
+"""Labels together with the pictures they were made from. Above the store and the video room."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import tee
+from pathlib import Path
+
+import numpy as np
+
+from gsvnet.errors import ConfigError, MissingExtra, StoreError
+from gsvnet.store.read import Labels
+from gsvnet.uris import StorageOptions
+
+_SEEK_FRAMES = 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabeledPicture:
+    """One frame: image (H, W, 3) uint8 RGB upright, labels (H, W) uint8 of the same size, and what its row says."""
+
+    image: np.ndarray
+    labels: np.ndarray
+    video: str
+    frame_index: int
+    time_s: float
+    keyframe_distance: int | None
+
+
+def read_picture(
+    labels: Labels,
+    video: str,
+    frame_index: int,
+    *,
+    source: str | None = None,
+    video_options: StorageOptions | None = None,
+) -> LabeledPicture:
+    """A frame's own RGB, fetched from its video by pts, with its labels. Arguments and errors: see `stream_pictures`.
+
+    Raises StoreError for a lost frame too.
+    """
+    row = labels.row(video, frame_index)
+    if row.status != "ok":
+        raise StoreError(f"{video} frame {frame_index} was lost in decoding ({row.status}); it has no labels")
+    return next(stream_pictures(labels, video, [frame_index], source=source, video_options=video_options))
+
+
+def stream_pictures(
+    labels: Labels,
+    video: str,
+    indices: Sequence[int] | np.ndarray | None = None,
+    *,
+    source: str | None = None,
+    video_options: StorageOptions | None = None,
+) -> Iterator[LabeledPicture]:
+    """The frames of a video at ascending `indices` (None: all) as RGB with labels; lost frames are left out.
+
+    source: where the video is now; default: the URI in the labels, whose file must be the one that was labeled.
+    Frames near each other are decoded in one go. Raises VideoError when the video cannot be read, SourceChanged when
+    another file has its name, StoreError for frames without a row.
+    """
+    from gsvnet.video.decode import read_images
+
+    footer = labels.footer(video)
+    where, identity = (source, None) if source else (footer.uri, footer.identity)
+    for run in _runs(labels.indices(video) if indices is None else indices):
+        frames, ahead = tee(frame for frame in labels.stream(video, run) if frame.row.status == "ok")
+        times = (frame.row.pts for frame in ahead)
+        for frame, image in zip(frames, read_images(where, times, storage_options=video_options, identity=identity)):
+            yield LabeledPicture(
+                image=image,
+                labels=fit_labels(frame.labels, image.shape[:2]),
+                video=frame.video,
+                frame_index=frame.row.frame_index,
+                time_s=frame.row.time_s,
+                keyframe_distance=frame.row.keyframe_distance,
+            )
+
+
+def _runs(indices: Sequence[int] | np.ndarray) -> list[np.ndarray]:
+    """Ascending frames cut where seeking is better than decoding what lies between; it costs about _SEEK_FRAMES."""
+    found = np.asarray(indices, np.int64)
+    return np.split(found, np.flatnonzero(np.diff(found) > _SEEK_FRAMES) + 1)
+
+
+def fit_labels(labels: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """Labels (H, W) at another size: of the pixel in which each new pixel's centre lies."""
+    rows = (2 * np.arange(size[0]) + 1) * labels.shape[0] // (2 * size[0])
+    columns = (2 * np.arange(size[1]) + 1) * labels.shape[1] // (2 * size[1])
+    return labels[rows][:, columns]
+
+
+def blend(image: np.ndarray, colours: np.ndarray, *, opacity: float = 0.55) -> np.ndarray:
+    """The picture (H, W, 3) uint8 with the label colours laid over it."""
+    return (image * (1 - opacity) + colours * opacity + 0.5).astype(np.uint8)
+
+
+def write_png(path: str | Path, image: np.ndarray) -> None:
+    """Write RGB (H, W, 3) uint8 as PNG. Raises ConfigError where it cannot be written, MissingExtra without Pillow."""
+    try:
+        pillow = importlib.import_module("PIL.Image")
+    except ImportError as error:
+        raise MissingExtra("pillow", "view") from error
+    try:
+        pillow.fromarray(image).save(path, format="PNG")
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror or error}; choose another file or folder") from error

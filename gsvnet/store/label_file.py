@@ -1,0 +1,109 @@
+"""Label files as they are read: footers, row groups and masks, each kept for a while."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from itertools import accumulate
+from typing import BinaryIO, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from fsspec.spec import AbstractFileSystem
+
+from gsvnet.classes import IGNORE
+from gsvnet.errors import CorruptLabels, StoreError
+from gsvnet.store.codec import CODEC, decode_mask
+from gsvnet.store.faults import attempt
+from gsvnet.store.sources import Source, parse_sources
+
+T = TypeVar("T")
+
+MASK_COLUMNS = ("status", "height", "width", "codec", "mask")
+_KEPT_FILES, _KEPT_GROUPS = 4096, 8
+_THREADS = 16
+
+
+@dataclass(frozen=True)
+class LabelFile:
+    """An opened label file. starts: the row at which each row group starts, then the number of rows."""
+
+    path: str
+    sources: tuple[Source, ...]
+    starts: tuple[int, ...]
+
+    @cached_property
+    def by_video(self) -> dict[str, list[Source]]:
+        """The sources of each video that the file has rows of."""
+        found: dict[str, list[Source]] = {}
+        for source in self.sources:
+            found.setdefault(source.footer.video, []).append(source)
+        return found
+
+
+class LabelFiles:
+    """Reads label files of one file system. Keeps footers and the row groups that were read last."""
+
+    def __init__(self, fs: AbstractFileSystem) -> None:
+        self.fs = fs
+        self.open = lru_cache(maxsize=_KEPT_FILES)(self._open)
+        self.read_group = lru_cache(maxsize=_KEPT_GROUPS)(self._read_group)
+
+    def open_all(self, paths: Iterable[str]) -> list[LabelFile]:
+        """`open` of many files, by several threads."""
+        with ThreadPoolExecutor(_THREADS) as pool:
+            return list(pool.map(self.open, paths))
+
+    def _open(self, path: str) -> LabelFile:
+        """Raises CorruptLabels for a file that is no whole label file, StoreError for one of a newer version."""
+        metadata = self._read_file(path, path, pq.read_metadata)
+        sources = parse_sources(metadata.metadata, path)
+        stated = sum(source.num_rows for source in sources)
+        if stated != metadata.num_rows:
+            raise CorruptLabels(f"{path} has {metadata.num_rows} rows, its footer says {stated}")
+        counts = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+        return LabelFile(path, sources, tuple(accumulate(counts, initial=0)))
+
+    def _read_group(self, path: str, group: int, columns: tuple[str, ...] | None = None) -> pa.Table:
+        """Some columns, None: all, of one row group. Raises CorruptLabels where pages fail their checksums."""
+
+        def read(file: BinaryIO) -> pa.Table:
+            parquet = pq.ParquetFile(file, page_checksum_verification=True)
+            return parquet.read_row_group(group, columns=list(columns) if columns else None)
+
+        return self._read_file(path, f"{path}, row group {group},", read)
+
+    def _read_file(self, path: str, what: str, read: Callable[[BinaryIO], T]) -> T:
+        """What `read` makes of a label file, tried again while the store is out. what: begins the message."""
+
+        def open_and_read() -> T:
+            try:
+                with self.fs.open(path, "rb") as file:
+                    return read(file)
+            except (OSError, pa.ArrowException) as error:
+                if isinstance(error, OSError) and (type(error) is not OSError or error.errno or error.__cause__):
+                    raise  # the store's; Arrow's own have neither number nor cause
+                raise CorruptLabels(
+                    f"{what} cannot be read: {error}; gsvnet verify lists all that is damaged"
+                ) from error
+
+        return attempt("read", path, open_and_read)
+
+
+def decode_row(record: dict, where: str) -> np.ndarray:
+    """Label map (H, W) uint8 of a row with MASK_COLUMNS; 255 all over for a lost frame. where: begins messages.
+
+    Raises CorruptLabels for a mask that fails its check, StoreError for a codec of a newer version.
+    """
+    height, width = record["height"], record["width"]
+    if record["status"] != "ok":
+        return np.full((height, width), IGNORE, np.uint8)
+    if record["codec"] != CODEC:
+        raise StoreError(f"{where}: codec {record['codec']!r} is not known to this gsvnet ({CODEC}): upgrade gsvnet")
+    try:
+        return decode_mask(record["mask"], height, width)
+    except CorruptLabels as error:
+        raise CorruptLabels(f"{where}: {error}") from error
