@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from gsvnet.errors import ConfigError, MissingExtra, StoreError
+from gsvnet.errors import ConfigError, MissingExtra, SourceChanged, StoreError
 from gsvnet.store.read import Labels
-from gsvnet.uris import StorageOptions
+from gsvnet.uris import StorageOptions, local_path
 
 _SEEK_FRAMES = 60
 
@@ -57,26 +57,38 @@ def stream_pictures(
 ) -> Iterator[LabeledPicture]:
     """The frames of a video at ascending `indices` (None: all) as RGB with labels; lost frames are left out.
 
-    source: where the video is now; default: the URI in the labels, whose file must be the one that was labeled.
-    Frames near each other are decoded in one go. Raises VideoError when the video cannot be read, SourceChanged when
-    another file has its name, StoreError for frames without a row.
+    source: where the video is now, or a folder that holds a file of its name; default: the URI in the labels, whose
+    file must be the one that was labeled. Frames near each other are decoded in one go. Raises VideoError when the
+    video cannot be read, SourceChanged when another file has its name, StoreError for frames without a row.
     """
     from gsvnet.video.decode import read_images
 
     footer = labels.footer(video)
-    where, identity = (source, None) if source else (footer.uri, footer.identity)
-    for run in _runs(labels.indices(video) if indices is None else indices):
-        frames, ahead = tee(frame for frame in labels.stream(video, run) if frame.row.status == "ok")
-        times = (frame.row.pts for frame in ahead)
-        for frame, image in zip(frames, read_images(where, times, storage_options=video_options, identity=identity)):
-            yield LabeledPicture(
-                image=image,
-                labels=fit_labels(frame.labels, image.shape[:2]),
-                video=frame.video,
-                frame_index=frame.row.frame_index,
-                time_s=frame.row.time_s,
-                keyframe_distance=frame.row.keyframe_distance,
-            )
+    where, identity = (find_source(footer.uri, source), None) if source else (footer.uri, footer.identity)
+    try:
+        for run in _runs(labels.indices(video) if indices is None else indices):
+            frames, ahead = tee(frame for frame in labels.stream(video, run) if frame.row.status == "ok")
+            times = (frame.row.pts for frame in ahead)
+            images = read_images(where, times, storage_options=video_options, identity=identity)
+            for frame, image in zip(frames, images):
+                yield LabeledPicture(
+                    image=image,
+                    labels=fit_labels(frame.labels, image.shape[:2]),
+                    video=frame.video,
+                    frame_index=frame.row.frame_index,
+                    time_s=frame.row.time_s,
+                    keyframe_distance=frame.row.keyframe_distance,
+                )
+    except SourceChanged as error:
+        message = "is not the file that was labeled; where it shows the same frames, name it with --source"
+        raise SourceChanged(message, uri=footer.uri) from error
+
+
+def find_source(uri: str, source: str) -> str:
+    """Where the video of `uri` is now: `source` itself, or the file of the same name in it if it is a folder."""
+    path = local_path(source)
+    is_folder = source.endswith("/") or (path is not None and path.is_dir())
+    return f"{source.rstrip('/')}/{uri.rpartition('/')[2]}" if is_folder else source
 
 
 def _runs(indices: Sequence[int] | np.ndarray) -> list[np.ndarray]:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import gsvnet
-from gsvnet.errors import ConfigError, MissingExtra, StoreError
-from gsvnet.reading.pictures import blend, fit_labels, read_picture, write_png
+from gsvnet.errors import ConfigError, MissingExtra, SourceChanged, StoreError
+from gsvnet.reading.pictures import blend, find_source, fit_labels, read_picture, stream_pictures, write_png
 
 
 def test_labels_are_brought_to_another_size_without_new_values():
@@ -28,6 +28,20 @@ def test_blending_mixes_picture_and_colours():
 def numbered(media, tmp_path):
     """A clip whose pictures hold their own number; turned by a quarter, as phones do."""
     return media.write_clip(tmp_path / "clip.mp4", num_frames=30, rotation=90)
+
+
+@pytest.fixture
+def damaged(label_config, media, tmp_path):
+    """(labels, indices of the lost frames) of a clip with a hole in the middle."""
+    clip = media.write_clip(tmp_path / "clip.mp4", options={"x264-params": "keyint=12"})
+    data = bytearray(clip.read_bytes())
+    data[len(data) * 4 // 10 : len(data) * 5 // 10] = bytes(len(data) * 5 // 10 - len(data) * 4 // 10)
+    clip.write_bytes(data)
+    labels = gsvnet.open_labels(gsvnet.label(label_config(videos=(str(clip),))).out)
+    rows = labels.frames.to_table(columns=["frame_index", "status"]).to_pylist()
+    lost = [row["frame_index"] for row in rows if row["status"] != "ok"]
+    assert lost
+    return labels, lost
 
 
 def test_a_picture_is_the_frame_that_its_labels_were_made_from(label_config, media, tmp_path):
@@ -63,15 +77,45 @@ def test_a_video_that_was_moved_is_read_where_it_is_now(label_config, media, tmp
     assert media.read_number(read_picture(labels, "clip", 4, source=str(moved)).image) == 4
 
 
-def test_a_lost_frame_has_no_picture(label_config, media, tmp_path):
-    clip = media.write_clip(tmp_path / "clip.mp4", options={"x264-params": "keyint=12"})
-    data = bytearray(clip.read_bytes())
-    data[len(data) * 4 // 10 : len(data) * 5 // 10] = bytes(len(data) * 5 // 10 - len(data) * 4 // 10)
-    clip.write_bytes(data)
+@pytest.mark.parametrize("step", [1, 7, 65], ids=["neighbours", "near", "far"])
+def test_pictures_in_a_stream_are_the_frames_asked_for(label_config, media, tmp_path, step):
+    clip = media.write_clip(tmp_path / "clip.mp4", num_frames=150)
     labels = gsvnet.open_labels(gsvnet.label(label_config(videos=(str(clip),))).out)
-    rows = labels.frames.to_table(columns=["frame_index", "status"]).to_pylist()
-    lost = [row["frame_index"] for row in rows if row["status"] != "ok"]
-    assert lost
+    indices = list(range(3, 150, step))
+    pictures = list(stream_pictures(labels, "clip", indices))
+    assert [media.read_number(picture.image) for picture in pictures] == indices
+    assert [picture.frame_index for picture in pictures] == indices
+    np.testing.assert_array_equal(pictures[1].labels, labels.labels_at("clip", [indices[1]])[0])
+
+
+def test_a_folder_stands_for_the_videos_in_it(label_config, media, tmp_path):
+    clip = media.write_clip(tmp_path / "clip.mkv", num_frames=10)
+    labels = gsvnet.open_labels(gsvnet.label(label_config(videos=(str(clip),))).out)
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    clip.rename(archive / "clip.mkv")
+    assert media.read_number(read_picture(labels, "clip", 4, source=str(archive)).image) == 4
+    assert find_source("s3://a/b/clip.mkv", "s3://c/d/") == "s3://c/d/clip.mkv"
+    assert find_source("s3://a/b/clip.mkv", "other.mkv") == "other.mkv"
+
+
+def test_another_file_of_the_same_name_is_refused_unless_it_is_named(label_config, media, tmp_path):
+    clip = media.write_clip(tmp_path / "clip.mkv", num_frames=10)
+    labels = gsvnet.open_labels(gsvnet.label(label_config(videos=(str(clip),))).out)
+    media.write_clip(clip, num_frames=12)
+    with pytest.raises(SourceChanged, match=r"clip\.mkv: is not the file that was labeled; .* --source"):
+        read_picture(labels, "clip", 4)
+    assert read_picture(labels, "clip", 4, source=str(clip)).frame_index == 4
+
+
+def test_lost_frames_are_left_out_of_a_stream(damaged):
+    labels, lost = damaged
+    found = [picture.frame_index for picture in stream_pictures(labels, "clip")]
+    assert found == [index for index in labels.indices("clip").tolist() if index not in lost]
+
+
+def test_a_lost_frame_has_no_picture(damaged):
+    labels, lost = damaged
     with pytest.raises(StoreError, match="was lost in decoding"):
         read_picture(labels, "clip", lost[0])
 
