@@ -20,9 +20,10 @@ DAY_SHARDS = 24 * 60
 
 @dataclass(frozen=True, kw_only=True)
 class Drawn:
-    """A drawn mask and its pixel counts."""
+    """A drawn mask (encoded), its size and its pixel counts."""
 
     mask: bytes
+    size: tuple[int, int]
     pixels: np.ndarray
 
 
@@ -36,7 +37,7 @@ def draw_masks(num: int = 24, *, height: int = 1024, width: int = 2048, seed: in
     for target, source in find_counterparts(CAMVID, CITYSCAPES).items():
         table[source] = target
     return [
-        Drawn(mask=mask, pixels=pixels)
+        Drawn(mask=mask, size=(height, width), pixels=pixels)
         for mask, pixels in (encode_and_count(table[scene.labels(7 * i)], len(CITYSCAPES)) for i in range(num))
     ]
 
@@ -75,8 +76,8 @@ def write_days(
                         time_s=index / FPS,
                         is_keyframe=i % INTERVAL == 0,
                         keyframe_distance=i % INTERVAL,
-                        height=1024,
-                        width=2048,
+                        height=map_.size[0],
+                        width=map_.size[1],
                         pixels=map_.pixels,
                         confidence=confidence[i],
                         confidence_p05=confidence[i] / 2,

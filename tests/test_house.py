@@ -14,7 +14,7 @@ FLOORS = (
     {"classes", "chunks"},
     {"nn", "video", "store", "synthetic"},
     {"models", "reading"},
-    {"labeling", "evaluation", "export"},
+    {"labeling", "evaluation", "export", "maintenance", "viewing"},
     {"training", "benchmark"},
     {"cli", "demo"},
 )

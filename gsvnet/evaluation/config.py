@@ -154,3 +154,36 @@ class EvaluatePlotConfig:
 
 
 EvaluateConfig = EvaluateCamvidConfig | EvaluateCityscapesConfig | EvaluateCostConfig | EvaluatePlotConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiffConfig:
+    """How far two sets of labels of the same videos agree: two models, two intervals, a copy and its source."""
+
+    out1: Annotated[str, tyro.conf.Positional]
+    """Output folder or URI; its labels stand in for the truth."""
+
+    out2: Annotated[str, tyro.conf.Positional]
+    """Output folder or URI to compare with it."""
+
+    every: int = 1
+    """Compare frames whose index is a multiple of this."""
+
+    video: tuple[str, ...] = ()
+    """Only these videos: id, stem, URI or file name; default: all that both have."""
+
+    worst: int = 5
+    """Frames to list where they agree least."""
+
+    frames: Path | None = None
+    """Parquet file to write, one row per compared frame: video, frame_index, agreement."""
+
+    json: bool = False
+    """Print JSON."""
+
+    storage_options: dict[str, str] = field(default_factory=dict, repr=False)
+    """Options for the outputs' fsspec filesystem; credentials are better kept in the environment."""
+
+    def __post_init__(self) -> None:
+        if self.every < 1 or self.worst < 0:
+            raise ConfigError(f"--every {self.every}: at least 1; --worst {self.worst}: at least 0")

@@ -15,6 +15,7 @@ from gsvnet.store.committed import Committed
 from gsvnet.store.filesystem import StorageOptions, read_bytes
 from gsvnet.store.job import FailureRecord, list_failures, list_plans, read_job, read_plan
 from gsvnet.store.layout import SUCCESS, derived_uri, list_label_pages, split_shard_path
+from gsvnet.store.read import open_labels
 from gsvnet.uris import redact_uri
 
 READING_THREADS = 32
@@ -29,7 +30,7 @@ class JobStatus:
     videos, shards, frames: planned so far. ..._done: with labels. num_failed: shards and videos given up; failures: the
     first 1,000. complete: nothing is missing (`_SUCCESS`). frames_per_s: over the last hour in which labels appeared,
     by the objects' times; None where these are too few to tell. quiet_s: since the last label. last_exit_code: of the
-    last run that wrote a report.
+    last run that wrote a report. copy_of: the output that `gsvnet compact` copied; nothing is planned in a copy.
     """
 
     out: str
@@ -50,11 +51,12 @@ class JobStatus:
     frames_per_s: float | None
     quiet_s: float | None
     last_exit_code: int | None
+    copy_of: str | None = None
 
     @property
     def at_work(self) -> bool:
         """Labels appeared lately and some are missing."""
-        return not self.complete and self.quiet_s is not None and self.quiet_s < AT_WORK_S
+        return self.copy_of is None and not self.complete and self.quiet_s is not None and self.quiet_s < AT_WORK_S
 
     @property
     def to_go_s(self) -> float | None:
@@ -79,11 +81,12 @@ def read_status(out: str, storage_options: StorageOptions = None, *, now: float 
     """
     job = read_job(out, storage_options)
     labels = _read_labels(out, storage_options)
-    plans = _read_plans(out, storage_options, labels.committed)
+    copied = job.compacted is not None
+    plans = _read_copied(out, storage_options) if copied else _read_plans(out, storage_options, labels.committed)
     complete_videos = {plan.video for plan in plans if plan.shards_done == plan.shards}
     failures = list_failures(out, storage_options, committed=labels.committed, complete_videos=complete_videos)
     shards_done, frames_done = sum(p.shards_done for p in plans), sum(p.frames_done for p in plans)
-    shards_per_s = measure_speed(labels.times.tolist())
+    shards_per_s = None if copied else measure_speed(labels.times.tolist())
     settings = job.fields.get("model_settings")
     now = time.time() if now is None else now
     return JobStatus(
@@ -105,6 +108,7 @@ def read_status(out: str, storage_options: StorageOptions = None, *, now: float 
         frames_per_s=shards_per_s * frames_done / shards_done if shards_per_s and shards_done else None,
         quiet_s=max(0.0, now - max(labels.times)) if labels.times else None,
         last_exit_code=_read_exit_code(out, storage_options),
+        copy_of=str(job.compacted.get("source")) if job.compacted is not None else None,
     )
 
 
@@ -160,6 +164,18 @@ def _read_plans(out: str, storage_options: StorageOptions, committed: Committed)
 
     with ThreadPoolExecutor(READING_THREADS) as pool:
         return [plan for plan in pool.map(read, list_plans(out, storage_options)) if plan is not None]
+
+
+def _read_copied(out: str, storage_options: StorageOptions) -> list[_Plan]:
+    """What a compacted output holds of each video, by its footers."""
+    labels = open_labels(out, storage_options)
+    found = []
+    for video in labels.videos:
+        sources = labels.sources(video)
+        frames = sum(source.num_rows for source in sources)
+        shards = len(sources)
+        found.append(_Plan(video=video, shards=shards, frames=frames, shards_done=shards, frames_done=frames))
+    return found
 
 
 def _read_exit_code(out: str, storage_options: StorageOptions) -> int | None:

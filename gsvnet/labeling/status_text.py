@@ -51,7 +51,9 @@ def describe_status(status: JobStatus) -> dict[str, str]:
 def _describe_state(status: JobStatus) -> str:
     ago = "" if status.quiet_s is None else f"last label {format_clock(status.quiet_s)} ago"
     ended = "" if status.last_exit_code is None else f"the last run that ended had exit code {status.last_exit_code}"
-    if status.complete:
+    if status.copy_of is not None:
+        state = f"{'complete ' if status.complete else ''}compacted copy of {status.copy_of}"
+    elif status.complete:
         state = "complete"
     elif status.at_work:
         state = "at work"

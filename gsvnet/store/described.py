@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from gsvnet.errors import CorruptLabels, StoreError
-from gsvnet.store.filesystem import StorageOptions, open_filesystem, read_path
-from gsvnet.store.layout import split_shard_path
-from gsvnet.store.schema import parse_footer
+from gsvnet.chunks import shard_name
+from gsvnet.errors import CorruptLabels
+from gsvnet.store.filesystem import StorageOptions, open_filesystem
+from gsvnet.store.scan import LabelScan, StoredLabels
+from gsvnet.store.sources import parse_sources
 
 _TEXT = ("path", "sha256", "video", "uri", "shard", "time_base")
 
@@ -26,55 +24,60 @@ def table_schema(names: Iterable[str]) -> pa.Schema:
 
 MANIFEST_SCHEMA = table_schema(
     ("path", "bytes", "sha256", "rows", "lost", "video", "uri", "shard")
-    + ("first_frame", "first_pts", "last_pts", "time_base", "height", "width")
+    + ("first_frame", "first_pts", "last_pts", "time_base", "height", "width", "row_groups")
 )
+_READ = ("pts", "status", "height", "width")
 
 
 @dataclass(frozen=True, kw_only=True)
 class LabelFiles:
-    """Some label files of an output. paths: below it, as in the manifest."""
+    """Some label files of an output. paths: below it, as in the manifest. sizes: in bytes, as listed."""
 
     out: str
     paths: tuple[str, ...]
+    sizes: tuple[int, ...]
     storage_options: StorageOptions = field(default=None, repr=False)
 
 
 def describe_files(files: LabelFiles) -> pa.RecordBatch:
-    """One row per file in MANIFEST_SCHEMA. path: below the output. sha256: of the object as read back. lost: rows
-    without labels.
+    """One row per shard in MANIFEST_SCHEMA; a compacted file holds several.
 
-    Raises CorruptLabels for a file that is no whole label file, StoreUnavailable, StoreRefused, StoreError.
+    path: of its file, below the output. bytes, sha256, row_groups: of that whole file, as read back. lost: rows
+    without labels. Raises CorruptLabels for a file that is no whole label file, StoreUnavailable, StoreRefused,
+    StoreError.
     """
-    records = [_describe(files, path) for path in files.paths]
+    records = [entry for path, size in zip(files.paths, files.sizes) for entry in _describe(files, path, size)]
     return pa.RecordBatch.from_pylist(records, schema=MANIFEST_SCHEMA)
 
 
-def _describe(files: LabelFiles, path: str) -> dict[str, Any]:
-    uri = f"{files.out.rstrip('/')}/{path}"
-    data = read_path(*open_filesystem(uri, files.storage_options), uri)
-    if data is None:
-        raise StoreError(f"{path} was listed and is gone: nothing may remove label files while a job runs")
-    try:
-        file = pq.ParquetFile(io.BytesIO(data))
-        footer, _ = parse_footer(file.metadata.metadata, path)
-        table = file.read(["pts", "status", "height", "width"])
-    except (pa.ArrowException, OSError) as error:
-        raise CorruptLabels(f"{path} cannot be read: {error}") from error
-    video, shard = split_shard_path(path)
-    pts = table["pts"]
-    return {
-        "path": path,
-        "bytes": len(data),
-        "sha256": hashlib.sha256(data).hexdigest(),
-        "rows": len(table),
-        "lost": sum(status != "ok" for status in table["status"].to_pylist()),
-        "video": video,
-        "uri": footer.uri,
-        "shard": shard,
-        "first_frame": footer.first_frame,
-        "first_pts": pts[0].as_py(),
-        "last_pts": pts[-1].as_py(),
-        "time_base": footer.time_base,
-        "height": table["height"][0].as_py(),
-        "width": table["width"][0].as_py(),
-    }
+def _describe(files: LabelFiles, path: str, num_bytes: int) -> list[dict[str, Any]]:
+    fs, full_path = open_filesystem(f"{files.out.rstrip('/')}/{path}", files.storage_options)
+    scan = LabelScan(StoredLabels(fs=fs, path=full_path, name=path, num_bytes=num_bytes))
+    sources = parse_sources(scan.metadata.metadata, path)
+    num_rows, stated = scan.metadata.num_rows, sum(source.num_rows for source in sources)
+    if num_rows != stated or num_rows == 0:
+        raise CorruptLabels(f"{path} has {num_rows} rows, its footer says {stated}; gsvnet verify says more")
+    table = pa.concat_tables([group.read(_READ) for group in scan.groups()])
+    entries = []
+    for source in sources:
+        rows = table.slice(source.row, source.num_rows)
+        entries.append(
+            {
+                "path": path,
+                "bytes": num_bytes,
+                "sha256": scan.sha256,
+                "rows": len(rows),
+                "lost": sum(status != "ok" for status in rows["status"].to_pylist()),
+                "video": source.footer.video,
+                "uri": source.footer.uri,
+                "shard": shard_name(source.footer.shard),
+                "first_frame": source.first_frame,
+                "first_pts": rows["pts"][0].as_py(),
+                "last_pts": rows["pts"][-1].as_py(),
+                "time_base": source.footer.time_base,
+                "height": rows["height"][0].as_py(),
+                "width": rows["width"][0].as_py(),
+                "row_groups": scan.metadata.num_row_groups,
+            }
+        )
+    return entries

@@ -25,7 +25,7 @@ from gsvnet.store.filesystem import (
     remove_path,
 )
 from gsvnet.store.layout import failure_uri, job_uri, labels_uri, list_label_pages, plan_uri, settled_uri
-from gsvnet.store.listing import list_files
+from gsvnet.store.listing import list_files, list_pages
 from gsvnet.store.publish import publish_bytes, sweep_unpublished
 from gsvnet.store.schema import SCHEMA_VERSION, check_version
 from gsvnet.uris import redact_uri
@@ -128,6 +128,31 @@ def read_job(out: str, storage_options: StorageOptions = None) -> JobRecord:
         raise StoreError(f"{redact_uri(out)} is no output of this program: it has no _job.json")
     check_version(int(record.fields["schema_version"]), job_uri(redact_uri(out)))
     return record
+
+
+def open_copy(out: str, record: JobRecord, storage_options: StorageOptions = None) -> JobRecord:
+    """The record of a compacted output: `record`, which a new one gets, or an equal one that stands there.
+
+    Raises OutputConflict for an output of another source, target size or listing, or of a job; ConfigError for a
+    folder that holds anything else.
+    """
+    theirs = _find_job(out, storage_options)
+    if theirs is None and any(list_pages(out, storage_options)):
+        raise ConfigError(f"{redact_uri(out)} holds files that are no compacted output; choose another --to")
+    theirs = theirs or _create_job(out, record, storage_options, False)
+    if theirs.compacted is None:
+        raise OutputConflict(f"{redact_uri(out)} is the output of a job, no compacted one; choose another --to")
+    if theirs != record:
+        ours = {"fingerprint": record.fingerprint, **(record.compacted or {})}
+        there = {"fingerprint": theirs.fingerprint, **theirs.compacted}
+        different = [
+            f"{name}: {there.get(name)} there, {ours.get(name)} now" for name in ours if ours[name] != there.get(name)
+        ]
+        raise OutputConflict(
+            f"{redact_uri(out)} was compacted from something else; choose another --to. "
+            f"Different are {'; '.join(different) or 'the job settings'}"
+        )
+    return theirs
 
 
 def write_plan(

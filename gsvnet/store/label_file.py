@@ -18,12 +18,14 @@ from gsvnet.classes import IGNORE
 from gsvnet.errors import CorruptLabels, StoreError
 from gsvnet.store.codec import CODEC, decode_mask
 from gsvnet.store.faults import attempt
+from gsvnet.store.filesystem import protocol_of
 from gsvnet.store.sources import Source, parse_sources
 
 T = TypeVar("T")
 
 MASK_COLUMNS = ("status", "height", "width", "codec", "mask")
 _KEPT_FILES, _KEPT_GROUPS = 4096, 8
+_KEPT_METADATA = 32  # 0.15 MB each of a shard, some MB of a compacted file
 _THREADS = 16
 
 
@@ -51,6 +53,7 @@ class LabelFiles:
         self.fs = fs
         self.open = lru_cache(maxsize=_KEPT_FILES)(self._open)
         self.read_group = lru_cache(maxsize=_KEPT_GROUPS)(self._read_group)
+        self._metadata = lru_cache(maxsize=_KEPT_METADATA)(self._read_metadata)
 
     def open_all(self, paths: Iterable[str]) -> list[LabelFile]:
         """`open` of many files, by several threads."""
@@ -59,7 +62,7 @@ class LabelFiles:
 
     def _open(self, path: str) -> LabelFile:
         """Raises CorruptLabels for a file that is no whole label file, StoreError for one of a newer version."""
-        metadata = self._read_file(path, path, pq.read_metadata)
+        metadata = self._metadata(path)
         sources = parse_sources(metadata.metadata, path)
         stated = sum(source.num_rows for source in sources)
         if stated != metadata.num_rows:
@@ -67,12 +70,17 @@ class LabelFiles:
         counts = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
         return LabelFile(path, sources, tuple(accumulate(counts, initial=0)))
 
+    def _read_metadata(self, path: str) -> pq.FileMetaData:
+        return self._read_file(path, path, pq.read_metadata)
+
     def _read_group(self, path: str, group: int, columns: tuple[str, ...] | None = None) -> pa.Table:
         """Some columns, None: all, of one row group. Raises CorruptLabels where pages fail their checksums."""
+        metadata = self._metadata(path)
 
         def read(file: BinaryIO) -> pa.Table:
-            parquet = pq.ParquetFile(file, page_checksum_verification=True)
-            return parquet.read_row_group(group, columns=list(columns) if columns else None)
+            parquet = pq.ParquetFile(file, metadata=metadata, page_checksum_verification=True)
+            names = list(columns) if columns else None
+            return parquet.read_row_group(group, columns=names, use_threads=False)  # threads cost more than they save
 
         return self._read_file(path, f"{path}, row group {group},", read)
 
@@ -81,7 +89,7 @@ class LabelFiles:
 
         def open_and_read() -> T:
             try:
-                with self.fs.open(path, "rb") as file:
+                with pa.OSFile(path) if protocol_of(self.fs) == "file" else self.fs.open(path, "rb") as file:
                     return read(file)
             except (OSError, pa.ArrowException) as error:
                 if isinstance(error, OSError) and (type(error) is not OSError or error.errno or error.__cause__):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from gsvnet.chunks import shard_name
 from gsvnet.errors import ConfigError
 from gsvnet.store.committed import Committed
 from gsvnet.store.filesystem import StorageOptions
 from gsvnet.store.listing import StoredFile, list_pages
 
 MANIFEST, VIDEOS, SUCCESS = "_manifest.parquet", "_videos.parquet", "_SUCCESS"
+COMPACTED = "compacted"  # the folder of all files of a compacted output; no video id is that short
 
 _NAME = re.compile(r"[^\W_][\w.-]{0,199}")  # letters of any script, digits, "_", "-", "."
 
@@ -97,6 +99,14 @@ def split_shard_path(path: str) -> tuple[str, str]:
     """(video id, shard name) from the path of a label file."""
     _, video_id, file = path.rsplit("/", 2)
     return video_id, file.removesuffix(".parquet")
+
+
+def parse_label_path(path: str) -> tuple[str, int] | None:
+    """(folder, index) of a label file's path below the output, "labels/<folder>/<index>.parquet"; None for another."""
+    found = re.fullmatch(r"labels/([^/]+)/(\d{6,7})\.parquet", path)
+    if found is None or shard_name(int(found[2])) != found[2]:
+        return None
+    return found[1], int(found[2])
 
 
 def _below(out: str, *parts: str) -> str:

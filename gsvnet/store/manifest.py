@@ -58,7 +58,12 @@ def write_derived(
     kept, new = _split_known(listed, known)
     starts = range(0, len(new), BATCH_FILES)
     batches = (
-        LabelFiles(out=out, paths=tuple(new.slice(i, BATCH_FILES).to_pylist()), storage_options=storage_options)
+        LabelFiles(
+            out=out,
+            paths=tuple(new["path"].slice(i, BATCH_FILES).to_pylist()),
+            sizes=tuple(new["bytes"].slice(i, BATCH_FILES).to_pylist()),
+            storage_options=storage_options,
+        )
         for i in starts
     )
     described = pa.Table.from_batches(spread(describe_files, batches), schema=MANIFEST_SCHEMA)
@@ -78,10 +83,16 @@ def remove_success(out: str, storage_options: StorageOptions = None) -> None:
 
 
 def read_manifest(out: str, storage_options: StorageOptions = None) -> pa.Table:
-    """The stored manifest; an empty one when there is none or it cannot be read: it is derived."""
+    """The stored manifest; an empty one when there is none or it cannot be read: it is derived.
+
+    row_groups is null in entries of the program's first version.
+    """
     data = read_bytes(derived_uri(out, MANIFEST), storage_options)
     try:
-        return pq.read_table(pa.BufferReader(data or b"")).select(MANIFEST_SCHEMA.names).cast(MANIFEST_SCHEMA)
+        table = pq.read_table(pa.BufferReader(data or b""))
+        if "row_groups" not in table.column_names:
+            table = table.append_column("row_groups", pa.nulls(len(table), pa.int64()))
+        return table.select(MANIFEST_SCHEMA.names).cast(MANIFEST_SCHEMA)
     except (pa.ArrowException, OSError, KeyError, ValueError):
         return MANIFEST_SCHEMA.empty_table()
 
@@ -96,15 +107,20 @@ def _list_labels(out: str, storage_options: StorageOptions) -> pa.Table:
     return pa.Table.from_batches(map(to_batch, list_label_pages(out, storage_options)), schema=_LISTED_SCHEMA)
 
 
-def _split_known(listed: pa.Table, known: pa.Table) -> tuple[pa.Table, pa.ChunkedArray]:
-    """The known entries of listed files that have the same size still, and the paths of the other files."""
+def _split_known(listed: pa.Table, known: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """The known entries of listed files that have the same size still, and the other listed files."""
     at = pc.index_in(listed["path"], value_set=known["path"].combine_chunks())
     same = pc.fill_null(pc.equal(known["bytes"].take(at), listed["bytes"]), False)
-    return known.take(at.filter(same)), listed["path"].filter(pc.invert(same))
+    kept = pc.is_in(known["path"], value_set=listed["path"].filter(same).combine_chunks())
+    return known.filter(kept), listed.filter(pc.invert(same))
 
 
 def _sum_up(manifest: pa.Table) -> pa.Table:
-    """One row per video of a sorted manifest. frames: labelled or lost."""
+    """One row per video of a sorted manifest. frames: labelled or lost. bytes: its rows' part of those of its files."""
+    rows_of = manifest.group_by("path").aggregate([("rows", "sum")])
+    at = pc.index_in(manifest["path"], value_set=rows_of["path"].combine_chunks())
+    own_bytes = pc.divide(pc.multiply(manifest["bytes"], manifest["rows"]), rows_of["rows_sum"].take(at))
+    manifest = manifest.set_column(manifest.column_names.index("bytes"), "bytes", own_bytes)
     first = [(name, "first") for name in ("uri", "first_pts", "time_base", "height", "width")]
     sums = [(name, "sum") for name in ("rows", "lost", "bytes")]
     grouped = manifest.group_by("video", use_threads=False)  # one thread keeps the order that "first" goes by

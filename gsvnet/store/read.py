@@ -24,7 +24,7 @@ from gsvnet.store.schema import FrameRow, ShardFooter, label_schema, table_to_ro
 from gsvnet.store.sources import Source
 from gsvnet.uris import redact_uri
 
-_KEPT_TIMES = 256
+_KEPT_TIMES, _KEPT_SIZES = 256, 4096
 _LOCATED_AT_ONCE = 4096
 
 
@@ -63,7 +63,7 @@ def open_labels(uri: str, storage_options: StorageOptions = None) -> Labels:
 
 
 class Labels:
-    """Read-only view of one output. job: its record.
+    """Read-only view of one output. job: its record. paths: of its label files in the file system; None: lists them.
 
     video, everywhere: an id, or its readable stem, its URI or the URI's file name where only one video has it.
     Masks are (H, W) uint8: class ids or 255; a lost frame (status "decode_error") is 255 all over.
@@ -71,15 +71,18 @@ class Labels:
     CorruptLabels, naming the file, for one that is damaged.
     """
 
-    def __init__(self, uri: str, job: JobRecord, storage_options: StorageOptions = None) -> None:
+    def __init__(
+        self, uri: str, job: JobRecord, storage_options: StorageOptions = None, paths: list[str] | None = None
+    ) -> None:
         self.uri, self.job, self.storage_options = uri, job, storage_options
         fs, _ = open_filesystem(uri, storage_options)
         self.files = LabelFiles(fs)
-        self.paths = list_label_files(uri, storage_options)
+        self.paths = list_label_files(uri, storage_options) if paths is None else paths
         self._times = lru_cache(maxsize=_KEPT_TIMES)(self._read_times)
+        self._mask_size = lru_cache(maxsize=_KEPT_SIZES)(self._read_mask_size)
 
     def __reduce__(self) -> tuple:
-        return (Labels, (self.uri, self.job, self.storage_options))
+        return (Labels, (self.uri, self.job, self.storage_options, self.paths))
 
     @property
     def classes(self) -> ClassSet:
@@ -135,24 +138,7 @@ class Labels:
         before it were on average. Raises StoreError for times before the first frame, after the end, or in a gap.
         """
         video = self.find_video(video)
-        pieces = self._pieces[video]
-        found = np.empty(len(seconds), np.int64)
-        for at, second in enumerate(seconds):
-            last = bisect_right(pieces, second, key=lambda piece: self._times(video, piece)[0]) - 1
-            if not second >= self._times(video, pieces[0])[0]:
-                raise StoreError(
-                    f"{video} has no labels at {second} s: its first frame is shown later, or it is no time"
-                )
-            source, times = self._source(video, pieces[last]), self._times(video, pieces[last])
-            follows = last + 1 < len(pieces) and self._source(video, pieces[last + 1]).first_frame == source.stop_frame
-            mean_s = (times[-1] - times[0]) / (len(times) - 1) if len(times) > 1 else 0.0
-            if not follows and second >= times[-1] + mean_s and second != times[-1]:
-                raise StoreError(
-                    f"{video} has no labels at {second} s: frame {source.stop_frame - 1}, at {times[-1]:.3f} s, "
-                    f"is the last {'before a gap' if last + 1 < len(pieces) else 'with labels'}"
-                )
-            found[at] = source.first_frame + bisect_right(times, second) - 1
-        return found
+        return np.array([self._frame_played_at(video, second) for second in seconds], np.int64)
 
     def stream(self, video: str, indices: Sequence[int] | np.ndarray | None = None) -> Iterator[LabeledFrame]:
         """Frames of a video in ascending order, one row group in memory at a time. indices: ascending; None: all."""
@@ -232,7 +218,7 @@ class Labels:
             raise CorruptLabels(f"{piece.path} holds labels of another video, not of {video}; gsvnet verify says more")
         return sources[piece.number]
 
-    def _mask_size(self, video: str) -> tuple[int, int]:
+    def _read_mask_size(self, video: str) -> tuple[int, int]:
         place = self._place(video, self._pieces[video][0], 0)
         table = self.files.read_group(place.path, place.group, ("height", "width")).slice(place.row, 1)
         return table["height"][0].as_py(), table["width"][0].as_py()
@@ -252,6 +238,28 @@ class Labels:
             shown = ", ".join(map(str, missing[:10])) + (", ..." if len(missing) > 10 else "")
             raise StoreError(f"{redact_uri(self.uri)}: {video} has no labels of frame {shown}")
         return places
+
+    def _frame_played_at(self, video: str, second: float) -> int:
+        pieces = self._pieces[video]
+        at = bisect_right(pieces, second, key=lambda piece: self._times(video, piece)[0]) - 1
+        if not second >= self._times(video, pieces[0])[0]:
+            raise StoreError(f"{video} has no labels at {second} s: its first frame is shown later, or it is no time")
+        source, times = self._source(video, pieces[at]), self._times(video, pieces[at])
+        follows = at + 1 < len(pieces) and self._source(video, pieces[at + 1]).first_frame == source.stop_frame
+        if not follows and second > times[-1] and second >= times[-1] + self._mean_frame_s(video, at):
+            raise StoreError(
+                f"{video} has no labels at {second} s: frame {source.stop_frame - 1}, at {times[-1]:.3f} s, "
+                f"is the last {'before a gap' if at + 1 < len(pieces) else 'with labels'}"
+            )
+        return source.first_frame + bisect_right(times, second) - 1
+
+    def _mean_frame_s(self, video: str, at: int) -> float:
+        """How long frames of a video's piece are on screen on average; those before too where it has one frame."""
+        piece = self._pieces[video][at]
+        start = piece if len(self._times(video, piece)) > 1 else self._pieces[video][max(at - 1, 0)]
+        num_frames = self._source(video, piece).stop_frame - 1 - self._source(video, start).first_frame
+        passed_s = float(self._times(video, piece)[-1] - self._times(video, start)[0])
+        return passed_s / num_frames if num_frames else 0.0
 
     def _place(self, video: str, piece: _Piece, offset: int) -> _Place:
         file, row = self.files.open(piece.path), self._source(video, piece).row + offset

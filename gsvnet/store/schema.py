@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gsvnet.classes import ClassSet
-from gsvnet.errors import CorruptLabels, StoreError
+from gsvnet.errors import ConfigError, CorruptLabels, StoreError
 from gsvnet.store.codec import CODEC
 
 SCHEMA_VERSION = 1
@@ -166,9 +166,9 @@ def parse_footer(metadata: Mapping[bytes, bytes] | None, path: str) -> tuple[Sha
 
     Raises StoreError for a file that a newer version wrote, CorruptLabels for one that is no label file.
     """
-    found = {k.decode(): v.decode() for k, v in (metadata or {}).items() if k.startswith(PREFIX.encode())}
-    found.setdefault(f"{PREFIX}decoder", "cpu")  # all that the first files' writers had
     try:
+        found = {k.decode(): v.decode() for k, v in (metadata or {}).items() if k.startswith(PREFIX.encode())}
+        found.setdefault(f"{PREFIX}decoder", "cpu")  # all that the first files' writers had
         check_version(int(found[f"{PREFIX}schema_version"]), path)
         may_lack = {"backed_off_to"} - {key.removeprefix(PREFIX) for key in found}
         names = [field.name for field in fields(ShardFooter) if field.name not in may_lack]
@@ -177,7 +177,7 @@ def parse_footer(metadata: Mapping[bytes, bytes] | None, path: str) -> tuple[Sha
             values[name] = int(values[name])
         values["classes"] = ClassSet.from_dict(json.loads(values["classes"]))
         return ShardFooter(**values), int(found[f"{PREFIX}num_rows"])
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, ConfigError) as error:
         raise CorruptLabels(f"{path} is no label file of this program: footer key {error} is missing or bad") from error
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from gsvnet.errors import CorruptLabels
+from gsvnet.errors import ConfigError, CorruptLabels
 from gsvnet.store.schema import PREFIX, ShardFooter, check_version, parse_footer
 
 _SOURCES = f"{PREFIX}sources"
@@ -14,12 +14,25 @@ _SHARED = ("job", "classes", "model_hash", "schema_version")  # keys that all so
 
 
 @dataclass(frozen=True, kw_only=True)
+class SourceFile:
+    """The shard's own file, which was copied. path: below its output. num_bytes, sha256: of the object as read."""
+
+    path: str
+    num_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Source:
-    """The rows [row, row + num_rows) of a label file: one shard. footer: what that shard's own file said."""
+    """The rows [row, row + num_rows) of a label file: one shard. footer: what that shard's own file said.
+
+    file: in a compacted file, where the rows came from; else None.
+    """
 
     footer: ShardFooter
     row: int
     num_rows: int
+    file: SourceFile | None = None
 
     @property
     def first_frame(self) -> int:
@@ -34,30 +47,49 @@ class Source:
 
 def parse_sources(metadata: Mapping[bytes, bytes] | None, path: str) -> tuple[Source, ...]:
     """What a label file's key-value metadata states of its rows, in their order. Raises as `parse_footer` does."""
-    listed = (metadata or {}).get(_SOURCES.encode())
-    if listed is None:
-        footer, num_rows = parse_footer(metadata, path)
-        return (Source(footer=footer, row=0, num_rows=num_rows),)
-    shared = {key: value for key, value in (metadata or {}).items() if key.decode() != _SOURCES}
-    sources: list[Source] = []
-    row = 0
+    found = metadata or {}
     try:
-        check_version(int(shared[f"{PREFIX}schema_version".encode()]), path)
-        for each in json.loads(listed):
-            own = {f"{PREFIX}{name}".encode(): str(value).encode() for name, value in each.items()}
-            footer, num_rows = parse_footer(shared | own, path)
-            sources.append(Source(footer=footer, row=row, num_rows=num_rows))
-            row += num_rows
-    except (KeyError, ValueError, AttributeError, TypeError) as error:
-        raise CorruptLabels(f"{path} is no label file of this program: {_SOURCES} is bad ({error!r})") from error
-    return tuple(sources)
+        listed = found.get(_SOURCES.encode())
+        if listed is None:
+            footer, num_rows = parse_footer(found, path)
+            return (Source(footer=footer, row=0, num_rows=num_rows),)
+        check_version(int(found[f"{PREFIX}schema_version".encode()]), path)
+        return _parse_compacted(found, json.loads(listed), path)
+    except (KeyError, ValueError, AttributeError, TypeError, ConfigError) as error:
+        raise CorruptLabels(f"{path} is no label file of this program: its footer keys are bad ({error!r})") from error
+
+
+def is_compacted(metadata: Mapping[bytes, bytes] | None) -> bool:
+    """Whether a label file's key-value metadata is that of a compacted file."""
+    return _SOURCES.encode() in (metadata or {})
 
 
 def compacted_metadata(sources: Sequence[Source]) -> dict[str, str]:
     """Footer keys of a compacted file: what its sources share, and in `gsvnet.sources`, as JSON, what they do not."""
-    each = [source.footer.to_metadata(source.num_rows) for source in sources]
-    shared = {f"{PREFIX}{name}": each[0][f"{PREFIX}{name}"] for name in _SHARED}
-    own = [{k.removeprefix(PREFIX): v for k, v in keys.items() if k not in shared} for keys in each]
+    first = sources[0].footer.to_metadata(0)
+    shared = {f"{PREFIX}{name}": first[f"{PREFIX}{name}"] for name in _SHARED}
+    own = []
+    for source in sources:
+        keys = source.footer.to_metadata(source.num_rows)
+        entry: dict[str, str | int] = {k.removeprefix(PREFIX): v for k, v in keys.items() if k not in shared}
+        if source.file is not None:
+            entry |= {"path": source.file.path, "bytes": source.file.num_bytes, "sha256": source.file.sha256}
+        own.append(entry)
     listed = json.dumps(own, sort_keys=True, separators=(",", ":"))
     num_rows = sum(source.num_rows for source in sources)
     return {**shared, f"{PREFIX}num_rows": str(num_rows), _SOURCES: listed}
+
+
+def _parse_compacted(found: Mapping[bytes, bytes], listed: list[dict], path: str) -> tuple[Source, ...]:
+    shared = {key: value for key, value in found.items() if key != _SOURCES.encode()}
+    sources: list[Source] = []
+    row = 0
+    for each in listed:
+        own = {f"{PREFIX}{name}".encode(): str(value).encode() for name, value in each.items()}
+        footer, num_rows = parse_footer(shared | own, path)
+        if sources:  # one class set for all of them: there may be many thousand
+            footer = replace(footer, classes=sources[0].footer.classes)
+        file = SourceFile(path=each["path"], num_bytes=each["bytes"], sha256=each["sha256"]) if "path" in each else None
+        sources.append(Source(footer=footer, row=row, num_rows=num_rows, file=file))
+        row += num_rows
+    return tuple(sources)

@@ -13,6 +13,7 @@ from gsvnet.store.layout import (
     labels_uri,
     list_committed,
     list_label_files,
+    parse_label_path,
     plan_uri,
     shard_uri,
 )
@@ -53,6 +54,24 @@ def test_names_that_could_leave_the_output_or_be_skipped_are_refused(name):
     for build in (plan_uri, failure_uri, lambda out, n: shard_uri(out, n, "0"), lambda out, n: shard_uri(out, "v", n)):
         with pytest.raises(ConfigError):
             build("out", name)
+
+
+@pytest.mark.parametrize(
+    ("path", "place"),
+    [
+        ("labels/a-0/000012.parquet", ("a-0", 12)),
+        ("labels/compacted/1000000.parquet", ("compacted", 1_000_000)),
+        ("labels/a-0/0000012.parquet", None),
+        ("labels/a-0/00012.parquet", None),
+        ("labels/a-0/x.parquet", None),
+        ("labels/a-0/000012.parquet.bak", None),
+        ("labels/a/b/000012.parquet", None),
+        ("labels/000012.parquet", None),
+        ("other/a-0/000012.parquet", None),
+    ],
+)
+def test_only_a_shards_own_name_is_one(path, place):
+    assert parse_label_path(path) == place
 
 
 def test_places_are_as_documented():

@@ -93,6 +93,27 @@ def test_reading_back_may_run_elsewhere_and_in_any_order(out, monkeypatch):
     assert elsewhere["shard"].to_pylist() == ["000000", "000001", "000000"]
 
 
+def test_row_groups_are_counted(out, monkeypatch, write_shard):
+    monkeypatch.setattr("gsvnet.store.write.MAX_ROW_GROUP_ROWS", 4)
+    write_shard(str(out), shard=2, first_frame=15, num_frames=9)
+    assert write_derived(str(out), complete=False)["row_groups"].to_pylist() == [1, 1, 3, 1]
+
+
+def test_a_manifest_of_the_first_version_is_kept_without_row_groups(out):
+    table = write_derived(str(out), complete=False)
+    pq.write_table(table.drop_columns(["row_groups"]), out / "_manifest.parquet")
+    kept = write_derived(str(out), complete=False, spread=lambda describe, batches: [])
+    assert kept.drop_columns(["row_groups"]) == table.drop_columns(["row_groups"])
+    assert kept["row_groups"].to_pylist() == [None] * 3
+
+
+@pytest.mark.parametrize("data", [b"", b"no parquet"])
+def test_what_is_no_label_file_is_named(out, data):
+    (out / "labels/night-ba9876543210/000000.parquet").write_bytes(data)
+    with pytest.raises(CorruptLabels, match=r"night-ba9876543210/000000\.parquet cannot be read"):
+        write_derived(str(out), complete=False)
+
+
 def test_only_new_files_are_read(out, write_shard):
     write_derived(str(out), complete=False)
     write_shard(str(out), shard=2, first_frame=15, num_frames=5)
@@ -133,5 +154,5 @@ def test_stopped_at_any_step_it_leaves_no_success_and_the_next_call_makes_all_an
 def test_options_with_secrets_are_not_shown(out):
     from gsvnet.store.described import LabelFiles
 
-    files = LabelFiles(out=str(out), paths=(), storage_options={"secret": "secretword"})
+    files = LabelFiles(out=str(out), paths=(), sizes=(), storage_options={"secret": "secretword"})
     assert "secretword" not in repr(files)
