@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from gsvnet.labeling.job import label
     from gsvnet.models.checkpoints import load_model
     from gsvnet.models.segmenter import PerFrame, VideoSegmenter
+    from gsvnet.reading.torch_dataset import LabelDataset
     from gsvnet.store.read import open_labels
 
 __version__ = "0.1.0"
@@ -23,6 +24,7 @@ _HOMES = {
     "ConfigError": "gsvnet.errors",
     "GsvnetError": "gsvnet.errors",
     "LabelConfig": "gsvnet.labeling.config",
+    "LabelDataset": "gsvnet.reading.torch_dataset",
     "PerFrame": "gsvnet.models.segmenter",
     "StoreError": "gsvnet.errors",
     "VideoError": "gsvnet.errors",
@@ -31,7 +33,7 @@ _HOMES = {
     "load_model": "gsvnet.models.checkpoints",
     "open_labels": "gsvnet.store.read",
 }
-_EXTRAS = {"torch": "label", "av": "label", "ray": "label", "safetensors": "label", "PIL": "view"}
+_EXTRAS = {"torch": "label", "av": "label", "ray": "label", "safetensors": "label", "PIL": "view", "duckdb": "query"}
 
 __all__ = [
     "CAMVID",
@@ -40,6 +42,7 @@ __all__ = [
     "ConfigError",
     "GsvnetError",
     "LabelConfig",
+    "LabelDataset",
     "PerFrame",
     "StoreError",
     "VideoError",

@@ -12,7 +12,7 @@ import numpy as np
 
 from gsvnet.errors import ConfigError, MissingExtra, SourceChanged, StoreError
 from gsvnet.store.read import Labels
-from gsvnet.uris import StorageOptions, local_path
+from gsvnet.uris import StorageOptions, local_path, redact_uri
 
 _SEEK_FRAMES = 60
 
@@ -85,10 +85,17 @@ def stream_pictures(
 
 
 def find_source(uri: str, source: str) -> str:
-    """Where the video of `uri` is now: `source` itself, or the file of the same name in it if it is a folder."""
+    """Where the video of `uri` is now: `source` itself, or the file of the same name in it if it is a folder.
+
+    Raises ConfigError for a folder where the URI has no file name.
+    """
     path = local_path(source)
-    is_folder = source.endswith("/") or (path is not None and path.is_dir())
-    return f"{source.rstrip('/')}/{uri.rpartition('/')[2]}" if is_folder else source
+    if not (source.endswith("/") if path is None else path.is_dir()):
+        return source
+    name = uri.rpartition("/")[2]
+    if name in ("", ".", ".."):
+        raise ConfigError(f"{redact_uri(uri)} has no file name to look for in {redact_uri(source)}")
+    return f"{source.rstrip('/')}/{name}"
 
 
 def _runs(indices: Sequence[int] | np.ndarray) -> list[np.ndarray]:

@@ -11,9 +11,12 @@ from fsspec.spec import AbstractFileSystem
 from gsvnet.errors import ConfigError, MissingExtra
 from gsvnet.store import s3
 from gsvnet.store.faults import attempt, describe, is_missing
-from gsvnet.uris import EXTRAS, redact_uri, storage_defaults
+from gsvnet.uris import EXTRAS, protocol_of_uri, redact_uri, storage_defaults
 
 StorageOptions = Mapping[str, Any] | None  # fsspec's own: endpoint_url, key, secret, anon, ...
+
+# s3fs reads on by up to 50 MiB, so that a query over pixel counts fetched every mask.
+_NO_READ_AHEAD = {"default_cache_type": "none"}
 
 
 def open_filesystem(uri: str, storage_options: StorageOptions = None) -> tuple[AbstractFileSystem, str]:
@@ -21,8 +24,11 @@ def open_filesystem(uri: str, storage_options: StorageOptions = None) -> tuple[A
 
     Raises MissingExtra where the driver is not installed, ConfigError for an unknown protocol or refused options.
     """
+    options = storage_defaults(uri, storage_options)
+    if protocol_of_uri(uri) in ("s3", "s3a"):
+        options = _NO_READ_AHEAD | options
     try:
-        fs, path = fsspec.core.url_to_fs(uri, **storage_defaults(uri, storage_options))
+        fs, path = fsspec.core.url_to_fs(uri, **options)
     except ImportError as error:
         protocol = uri.partition("://")[0]
         raise MissingExtra(f"the driver of {protocol}://", EXTRAS.get(protocol, "s3")) from error

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from gsvnet.errors import ConfigError, MissingExtra, StoreError
+from gsvnet.errors import ConfigError, CorruptLabels, MissingExtra, StoreError
 from gsvnet.store.filesystem import protocol_of
 from gsvnet.store.read import Labels
 from gsvnet.store.schema import label_schema
+from gsvnet.uris import redact_uri
 
 if TYPE_CHECKING:
     import duckdb
@@ -37,11 +38,14 @@ def select_frames(
 
     where: an SQL condition over the columns of a frame, such as "pixels.car > 20000 and status = 'ok'". every: of
     these, frames whose index is a multiple. videos: only of these. limit: the first so many.
-    Raises ConfigError for a condition that DuckDB does not take, with the columns that there are.
+    Raises ConfigError for a condition that DuckDB does not take, with the columns that there are, and what `run_sql`
+    raises.
     """
     if every < 1:
         raise ConfigError(f"every {every}; it must be at least 1")
-    wanted = [labels.find_video(video) for video in videos] or labels.videos
+    if limit is not None and limit < 0:
+        raise ConfigError(f"limit {limit}; it must be at least 0")
+    wanted = sorted({labels.find_video(video) for video in videos}) or labels.videos
     if where is None:
         chosen = {video: indices[indices % every == 0] for video in wanted for indices in [labels.indices(video)]}
     else:
@@ -64,15 +68,16 @@ def run_sql(labels: Labels, sql: str, *, timeout_s: float | None = None) -> pa.T
     """What one SELECT statement gives; its table `frames` has every column of the labels but `mask`.
 
     The statement sees no file, no network and no variable of this process. Raises ConfigError where DuckDB refuses
-    it, or where it takes longer than `timeout_s`.
+    it, or where it takes longer than `timeout_s`; StoreError where label files cannot be read, CorruptLabels where
+    they are damaged.
     """
     duck = _import_duckdb()
     with duck.connect(config=_SETTINGS) as database:
-        _offer_frames(database, labels)
         timer = threading.Timer(timeout_s or 0, database.interrupt)
         if timeout_s is not None:
             timer.start()
         try:
+            _offer_frames(database, labels)
             statements = database.extract_statements(sql)
             if len(statements) != 1 or statements[0].type != duck.StatementType.SELECT:
                 raise ConfigError(f"one SELECT statement or condition is allowed, not: {_one_line(sql)}")
@@ -86,20 +91,21 @@ def run_sql(labels: Labels, sql: str, *, timeout_s: float | None = None) -> pa.T
 
 
 def _offer_frames(database: duckdb.DuckDBPyConnection, labels: Labels) -> None:
-    """Make the view `frames`, then close every other way to a file. DuckDB reads buckets through fsspec."""
-    if not labels.paths:
-        database.register("empty", label_schema(labels.classes).empty_table())
-        database.execute("create view frames as select * exclude (mask) from empty")
+    """Make `frames`, without the masks, then close every other way to a file.
+
+    DuckDB itself reads local files only: where several of its threads share a file object of Python, as they do with
+    `register_filesystem`, each moves the others' reading position (2.0.0). Arrow reads all other stores.
+    """
+    schema = label_schema(labels.classes)
+    schema = schema.remove(schema.get_field_index("mask"))
+    if labels.paths and protocol_of(labels.files.fs) == "file":
+        patterns = [re.sub(r"[*?[]", r"[\g<0>]", path) for path in labels.paths]  # each matches its own path alone
+        folders = {path.rsplit("/", 2)[0] + "/" for path in (*labels.paths, *patterns)}  # DuckDB compares both
+        database.execute(f"set allowed_directories = {_sql_list(sorted(folders))}")
+        columns = ", ".join(schema.names)
+        database.execute(f"create view frames as select {columns} from read_parquet({_sql_list(patterns)})")
     else:
-        fs = labels.files.fs
-        is_local = protocol_of(fs) == "file"
-        if not is_local:
-            database.register_filesystem(fs)
-        names = [path if is_local else fs.unstrip_protocol(path) for path in labels.paths]
-        folders = sorted({name.rsplit("/", 2)[0] + "/" for name in names})
-        database.execute(f"set allowed_directories = {_sql_list(folders)}")
-        listed = _sql_list([re.sub(r"[*?[]", r"[\g<0>]", name) for name in names])  # names, no patterns
-        database.execute(f"create view frames as select * exclude (mask) from read_parquet({listed})")
+        database.register("frames", labels.frames.replace_schema(schema))
     database.execute("set enable_external_access = false")
     database.execute("set lock_configuration = true")
 
@@ -119,10 +125,14 @@ def _import_duckdb() -> Any:
 def _explain(error: duckdb.Error, labels: Labels) -> ConfigError | StoreError:
     import duckdb
 
-    message = _one_line(str(error).partition("LINE ")[0])
-    if isinstance(error, duckdb.IOException):
-        return StoreError(f"{labels.uri} cannot be queried: {message}")
-    columns = [name for name in labels.frames.schema.names if name != "mask"]
+    message = _one_line(re.split(r"LINE \d|Detail: Python exception", str(error))[0])
+    if isinstance(error, duckdb.OperationalError):
+        return StoreError(f"{redact_uri(labels.uri)} cannot be queried: {message}")
+    about_a_file = isinstance(error, duckdb.InvalidInputException) and ".parquet" in message
+    if about_a_file or type(error) is duckdb.Error:  # of no kind: what reading a damaged page ended in
+        what = f"{redact_uri(labels.uri)} cannot be queried: {message}"
+        return CorruptLabels(f"{what}; gsvnet verify lists all that is damaged")
+    columns = [name for name in label_schema(labels.classes).names if name != "mask"]
     classes = ", ".join(labels.classes.identifiers)
     return ConfigError(f"{message}. Columns: {', '.join(columns)}; fields of pixels: {classes}")
 
