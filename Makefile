@@ -1,6 +1,7 @@
 # make label   install into .venv and label a drawn street, end to end, through Ray
 # make test    install into .venv and run the default tests (under 10 minutes on 2 cores)
 # make check   style and types
+# make test-consumers  read exports back with the tools' own libraries: datumaro, FiftyOne, Label Studio, supervision, ...
 # make test-s3 install OpenStack Swift into .venv-swift and run the tests of object storage against it
 # make soak    label on a faulty cluster for SECONDS and check that not a frame is lost, doubled or different
 PYTHON ?= python3
@@ -9,8 +10,9 @@ BIN    := $(VENV)/bin
 OUT    ?= out
 SECONDS ?= 600
 SWIFT  := $(CURDIR)/.venv-swift/bin
+CONSUMERS := $(CURDIR)/.venv-consumers
 
-.PHONY: label test check test-s3 soak clean
+.PHONY: label test check test-consumers test-s3 soak clean
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed: make PYTHON=python3.12"'
@@ -25,6 +27,14 @@ label: $(VENV)/.installed
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest
+
+$(CONSUMERS)/.installed: $(BIN)/python tests/export/consumers/requirements.txt
+	$(PYTHON) -m venv $(CONSUMERS)
+	$(CONSUMERS)/bin/python -m pip install --quiet -r tests/export/consumers/requirements.txt
+	touch $@
+
+test-consumers: $(VENV)/.installed $(CONSUMERS)/.installed
+	GSVNET_CONSUMERS_PYTHON=$(CONSUMERS)/bin/python $(BIN)/python -m pytest tests/export/test_consumers.py tests/store/test_recipes.py
 
 $(SWIFT)/swift-proxy-server: $(BIN)/python
 	$(PYTHON) -m venv $(dir $(SWIFT))
@@ -42,4 +52,4 @@ check: $(VENV)/.installed
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) .venv-swift build dist *.egg-info
+	rm -rf $(VENV) .venv-swift .venv-consumers build dist *.egg-info

@@ -107,6 +107,9 @@ CITYSCAPES = ClassSet(
     ),
 )  # fmt: skip
 
+CITYSCAPES_LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
+"""The official label id of each class of CITYSCAPES, whose own ids are the trainIds; 0 is "unlabeled"."""
+
 CLASS_SETS = {"camvid": CAMVID, "cityscapes": CITYSCAPES}
 
 CITYSCAPES_TO_CAMVID: dict[str, str] = {
