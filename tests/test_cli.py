@@ -31,7 +31,16 @@ FLAGS = {
         --precision --device --threads --seed
     """,
     "status": "--json --storage-options",
-    "show": "--frame --video --png --source",
+    "show": "--frame --time --video --png --source --storage-options --video-options",
+    "report": "--to --max-videos --thumbnails --source --overwrite --storage-options --video-options",
+    "view": "--host --port --source --storage-options --video-options",
+    "verify": "--quick --sample --write --json --storage-options",
+    "compact": "--to --target-mb --spool-dir --storage-options --to-options",
+    "diff": "--every --video --worst --frames --json --storage-options",
+    "export": """
+        --to --where --every --limit --video --images --image-prefix --ids --source --overwrite --storage-options
+        --video-options
+    """,
     "models": "",
     "convert": "--family --keyframe --propagation --out",
     "evaluate camvid": f"--root --split --motion-video {RUN} {MORE_FIGURES}",
@@ -226,6 +235,8 @@ def labeled(label_config):
     [
         (["--frame", "99"], 1, "has no labels of frame"),
         (["--frame", "-1"], 1, "has no labels of frame"),
+        (["--time", "-1"], 1, "has no labels at -1.0 s"),
+        (["--frame", "1", "--time", "1"], 2, "--frame and --time both choose the frame"),
         (["--video", "other"], 2, "no video with labels is called 'other'"),
         (["--source", "moved.mp4"], 1, "moved.mp4: nothing there"),
         (["--png", "no/such/folder.png"], 2, "cannot write no/such/folder.png: "),
@@ -251,3 +262,9 @@ def test_show_names_its_picture_after_video_and_frame(labeled, tmp_path, monkeyp
     [png] = tmp_path.glob("*.png")
     assert re.fullmatch(r"drive-[0-9a-f]{12}-000000\.png", png.name)
     assert "frame 0 at 0.000 s, keyframe; " in capsys.readouterr().out
+
+
+def test_show_finds_a_frame_by_its_time(labeled, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["show", labeled, "--time", "0.5"]) == 0
+    assert "frame 7 at 0.467 s" in capsys.readouterr().out

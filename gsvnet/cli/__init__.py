@@ -9,7 +9,7 @@ from pathlib import Path
 import tyro
 
 from gsvnet.cli.jobs import label, plan, status
-from gsvnet.cli.labels import show
+from gsvnet.cli.labels import compact, diff, export, report, show, verify, view
 from gsvnet.cli.networks import adapt, benchmark, convert, evaluate, models, train
 from gsvnet.errors import ConfigError, GsvnetError, MissingExtra
 from gsvnet.process import interrupt_on_sigterm, keep_freed_memory, yield_idle_cores
@@ -23,6 +23,13 @@ _EXTRA_OF = {
     "matplotlib": "evaluate",
     "cv2": "evaluate",
     "psutil": "benchmark",
+    "duckdb": "query",
+    "pycocotools": "export",
+    "bokeh": "view",
+    "jinja2": "view",
+    "markupsafe": "view",
+    "starlette": "view",
+    "uvicorn": "view",
 }
 
 
@@ -31,6 +38,12 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "plan": plan,
     "status": status,
     "show": show,
+    "report": report,
+    "view": view,
+    "verify": verify,
+    "compact": compact,
+    "diff": diff,
+    "export": export,
     "models": models,
     "convert": convert,
     "train": train,

@@ -111,7 +111,7 @@ def _explain_nothing(config: ExportConfig, labels: Labels) -> str:
 def _count(config: ExportConfig, chosen: Choice, target: Target, before: int) -> list[Fact]:
     num_chosen = sum(map(len, chosen.values()))
     lost = num_chosen - target.num_frames
-    text = f"{target.num_frames} of {len(chosen)} video(s)"
+    text = f"{target.num_frames} of {len(chosen)} video" + ("" if len(chosen) == 1 else "s")
     text += f"; {before} of them were there before" if before else ""
     text += f"; {lost} lost in decoding are left out" if lost else ""
     return [("export", f"{config.format} in {config.to}"), ("frames", text)]

@@ -52,7 +52,7 @@ class Findings:
 
 @dataclass(frozen=True, kw_only=True)
 class Verification:
-    """The result for one output. files, rows, videos: that were found. num_read: bytes. masks: decoded and counted.
+    """The result for one output. files, rows, videos: that were found. masks: decoded and counted.
 
     quick: only the listing, the manifest and footers were read. findings: the first 1,000; counts: of all, by kind.
     written: the derived files were made anew.
@@ -64,7 +64,7 @@ class Verification:
     rows: int
     videos: int
     masks: int
-    num_read: int
+    num_bytes_read: int
     seconds: float
     findings: tuple[Finding, ...]
     counts: dict[Kind, int]

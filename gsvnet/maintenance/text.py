@@ -30,7 +30,7 @@ def describe_verification(result: Verification) -> dict[str, str]:
     lines = {
         "output": result.out,
         "labels": f"{count(result.files, 'file')}, {count(result.rows, 'row')} of {count(result.videos, 'video')}",
-        "read": f"{result.num_read / 1e6:,.1f} MB in {result.seconds:.1f} s, {rows_per_s}, {how}",
+        "read": f"{result.num_bytes_read / 1e6:,.1f} MB in {result.seconds:.1f} s, {rows_per_s}, {how}",
         "state": _describe_state(result),
     }
     if result.written:

@@ -57,7 +57,7 @@ class _OutputCheck:
         self.manifest = read_manifest(config.out, config.storage_options)
         self.entry_of = {path: number for number, path in enumerate(self.manifest["path"].to_pylist())}
         self.seen: set[str] = set()
-        self.files = self.rows = self.masks = self.num_read = self.unlisted = self.leftovers = 0
+        self.files = self.rows = self.masks = self.num_bytes_read = self.unlisted = self.leftovers = 0
 
     def inspect_files(self, progress: Progress) -> None:
         """Look at every file below labels/."""
@@ -98,7 +98,7 @@ class _OutputCheck:
             rows=self.rows,
             videos=len(self.pieces),
             masks=self.masks,
-            num_read=self.num_read,
+            num_bytes_read=self.num_bytes_read,
             seconds=0.0,
             findings=tuple(self.findings.kept),
             counts=dict(self.findings.counts),
@@ -118,7 +118,7 @@ class _OutputCheck:
 
     def _note_file(self, file: StoredLabels, found: Inspected) -> None:
         self.rows, self.masks = self.rows + found.num_rows, self.masks + found.num_decoded
-        self.num_read += found.num_read
+        self.num_bytes_read += found.num_bytes_read
         self.seen.add(file.name)
         for fault in found.faults:
             remedy = "upgrade gsvnet" if fault.kind == "newer" else self.remedies.replace

@@ -42,13 +42,13 @@ class Expected:
 class Inspected:
     """What was found in a label file.
 
-    sources: its shards; none where its footer does not say, or says that it belongs elsewhere. num_read: bytes.
+    sources: its shards; none where its footer does not say, or says that it belongs elsewhere. num_bytes_read: bytes.
     times: first and last pts of each source; none, like sha256 and num_decoded (masks), where rows were not read.
     """
 
     sources: tuple[Source, ...] = ()
     num_rows: int = 0
-    num_read: int
+    num_bytes_read: int
     faults: tuple[Fault, ...]
     times: tuple[tuple[int, int] | None, ...] = ()
     sha256: str = ""
@@ -61,11 +61,11 @@ def inspect_footer(file: StoredLabels, expected: Expected) -> Inspected:
     Raises StoreUnavailable, StoreRefused, StoreError where the store does not answer.
     """
     try:
-        metadata, num_read = read_footer(file)
+        metadata, num_bytes_read = read_footer(file)
     except CorruptLabels as error:
-        return Inspected(num_read=0, faults=(_damaged(error),))
+        return Inspected(num_bytes_read=0, faults=(_damaged(error),))
     sources, faults = check_footer(metadata, file.name, expected)
-    return Inspected(sources=sources, num_rows=metadata.num_rows, num_read=num_read, faults=faults)
+    return Inspected(sources=sources, num_rows=metadata.num_rows, num_bytes_read=num_bytes_read, faults=faults)
 
 
 def inspect_whole(file: StoredLabels, expected: Expected, *, sample: int) -> Inspected:
@@ -76,7 +76,7 @@ def inspect_whole(file: StoredLabels, expected: Expected, *, sample: int) -> Ins
     try:
         scan = LabelScan(file)
     except CorruptLabels as error:
-        return Inspected(num_read=0, faults=(_damaged(error),))
+        return Inspected(num_bytes_read=0, faults=(_damaged(error),))
     sources, faults = check_footer(scan.metadata, file.name, expected)
     inspector = RowsInspector(sources, sample=sample)
     num_rows = 0
@@ -98,7 +98,7 @@ def inspect_whole(file: StoredLabels, expected: Expected, *, sample: int) -> Ins
     return Inspected(
         sources=sources,
         num_rows=scan.metadata.num_rows,
-        num_read=scan.num_read,
+        num_bytes_read=scan.num_bytes_read,
         faults=faults,
         times=tuple(inspector.times.get(number) for number in range(len(sources))),
         sha256=scan.sha256,

@@ -55,20 +55,21 @@ class ScannedGroup:
 class LabelScan:
     """A label file read once from front to back, a block in memory. metadata: of its Parquet footer.
 
-    Once `groups` has come to its end: sha256, of all bytes; num_read: bytes that were fetched; is_seamless: what was
-    read of it lay one after the other from its start to its footer, as the columns of a whole file do.
+    Once `groups` has come to its end: sha256, of all bytes; num_bytes_read: those fetched; is_seamless: what was read
+    of it lay one after the other from its start to its footer, as the columns of a whole file do.
+
     Raises CorruptLabels for a file that is no Parquet or not as long as listed, StoreError for one that is gone,
     StoreUnavailable, StoreRefused.
     """
 
     def __init__(self, file: StoredLabels) -> None:
-        self.file, self.num_read, self.sha256, self.is_seamless = file, 0, "", False
+        self.file, self.num_bytes_read, self.sha256, self.is_seamless = file, 0, "", False
         self._whole = b""
         if file.num_bytes <= BLOCK_BYTES:
             self._whole = _read_range(file, 0, file.num_bytes)
             self.metadata = _parse_footer(file, self._whole)
         else:
-            self.metadata, self.num_read = read_footer(file)
+            self.metadata, self.num_bytes_read = read_footer(file)
 
     def groups(self) -> Iterator[ScannedGroup]:
         """The row groups in order; use each before asking for the next."""
@@ -82,7 +83,7 @@ class LabelScan:
             bytes_ahead.asked_from_start <= self.file.num_bytes - _FOOTER_END - self.metadata.serialized_size
         )
         self.sha256 = bytes_ahead.read_to_end()
-        self.num_read += bytes_ahead.num_read
+        self.num_bytes_read += bytes_ahead.num_bytes_read
 
 
 def list_stored(out: str, storage_options: StorageOptions = None) -> Iterator[list[StoredLabels]]:
@@ -99,12 +100,12 @@ def list_stored(out: str, storage_options: StorageOptions = None) -> Iterator[li
 def read_footer(file: StoredLabels) -> tuple[pq.FileMetaData, int]:
     """Parquet's footer, by one or two small requests, and the bytes that these fetched. Raises as `LabelScan` does."""
     tail = _read_range(file, max(0, file.num_bytes - _TAIL_BYTES), file.num_bytes)
-    num_read = len(tail)
+    num_bytes_read = len(tail)
     length = int.from_bytes(tail[-_FOOTER_END:-4], "little") + _FOOTER_END
     if len(tail) < length <= file.num_bytes:
         tail = _read_range(file, file.num_bytes - length, file.num_bytes)
-        num_read += len(tail)
-    return _parse_footer(file, tail), num_read
+        num_bytes_read += len(tail)
+    return _parse_footer(file, tail), num_bytes_read
 
 
 def _parse_footer(file: StoredLabels, tail: bytes) -> pq.FileMetaData:
@@ -137,7 +138,7 @@ class _ForwardFile(io.RawIOBase):
 
     def __init__(self, file: StoredLabels, whole: bytes) -> None:
         self._file, self._digest, self._at = file, hashlib.sha256(whole), 0
-        self._data, self._start, self.num_read = memoryview(whole), 0, len(whole)
+        self._data, self._start, self.num_bytes_read = memoryview(whole), 0, len(whole)
         self.asked_from_start = _MAGIC_BYTES
 
     def readable(self) -> bool:
@@ -175,6 +176,6 @@ class _ForwardFile(io.RawIOBase):
         while (end := self._start + len(self._data)) < stop:
             new = _read_range(self._file, end, min(end + BLOCK_BYTES, self._file.num_bytes))
             self._digest.update(new)
-            self.num_read += len(new)
+            self.num_bytes_read += len(new)
             kept = self._data[max(0, self._at - self._start) :]
             self._data, self._start = memoryview(bytes(kept) + new), end - len(kept)

@@ -51,7 +51,7 @@ def test_a_sound_output_is_0(out, quick):
     assert (result.exit_code, result.findings, result.notes) == (0, (), ())
     assert (result.files, result.rows, result.videos) == (10, 120, 2)
     sizes = sum(path.stat().st_size for path in out.glob("labels/*/*"))
-    assert (result.num_read, result.masks) == (sizes, 0 if quick else 40)
+    assert (result.num_bytes_read, result.masks) == (sizes, 0 if quick else 40)
 
 
 @pytest.mark.parametrize("forget", [(), (forget_manifest,), (forget_plans,), (forget_manifest, forget_plans)])

@@ -72,12 +72,12 @@ def test_a_large_file_is_read_in_parts_that_make_up_the_whole(stored, monkeypatc
     assert parts[-1][1] == stored.num_bytes
     assert max(stop - start for start, stop in parts) == 3_000
     assert read.is_seamless
-    assert read.num_read == sum(stop - start for start, stop in fs.parts)
+    assert read.num_bytes_read == sum(stop - start for start, stop in fs.parts)
 
 
 def test_the_footer_alone_is_little(stored):
-    metadata, num_read = read_footer(stored)
-    assert (metadata.num_rows, num_read) == (18, min(stored.num_bytes, 2**15))
+    metadata, num_bytes_read = read_footer(stored)
+    assert (metadata.num_rows, num_bytes_read) == (18, min(stored.num_bytes, 2**15))
 
 
 @pytest.mark.parametrize("block_bytes", [1, 2**20])

@@ -1,0 +1,240 @@
+"""Videos of an output summed up and over time: the small columns only, binned by DuckDB, never a mask."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from gsvnet.store.layout import split_shard_path
+from gsvnet.store.query import run_sql
+from gsvnet.store.read import Labels
+
+MAX_BINS = 600
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoSummary:
+    """All frames of a video that have a row.
+
+    frames: rows; lost: of these, without labels. missing: frames before the last row that have none. first_frame,
+    last_frame: frame indices. first_s, last_s: their times. frame_s: mean seconds from frame to frame. confidence:
+    mean; lowest_confidence: of the least confident frame; None where no frame has one. shares: of the labeled frames'
+    pixels, per class; what they lack to 1 is "ignore". height, width: of the largest mask.
+    """
+
+    video: str
+    uri: str
+    frames: int
+    lost: int
+    missing: int
+    first_frame: int
+    last_frame: int
+    first_s: float
+    last_s: float
+    frame_s: float
+    confidence: float | None
+    lowest_confidence: float | None
+    shares: tuple[float, ...]
+    height: int
+    width: int
+
+    @property
+    def labeled_s(self) -> float:
+        """Seconds of video that have rows."""
+        return self.frames * self.frame_s
+
+    @property
+    def end_s(self) -> float:
+        """When the last frame leaves the screen."""
+        return self.last_s + self.frame_s
+
+
+@dataclass(frozen=True, kw_only=True)
+class LostRun:
+    """Consecutive lost frames, and the times [start_s, end_s) that they would have been on screen."""
+
+    first_frame: int
+    num_frames: int
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timeline:
+    """A video in N bins of equally many frames, in order; bins without a row are left out.
+
+    start_s, end_s (N,): times [start, end). first_frame, num_frames, num_lost (N,): of the rows. confidence,
+    confidence_p05 (N,): means; confidence_min (N,): the least; NaN where no frame has one. drift, drift_max: means and
+    greatest, None without such a column. shares (N, C): of pixels, NaN where all frames are lost. labeled_frame (N,):
+    the first frame with labels, least_confident (N,): the frame of confidence_min; -1 where there is none.
+    keyframe_s (K,): time of the first keyframe of each bin that has one; num_keyframes: of all bins.
+    """
+
+    video: str
+    start_s: np.ndarray
+    end_s: np.ndarray
+    first_frame: np.ndarray
+    num_frames: np.ndarray
+    num_lost: np.ndarray
+    confidence: np.ndarray
+    confidence_p05: np.ndarray
+    confidence_min: np.ndarray
+    shares: np.ndarray
+    labeled_frame: np.ndarray
+    least_confident: np.ndarray
+    keyframe_s: np.ndarray
+    num_keyframes: int
+    lost_runs: tuple[LostRun, ...]
+    drift: np.ndarray | None = None
+    drift_max: np.ndarray | None = None
+
+
+def summarise_videos(labels: Labels, videos: Collection[str] | None = None) -> list[VideoSummary]:
+    """One summary per video that has rows, sorted by id. videos: only these ids."""
+    table = run_sql(
+        labels if videos is None else _only(labels, videos),
+        f"""
+        select video, any_value(uri) as uri, count(*) as frames, count(*) filter (status <> 'ok') as lost,
+            min(frame_index) as first_frame, max(frame_index) as last_frame,
+            min(time_s) as first_s, max(time_s) as last_s,
+            avg(confidence)::double as confidence, min(confidence)::double as lowest_confidence,
+            {_pixel_sums(labels)}, {_AREA}, max(height) as height, max(width) as width
+        from frames {_where(videos)} group by video order by video
+        """,
+    )
+    records = table.drop_columns(["pixels"]).to_pylist()
+    return [_to_summary(record, shares) for record, shares in zip(records, _shares(table))]
+
+
+def read_timelines(
+    labels: Labels, summaries: Sequence[VideoSummary], *, max_bins: int = MAX_BINS
+) -> dict[str, Timeline]:
+    """The timelines of some videos by id, by one pass over their small columns. max_bins: per video."""
+    if not summaries:
+        return {}
+    ids = [summary.video for summary in summaries]
+    some = _only(labels, ids)
+    has_drift = "drift" in run_sql(some, "select * from frames limit 0").column_names
+    drift = ", avg(drift)::double as drift, max(drift)::double as drift_max" if has_drift else ""
+    chosen = ", ".join(
+        f"({_quote(s.video)}, {s.first_frame}, {-(-(s.last_frame + 1 - s.first_frame) // max_bins)})" for s in summaries
+    )
+    table = run_sql(
+        some,
+        f"""
+        with chosen(video, origin, bin_frames) as (values {chosen})
+        select video, (frame_index - origin) // bin_frames as bin, min(time_s) as start_s, max(time_s) as last_s,
+            min(frame_index) as first_frame, count(*) as num_frames, count(*) filter (status <> 'ok') as num_lost,
+            avg(confidence)::double as confidence, avg(confidence_p05)::double as confidence_p05,
+            min(confidence)::double as confidence_min,
+            coalesce(min(frame_index) filter (status = 'ok'), -1) as labeled_frame,
+            coalesce(arg_min(frame_index, confidence), -1) as least_confident,
+            min(time_s) filter (is_keyframe) as keyframe_s, count(*) filter (is_keyframe) as num_keyframes,
+            {_pixel_sums(labels)}, {_AREA} {drift}
+        from frames join chosen using (video) {_where(ids)} group by video, bin order by video, bin
+        """,
+    )
+    runs = _read_lost_runs(some, summaries)
+    starts, stops = _spans(table["video"].to_pylist())
+    return {
+        s.video: _to_timeline(s, table.slice(starts[s.video], stops[s.video] - starts[s.video]), runs[s.video])
+        for s in summaries
+    }
+
+
+def _only(labels: Labels, videos: Collection[str]) -> Labels:
+    """The same labels with the files of these videos alone; a compacted output's files hold several."""
+    if labels.job.compacted is not None:
+        return labels
+    wanted = set(videos)
+    paths = [path for path in labels.paths if split_shard_path(path)[0] in wanted]
+    return Labels(labels.uri, labels.job, labels.storage_options, paths)
+
+
+def _where(videos: Collection[str] | None) -> str:
+    return "" if videos is None else f"where video in ({', '.join(map(_quote, videos)) or 'null'})"
+
+
+def _quote(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+_AREA = "sum(height::double * width) filter (status = 'ok') as area"
+
+
+def _pixel_sums(labels: Labels) -> str:
+    return "[" + ", ".join(f'sum(pixels."{name}")::double' for name in labels.classes.identifiers) + "] as pixels"
+
+
+def _shares(table: pa.Table) -> np.ndarray:
+    """Shares (N, C) float32 of the columns `pixels` and `area`; NaN where there is no area."""
+    lists = table["pixels"].combine_chunks()
+    sums = lists.flatten().to_numpy(zero_copy_only=False).reshape(len(table), -1 if len(table) else 0)
+    return (sums / _floats(table, "area")[:, None]).astype(np.float32)
+
+
+def _floats(table: pa.Table, name: str) -> np.ndarray:
+    """A column as float64, null as NaN."""
+    return table[name].cast(pa.float64()).to_numpy()
+
+
+def _to_summary(record: dict, shares: np.ndarray) -> VideoSummary:
+    span = record["last_frame"] - record["first_frame"]
+    del record["area"]
+    return VideoSummary(
+        **record,
+        missing=max(0, record["last_frame"] + 1 - record["frames"]),
+        frame_s=(record["last_s"] - record["first_s"]) / span if span else 0.0,
+        shares=tuple(np.nan_to_num(shares).tolist()),
+    )
+
+
+def _spans(names: list[str]) -> tuple[dict[str, int], dict[str, int]]:
+    """First row of each name and the row after its last, in a sorted column."""
+    last = {name: row for row, name in enumerate(names)}
+    first = {name: row for row, name in reversed(list(enumerate(names)))}
+    return first, {name: row + 1 for name, row in last.items()}
+
+
+def _to_timeline(summary: VideoSummary, table: pa.Table, lost_runs: tuple[LostRun, ...]) -> Timeline:
+    keyframe_s = _floats(table, "keyframe_s")
+    has_drift = "drift" in table.column_names
+    return Timeline(
+        video=summary.video,
+        start_s=_floats(table, "start_s"),
+        end_s=_floats(table, "last_s") + summary.frame_s,
+        keyframe_s=keyframe_s[~np.isnan(keyframe_s)],
+        num_keyframes=int(_floats(table, "num_keyframes").sum()),
+        shares=_shares(table),
+        lost_runs=lost_runs,
+        drift=_floats(table, "drift") if has_drift else None,
+        drift_max=_floats(table, "drift_max") if has_drift else None,
+        **{name: table[name].to_numpy() for name in _COUNTS},
+        **{name: _floats(table, name) for name in ("confidence", "confidence_p05", "confidence_min")},
+    )
+
+
+_COUNTS = ("first_frame", "num_frames", "num_lost", "labeled_frame", "least_confident")
+
+
+def _read_lost_runs(labels: Labels, summaries: Sequence[VideoSummary]) -> dict[str, tuple[LostRun, ...]]:
+    table = run_sql(
+        labels,
+        f"""
+        select video, min(frame_index), count(*), min(time_s), max(time_s)
+        from (
+            select video, frame_index, time_s,
+                frame_index - row_number() over (partition by video order by frame_index) as run
+            from frames {_where([s.video for s in summaries])} and status <> 'ok'
+        ) group by video, run order by 1, 2
+        """,
+    )
+    found: dict[str, list[LostRun]] = {summary.video: [] for summary in summaries}
+    frame_s = {summary.video: summary.frame_s for summary in summaries}
+    for video, first, num, start_s, last_s in zip(*(column.to_pylist() for column in table.columns)):
+        end_s = last_s + frame_s[video]
+        found[video].append(LostRun(first_frame=first, num_frames=num, start_s=start_s, end_s=end_s))
+    return {video: tuple(runs) for video, runs in found.items()}

@@ -1,0 +1,107 @@
+"""`gsvnet report` and `gsvnet view`."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import socket
+
+from rich.console import Console
+
+from gsvnet.errors import AlreadyPublished, ConfigError, GsvnetError
+from gsvnet.store.filesystem import has_object
+from gsvnet.store.layout import derived_uri
+from gsvnet.store.publish import publish_bytes, replace_bytes
+from gsvnet.store.read import open_labels
+from gsvnet.uris import local_path, protocol_of_uri, redact_uri
+from gsvnet.viewing.config import ReportConfig, ViewConfig
+from gsvnet.viewing.words import size
+
+REPORT = "_report.html"
+
+
+def report(config: ReportConfig, console: Console) -> int:
+    """Write the page and say where it is; exit code 0.
+
+    Raises ConfigError where --to exists and --overwrite is not given, StoreError and its kin.
+    """
+    from gsvnet.viewing.report import build_report
+
+    target = derived_uri(config.out, REPORT) if config.to is None else config.to
+    options = config.storage_options or None
+    target_options = options if protocol_of_uri(target) == protocol_of_uri(config.out) else None
+    may_replace = config.to is None or config.overwrite
+    path = local_path(target)
+    if path is not None and path.is_dir():
+        raise ConfigError(f"--to {target} is a folder; name a file in it")
+    if not may_replace and has_object(target, target_options):  # said before the work is done
+        raise ConfigError(_exists(target))
+    page = build_report(open_labels(config.out, options), config).encode()
+    try:
+        (replace_bytes if may_replace else publish_bytes)(page, target, target_options)
+    except AlreadyPublished as error:
+        raise ConfigError(_exists(target)) from error
+    console.print(f"{redact_uri(target)}: {size(len(page))}", markup=False, highlight=False, soft_wrap=True)
+    return 0
+
+
+def _exists(target: str) -> str:
+    return f"{redact_uri(target)} exists; --overwrite replaces it"
+
+
+def view(config: ViewConfig, console: Console) -> int:
+    """Serve the viewer until Ctrl-C or SIGTERM, then finish what was asked for; exit code 0.
+
+    Raises GsvnetError where the address cannot be listened on, StoreError and its kin for the output.
+    """
+    import uvicorn
+
+    from gsvnet.viewing.frames import FrameReader
+    from gsvnet.viewing.server import Viewer, make_app
+
+    labels = open_labels(config.out, config.storage_options or None)
+    frames = FrameReader(labels, source=config.source, video_options=config.video_options or None)
+    app = make_app(Viewer(labels=labels, frames=frames, source=config.source), _host_names(config.host))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off"))
+    with contextlib.suppress(KeyboardInterrupt), listen(config.host, config.port) as listener:
+        for style, line in _describe(config, listener.getsockname()[1]):
+            console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
+        server.run(sockets=[listener])  # it raises the interrupt again once all is closed
+    return 0
+
+
+def _describe(config: ViewConfig, port: int) -> list[tuple[str, str]]:
+    """(style, line) of what is said at the start."""
+    host = f"[{config.host}]" if ":" in config.host else config.host
+    lines = [("", f"{redact_uri(config.out)} at http://{host}:{port}/ (Ctrl-C ends)")]
+    if not _is_loopback(config.host):
+        lines.insert(0, ("yellow", f"warning: whoever reaches {host} sees all labels and videos of this output"))
+    return lines
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens there. port: 0 takes any free one. Raises GsvnetError where it cannot."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = socket.create_server((host, port), family=family, backlog=128)
+    except OSError as error:
+        why = (error.strerror or str(error)).partition(" (while ")[0]
+        raise GsvnetError(
+            f"cannot listen on {host}, port {port}: {why}; choose another --port (0: any free one)"
+        ) from error
+    # accepted sockets inherit it; without, an answer's body waits 40 ms for the browser's acknowledgement of its head
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _host_names(host: str) -> list[str]:
+    """What a browser may call this machine: loopback names, and the one that was asked for."""
+    own = f"[{host}]" if ":" in host else host
+    return ["localhost", "127.0.0.1", "[::1]", own]
