@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import signal
+import subprocess
+import sys
 from dataclasses import fields
 
 import pytest
@@ -199,6 +201,18 @@ def test_a_signal_to_end_says_how_to_go_on_too(monkeypatch, capsys):
     assert main(["label", "a.mp4", "--out", "o"]) == 1
     assert capsys.readouterr().err == "gsvnet: interrupted; the same command goes on where it stopped\n"
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_reader_that_goes_away_is_no_error_to_talk_about():
+    with subprocess.Popen(
+        [sys.executable, "-m", "gsvnet.cli", "label", "--help"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 1
 
 
 def test_a_mistake_of_ours_is_not_hidden(monkeypatch):

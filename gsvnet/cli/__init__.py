@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -75,6 +76,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(MissingExtra(error.name or "", extra))
     except GsvnetError as error:
         return _fail(error)
+    except BrokenPipeError:  # what reads the output has seen enough, such as head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains again as it ends
+        return 1
     except KeyboardInterrupt:
         print("gsvnet: interrupted; the same command goes on where it stopped", file=sys.stderr)
         return 1

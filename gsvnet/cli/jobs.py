@@ -41,7 +41,7 @@ def plan(config: PlanConfig) -> int:
 class StatusConfig:
     """Where a job stands, from its output alone: also from another machine, while it runs or long after."""
 
-    out: Annotated[str, tyro.conf.Positional]
+    out: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
     """Output folder or URI of `gsvnet label`."""
     json: bool = False
     """Print JSON."""

@@ -20,7 +20,7 @@ from gsvnet.viewing.config import ReportConfig, ViewConfig
 class ShowConfig:
     """Write one frame with its labels laid over it as PNG."""
 
-    out: Annotated[str, tyro.conf.Positional]
+    out: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
     """Output folder or URI of `gsvnet label`."""
     frame: int | None = None
     """Frame index, from 0; default: 0."""

@@ -160,10 +160,10 @@ EvaluateConfig = EvaluateCamvidConfig | EvaluateCityscapesConfig | EvaluateCostC
 class DiffConfig:
     """How far two sets of labels of the same videos agree: two models, two intervals, a copy and its source."""
 
-    out1: Annotated[str, tyro.conf.Positional]
+    out1: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUT1")]
     """Output folder or URI; its labels stand in for the truth."""
 
-    out2: Annotated[str, tyro.conf.Positional]
+    out2: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUT2")]
     """Output folder or URI to compare with it."""
 
     every: int = 1

@@ -23,7 +23,7 @@ class ExportConfig:
     """png: indexed PNG · coco: instances.json with RLE · coco-panoptic · cvat: segmentation mask 1.1 ·
     label-studio: brush · yolo: polygons, LOSSY (specks go) · fiftyone · mp4: video with labels laid over."""
 
-    out: Annotated[str, tyro.conf.Positional]
+    out: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
     """Output folder or URI of `gsvnet label` or `gsvnet compact`."""
 
     to: str

@@ -14,7 +14,7 @@ from gsvnet.errors import ConfigError
 class VerifyConfig:
     """Check that every frame of every video is there exactly once and whole."""
 
-    out: Annotated[str, tyro.conf.Positional]
+    out: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
     """Output folder or URI of `gsvnet label` or `gsvnet compact`."""
 
     quick: bool = False
@@ -45,7 +45,7 @@ class VerifyConfig:
 class CompactConfig:
     """Copy an output into one with few large label files."""
 
-    out: Annotated[str, tyro.conf.Positional]
+    out: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
     """Output folder or URI of `gsvnet label`; it stays as it is."""
 
     to: str

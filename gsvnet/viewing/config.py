@@ -14,7 +14,7 @@ from gsvnet.errors import ConfigError
 class ReportConfig:
     """Write one HTML page that shows an output; it needs no network to be read."""
 
-    out: Annotated[str, tyro.conf.Positional]
+    out: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
     """Output folder or URI of `gsvnet label` or `gsvnet compact`."""
 
     to: str | None = None
@@ -47,7 +47,7 @@ class ReportConfig:
 class ViewConfig:
     """Serve a page on this machine to scrub through labeled videos."""
 
-    out: Annotated[str, tyro.conf.Positional]
+    out: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
     """Output folder or URI of `gsvnet label` or `gsvnet compact`."""
 
     host: str = "127.0.0.1"
