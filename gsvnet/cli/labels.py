@@ -13,6 +13,7 @@ from gsvnet.errors import ConfigError
 from gsvnet.evaluation.config import DiffConfig
 from gsvnet.export.config import ExportConfig
 from gsvnet.maintenance.config import CompactConfig, VerifyConfig
+from gsvnet.uris import redact_uri
 from gsvnet.viewing.config import ReportConfig, ViewConfig
 
 
@@ -49,7 +50,8 @@ def show(config: ShowConfig) -> int:
 
     labels = open_labels(config.out, config.storage_options)
     if config.video is None and len(labels.videos) != 1:
-        raise ConfigError(f"{config.out} holds {len(labels.videos)} videos; choose one with --video: {labels.videos}")
+        known = ", ".join(labels.videos[:10]) or "none"
+        raise ConfigError(f"{redact_uri(config.out)} holds {len(labels.videos)} videos; choose one with --video: {known}")
     video = labels.find_video(config.video or labels.videos[0])
     index = config.frame or 0 if config.time is None else int(labels.frames_played_at(video, [config.time])[0])
     picture = read_picture(labels, video, index, source=config.source, video_options=config.video_options)

@@ -12,6 +12,7 @@ import numpy as np
 
 from gsvnet.errors import ConfigError, MissingExtra, SourceChanged, StoreError
 from gsvnet.store.read import Labels
+from gsvnet.store.schema import FrameRow, ShardFooter
 from gsvnet.uris import StorageOptions, local_path, redact_uri
 
 _SEEK_FRAMES = 60
@@ -19,14 +20,27 @@ _SEEK_FRAMES = 60
 
 @dataclass(frozen=True, kw_only=True)
 class LabeledPicture:
-    """One frame: image (H, W, 3) uint8 RGB upright, labels (H, W) uint8 of the same size, and what its row says."""
+    """One frame of `video`: image (H, W, 3) uint8 RGB upright, labels (H, W) uint8 of the same size, and its row."""
 
     image: np.ndarray
     labels: np.ndarray
     video: str
-    frame_index: int
-    time_s: float
-    keyframe_distance: int | None
+    row: FrameRow
+
+    @property
+    def frame_index(self) -> int:
+        """Index in the video."""
+        return self.row.frame_index
+
+    @property
+    def time_s(self) -> float:
+        """Seconds into the video."""
+        return self.row.time_s
+
+    @property
+    def keyframe_distance(self) -> int | None:
+        """Frames to the keyframe used; None where there is none."""
+        return self.row.keyframe_distance
 
 
 def read_picture(
@@ -57,28 +71,24 @@ def stream_pictures(
 ) -> Iterator[LabeledPicture]:
     """The frames of a video at ascending `indices` (None: all) as RGB with labels; lost frames are left out.
 
-    source: where the video is now, or a folder that holds a file of its name; default: the URI in the labels, whose
-    file must be the one that was labeled. Frames near each other are decoded in one go. Raises VideoError when the
-    video cannot be read, SourceChanged when another file has its name, StoreError for frames without a row.
+    source: where the video is now, or a folder that holds a file of its name and size; default: the URI in the labels,
+    whose file must be the one that was labeled. Frames near each other are decoded in one go. Raises VideoError when
+    the video cannot be read, SourceChanged when another file has its name, StoreError for frames without a row.
     """
     from gsvnet.video.decode import read_images
 
     footer = labels.footer(video)
     where, identity = (find_source(footer.uri, source), None) if source else (footer.uri, footer.identity)
+    if where not in (footer.uri, source):
+        _check_size(where, footer, video_options)
     try:
         for run in _runs(labels.indices(video) if indices is None else indices):
             frames, ahead = tee(frame for frame in labels.stream(video, run) if frame.row.status == "ok")
             times = (frame.row.pts for frame in ahead)
             images = read_images(where, times, storage_options=video_options, identity=identity)
             for frame, image in zip(frames, images):
-                yield LabeledPicture(
-                    image=image,
-                    labels=fit_labels(frame.labels, image.shape[:2]),
-                    video=frame.video,
-                    frame_index=frame.row.frame_index,
-                    time_s=frame.row.time_s,
-                    keyframe_distance=frame.row.keyframe_distance,
-                )
+                labels_of_size = fit_labels(frame.labels, image.shape[:2])
+                yield LabeledPicture(image=image, labels=labels_of_size, video=frame.video, row=frame.row)
     except SourceChanged as error:
         message = "is not the file that was labeled; where it shows the same frames, name it with --source"
         raise SourceChanged(message, uri=footer.uri) from error
@@ -96,6 +106,19 @@ def find_source(uri: str, source: str) -> str:
     if name in ("", ".", ".."):
         raise ConfigError(f"{redact_uri(uri)} has no file name to look for in {redact_uri(source)}")
     return f"{source.rstrip('/')}/{name}"
+
+
+def _check_size(where: str, footer: ShardFooter, video_options: StorageOptions | None) -> None:
+    """Raise SourceChanged where a file found by its name is not as long as the labeled one: names repeat in folders."""
+    from gsvnet.video.source import stat_source
+
+    labeled = footer.identity.partition(":")[0]  # an identity begins with the size
+    size, _ = stat_source(where, video_options)
+    if labeled.isdigit() and size != int(labeled):
+        raise SourceChanged(
+            f"has {size} bytes, the labeled video of this name {labeled}; name the file itself with --source",
+            uri=redact_uri(where),
+        )
 
 
 def _runs(indices: Sequence[int] | np.ndarray) -> list[np.ndarray]:

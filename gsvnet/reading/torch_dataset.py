@@ -220,7 +220,7 @@ def _choose(labels: Labels, videos: Sequence[str], where: str | None, every: int
 
 def _check_source(source: str | None, num_videos: int) -> None:
     if source is not None and num_videos > 1 and find_source("x", source) == source:
-        raise ConfigError(f"source {source} for {num_videos} videos; name the folder that they are in")
+        raise ConfigError(f"source {redact_uri(source)} for {num_videos} videos; name the folder that they are in")
 
 
 def _find_rank(rank: int | None, world_size: int | None) -> tuple[int, int]:

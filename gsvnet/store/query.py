@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 import threading
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,7 +26,9 @@ _SETTINGS = {
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
     "python_enable_replacements": "false",
+    "temp_directory": "",
 }
+_WATCH_S = 0.05
 
 
 def select_frames(
@@ -52,8 +57,9 @@ def select_frames(
         among = f" and video in {_sql_list(wanted)}" if videos else ""
         table = run_sql(
             labels,
-            f"select video, list(frame_index order by frame_index) as indices from frames "
-            f"where frame_index % {every} = 0{among} and (\n{where}\n) group by video order by video",
+            f"select video, list(frame_index order by frame_index) as indices "
+            f"from (select * from frames where frame_index % {every} = 0{among}) as frames "  # whatever `where` says
+            f"where (\n{where}\n) group by video order by video",
         )
         chosen = {video.as_py(): indices.values.to_numpy() for video, indices in zip(*table.columns)}
     if limit is not None:
@@ -64,34 +70,71 @@ def select_frames(
     return {video: indices for video, indices in chosen.items() if len(indices)}
 
 
-def run_sql(labels: Labels, sql: str, *, timeout_s: float | None = None) -> pa.Table:
+def run_sql(
+    labels: Labels,
+    sql: str,
+    *,
+    timeout_s: float | None = None,
+    stop: threading.Event | None = None,
+    memory_bytes: int | None = None,
+) -> pa.Table:
     """What one SELECT statement gives; its table `frames` has every column of the labels but `mask`.
 
-    The statement sees no file, no network and no variable of this process. Raises ConfigError where DuckDB refuses
-    it, or where it takes longer than `timeout_s`; StoreError where label files cannot be read, CorruptLabels where
-    they are damaged.
+    The statement sees no file but the label files, no network and no variable of this process. timeout_s, stop: it ends
+    some time after so many seconds, or after the event is set. memory_bytes: most that DuckDB takes; default: 80 % of
+    the machine's. Raises ConfigError where DuckDB refuses the statement, or where it was ended or takes more memory;
+    StoreError where label files cannot be read, CorruptLabels where they are damaged.
     """
     duck = _import_duckdb()
-    with duck.connect(config=_SETTINGS) as database:
-        timer = threading.Timer(timeout_s or 0, database.interrupt)
-        if timeout_s is not None:
-            timer.start()
+    settings = _SETTINGS if memory_bytes is None else {**_SETTINGS, "memory_limit": f"{memory_bytes}B"}
+    with duck.connect(config=settings) as database, _interrupting(database, timeout_s, stop) as ended:
         try:
             _offer_frames(database, labels)
             statements = database.extract_statements(sql)
             if len(statements) != 1 or statements[0].type != duck.StatementType.SELECT:
                 raise ConfigError(f"one SELECT statement or condition is allowed, not: {_one_line(sql)}")
+            if ended.is_set():
+                raise duck.InterruptException("too late")
             return database.sql(sql).to_arrow_table()
         except duck.InterruptException as error:
-            raise ConfigError(f"the query took longer than {timeout_s:g} s; ask for less") from error
+            why = "was stopped" if stop is not None and stop.is_set() else f"took longer than {timeout_s:g} s"
+            raise ConfigError(f"the query {why}; ask for less") from error
+        except duck.OutOfMemoryException as error:
+            raise ConfigError(f"the query needs too much memory ({_one_line(str(error))}); ask for less") from error
         except duck.Error as error:
             raise _explain(error, labels) from error
-        finally:
-            timer.cancel()
+
+
+@contextmanager
+def _interrupting(
+    database: duckdb.DuckDBPyConnection, timeout_s: float | None, stop: threading.Event | None
+) -> Iterator[threading.Event]:
+    """Interrupts what the database does in the block, once it is time; the event that comes back is set then.
+
+    DuckDB forgets an interrupt that comes while no statement runs, so it is sent until the block ends.
+    """
+    ended, done = threading.Event(), threading.Event()
+
+    def watch() -> None:
+        limit_s = math.inf if timeout_s is None else time.monotonic() + timeout_s
+        while not done.wait(_WATCH_S):
+            if time.monotonic() >= limit_s or (stop is not None and stop.is_set()):
+                ended.set()
+                database.interrupt()
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    if timeout_s is not None or stop is not None:
+        watcher.start()
+    try:
+        yield ended
+    finally:
+        done.set()
+        if watcher.is_alive():
+            watcher.join()
 
 
 def _offer_frames(database: duckdb.DuckDBPyConnection, labels: Labels) -> None:
-    """Make `frames`, without the masks, then close every other way to a file.
+    """Make `frames`, without the masks, then close every way to a file that is no label file.
 
     DuckDB itself reads local files only: where several of its threads share a file object of Python, as they do with
     `register_filesystem`, each moves the others' reading position (2.0.0). Arrow reads all other stores.
@@ -100,10 +143,13 @@ def _offer_frames(database: duckdb.DuckDBPyConnection, labels: Labels) -> None:
     schema = schema.remove(schema.get_field_index("mask"))
     if labels.paths and protocol_of(labels.files.fs) == "file":
         patterns = [re.sub(r"[*?[]", r"[\g<0>]", path) for path in labels.paths]  # each matches its own path alone
-        folders = {path.rsplit("/", 2)[0] + "/" for path in (*labels.paths, *patterns)}  # DuckDB compares both
-        database.execute(f"set allowed_directories = {_sql_list(sorted(folders))}")
+        allowed = dict.fromkeys((*labels.paths, *patterns))  # DuckDB compares both
+        database.execute(f"set allowed_paths = {_sql_list(allowed)}")
         columns = ", ".join(schema.names)
-        database.execute(f"create view frames as select {columns} from read_parquet({_sql_list(patterns)})")
+        files = (
+            f"read_parquet({_sql_list(patterns)}, hive_partitioning = false)"  # folders such as day=1 are no columns
+        )
+        database.execute(f"create view frames as select {columns} from {files}")
     else:
         database.register("frames", labels.frames.replace_schema(schema))
     database.execute("set enable_external_access = false")

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gsvnet.store.layout import split_shard_path
+from gsvnet.store.layout import list_label_pages, split_shard_path
 from gsvnet.store.manifest import read_manifest
 from gsvnet.store.read import Labels
 
@@ -101,10 +101,12 @@ def _files_with(labels: Labels, videos: Collection[str]) -> list[str]:
 
 
 def _counts_in_manifest(labels: Labels, paths: Sequence[str]) -> np.ndarray:
-    """Row groups (F,) int64 per file, -1 where the manifest does not say."""
+    """Row groups (F,) int64 per file, -1 where the manifest does not say, or says it of a file of another size."""
     manifest = read_manifest(labels.uri, labels.storage_options)
-    if "row_groups" not in manifest.column_names:
-        return np.full(len(paths), -1, np.int64)
+    pages = list_label_pages(labels.uri, labels.storage_options) if len(manifest) else ()
+    sizes = {file.path: file.size for page in pages for file in page}
     below = pa.array(["labels/{}/{}.parquet".format(*split_shard_path(path)) for path in paths], pa.string())
     at = pc.index_in(below, value_set=manifest["path"].combine_chunks())
-    return pc.fill_null(manifest["row_groups"].take(at), -1).to_numpy().copy()
+    counts = pc.fill_null(manifest["row_groups"].take(at), -1).to_numpy()
+    stated = pc.fill_null(manifest["bytes"].take(at), -1).to_numpy()
+    return np.where(stated == [sizes.get(path, 0) for path in paths], counts, -1)

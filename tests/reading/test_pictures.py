@@ -99,6 +99,17 @@ def test_a_folder_stands_for_the_videos_in_it(label_config, media, tmp_path):
     assert find_source("s3://a/b/clip.mkv", "other.mkv") == "other.mkv"
 
 
+def test_another_video_of_the_same_name_in_the_folder_is_refused(label_config, media, tmp_path):
+    clip = media.write_clip(tmp_path / "clip.mkv", num_frames=10)
+    labels = gsvnet.open_labels(gsvnet.label(label_config(videos=(str(clip),))).out)
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    other = media.write_clip(archive / "clip.mkv", num_frames=12)
+    with pytest.raises(SourceChanged, match=r"archive/clip\.mkv: has \d+ bytes, the labeled video"):
+        read_picture(labels, "clip", 4, source=str(archive))
+    assert read_picture(labels, "clip", 4, source=str(other)).frame_index == 4
+
+
 def test_another_file_of_the_same_name_is_refused_unless_it_is_named(label_config, media, tmp_path):
     clip = media.write_clip(tmp_path / "clip.mkv", num_frames=10)
     labels = gsvnet.open_labels(gsvnet.label(label_config(videos=(str(clip),))).out)

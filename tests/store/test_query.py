@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -216,6 +217,36 @@ def test_a_query_that_takes_too_long_is_stopped(labels):
         run_sql(labels, "select count(*) from range(100000000000) r, frames where r.range % 7 = 3", timeout_s=0.2)
     assert time.monotonic() - start_s < 20
     assert run_sql(labels, "select 1 as one", timeout_s=20).to_pylist() == [{"one": 1}]
+
+
+def test_an_interrupt_that_comes_between_statements_is_not_lost(labels):
+    with pytest.raises(ConfigError, match="longer than 1e-06 s"):
+        run_sql(labels, "select count(*) from range(100000000000) r, frames where r.range % 7 = 3", timeout_s=1e-6)
+
+
+def test_a_query_is_stopped_by_an_event(labels):
+    stop = threading.Event()
+    threading.Timer(0.2, stop.set).start()
+    with pytest.raises(ConfigError, match="was stopped"):
+        run_sql(labels, "select count(*) from range(100000000000) r, frames where r.range % 7 = 3", stop=stop)
+
+
+def test_a_query_gets_no_more_memory_than_it_may(labels):
+    greedy = "select count(distinct repeat('x', 1000) || r.range) from range(2000000) r"
+    with pytest.raises(ConfigError, match="too much memory"):
+        run_sql(labels, greedy, memory_bytes=100 * 2**20)
+    assert run_sql(labels, "select count(*) as n from frames", memory_bytes=100 * 2**20).to_pylist() == [{"n": 40}]
+
+
+def test_folders_named_like_columns_are_no_columns(tmp_path):
+    out = write_output(str(tmp_path / "video=day1" / "status=ok" / "frame_index=7" / "out"), tmp_path / "spool")
+    labels = open_labels(out)
+    assert as_lists(select_frames(labels, where="true")) == {DAY: list(range(30)), NIGHT: list(range(10))}
+
+
+def test_a_condition_cannot_widen_the_choice(labels):
+    chosen = select_frames(labels, where="frame_index = 0) or (frame_index = 1", every=2, videos=[DAY])
+    assert as_lists(chosen) == {DAY: [0]}
 
 
 DAMAGE = {
