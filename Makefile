@@ -34,7 +34,7 @@ $(CONSUMERS)/.installed: $(BIN)/python tests/export/consumers/requirements.txt
 	touch $@
 
 test-consumers: $(VENV)/.installed $(CONSUMERS)/.installed
-	GSVNET_CONSUMERS_PYTHON=$(CONSUMERS)/bin/python $(BIN)/python -m pytest tests/export/test_consumers.py tests/store/test_recipes.py
+	GSVNET_CONSUMERS_PYTHON=$(CONSUMERS)/bin/python $(BIN)/python -m pytest tests/export/test_consumers.py tests/store/test_recipes.py::test_hugging_face_streams_the_masks
 
 $(SWIFT)/swift-proxy-server: $(BIN)/python
 	$(PYTHON) -m venv $(dir $(SWIFT))
