@@ -10,7 +10,7 @@ import numpy as np
 
 from gsvnet.classes import ClassSet
 from gsvnet.export.config import ExportConfig
-from gsvnet.export.format import ExportedFrame, Fact, Record, Written, import_extra, write_each
+from gsvnet.export.format import WITH_IMAGES, ExportedFrame, Fact, Record, Written, import_extra, write_each
 from gsvnet.export.png import encode_plain
 from gsvnet.export.runs import find_runs
 from gsvnet.export.target import Target
@@ -21,6 +21,7 @@ class CocoFormat:
     """instances.json: one RLE annotation per class present in a frame."""
 
     image_folder = "images"
+    packages: tuple[str, ...] = ("cv2", "pycocotools.mask")
 
     def __init__(self, labels: Labels, config: ExportConfig) -> None:
         self._classes, self._has_images = labels.classes, config.image_kind != "none"
@@ -46,6 +47,7 @@ class PanopticFormat:
     """
 
     image_folder = "images"
+    packages: tuple[str, ...] = ("cv2", "pycocotools.mask", "PIL.Image")
 
     def __init__(self, labels: Labels, config: ExportConfig) -> None:
         self._classes, self._has_images = labels.classes, config.image_kind != "none"
@@ -161,4 +163,4 @@ def write_list(file: BinaryIO, head: bytes, values: Iterable[Any]) -> None:
 def _image_fact(has_images: bool) -> Fact:
     if has_images:
         return "images", "images/, by file_name"
-    return "images", "none written; file_name says what --images jpg would write into images/"
+    return "images", f"none written; file_name says what {WITH_IMAGES} would write into images/"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,9 +13,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from gsvnet.errors import ConfigError
 from gsvnet.export.config import ExportConfig
-from gsvnet.export.format import ExportedFrame, Fact, Format
+from gsvnet.export.format import ExportedFrame, Fact, Format, import_extra
 from gsvnet.export.formats import FORMATS
-from gsvnet.export.frames import digest_choice, find_sources, stream_frames, write_images
+from gsvnet.export.frames import check_sources, digest_choice, stream_frames, write_images
 from gsvnet.export.target import Target, open_target
 from gsvnet.store.layout import check_name
 from gsvnet.store.query import select_frames
@@ -33,19 +32,23 @@ def export(config: ExportConfig, console: Console) -> int:
     """
     labels = open_labels(config.out, config.storage_options)
     form = FORMATS[config.format](labels, config)
+    _import_packages(form, config)
     chosen = select_frames(labels, where=config.where, every=config.every, videos=config.video, limit=config.limit)
     if not chosen:
         raise ConfigError(_explain_nothing(config, labels))
     for video in chosen:
         check_name(video)  # file names are made of it
-    sources = find_sources(labels, chosen, config) if config.reads_pictures else {}
+    if config.reads_pictures:
+        check_sources(labels, chosen, config)
     settings = _describe_settings(config, labels, chosen)
-    with open_target(Path(config.to), settings, overwrite=config.overwrite) as target:
+    if config.overwrite:
+        _try_first_frames(form, labels, chosen, config)
+    with open_target(config.folder, settings, overwrite=config.overwrite) as target:
         if target.is_complete:
             _show(console, [("complete", f"{config.to} holds these {target.num_frames} frames already")])
             return 0
         begun, before = time.monotonic(), target.num_frames
-        _write_frames(form, labels, chosen, sources, config, target, console)
+        _write_frames(form, labels, chosen, config, target, console)
         facts = form.finish(target, target.records)
         target.complete()
         took_s = time.monotonic() - begun
@@ -53,11 +56,24 @@ def export(config: ExportConfig, console: Console) -> int:
     return 0
 
 
+def _import_packages(form: Format, config: ExportConfig) -> None:
+    """Import what the export needs, so that what is missing is missed before anything is removed or written."""
+    of_pictures = ("av",) if config.reads_pictures else ()
+    of_images = ("PIL.Image",) if config.image_kind != "none" else ()
+    for name in (*form.packages, *of_pictures, *of_images):
+        import_extra(name)
+
+
+def _try_first_frames(form: Format, labels: Labels, chosen: Choice, config: ExportConfig) -> None:
+    """Read a frame of each video, so that what cannot be read is known before an earlier export is removed."""
+    for video, indices in chosen.items():
+        next(stream_frames(labels, video, indices, config=config, image_folder=form.image_folder), None)
+
+
 def _write_frames(
     form: Format,
     labels: Labels,
     chosen: Choice,
-    sources: Mapping[str, str | None],
     config: ExportConfig,
     target: Target,
     console: Console,
@@ -75,9 +91,7 @@ def _write_frames(
             left = indices[indices > target.last_frame(video)]
             if not len(left):
                 continue
-            frames = stream_frames(
-                labels, video, left, source=sources.get(video), config=config, image_folder=form.image_folder
-            )
+            frames = stream_frames(labels, video, left, config=config, image_folder=form.image_folder)
             if config.image_kind != "none":
                 frames = write_images(frames, target)
             for written in form.write(count(frames), target):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
 from gsvnet.errors import ConfigError
+from gsvnet.uris import local_path, redact_uri
 
 FormatName = Literal["png", "coco", "coco-panoptic", "cvat", "label-studio", "yolo", "fiftyone", "mp4"]
 ImageKind = Literal["none", "jpg", "png"]
@@ -65,6 +67,8 @@ class ExportConfig:
     """Options for the fsspec filesystem that the videos are read from."""
 
     def __post_init__(self) -> None:
+        if self.to in ("", "file://") or local_path(self.to) is None:
+            raise ConfigError(f"--to is a local folder to write; got {redact_uri(self.to)!r}")
         if self.every < 1:
             raise ConfigError(f"--every {self.every}: at least 1")
         if self.limit is not None and self.limit < 1:
@@ -75,6 +79,13 @@ class ExportConfig:
             raise ConfigError(f"--image-prefix goes with the format label-studio, not {self.format}")
         if self.format == "mp4" and self.images in ("jpg", "png"):
             raise ConfigError(f"--images {self.images}: an mp4 holds the pictures; choose another format for files")
+
+    @property
+    def folder(self) -> Path:
+        """The local folder to write."""
+        path = local_path(self.to)
+        assert path is not None  # as __post_init__ has seen
+        return path
 
     @property
     def image_kind(self) -> ImageKind:

@@ -8,7 +8,7 @@ import numpy as np
 
 from gsvnet.classes import ClassSet
 from gsvnet.export.config import ExportConfig
-from gsvnet.export.format import ExportedFrame, Fact, Record, Written, write_each
+from gsvnet.export.format import WITH_IMAGES, ExportedFrame, Fact, Record, Written, write_each
 from gsvnet.export.png import encode_indexed
 from gsvnet.export.target import Target
 from gsvnet.store.read import Labels
@@ -25,6 +25,7 @@ class CvatFormat:
     """
 
     image_folder = "JPEGImages"
+    packages: tuple[str, ...] = ("PIL.Image",)
 
     def __init__(self, labels: Labels, config: ExportConfig) -> None:
         self._has_images = config.image_kind != "none"
@@ -55,9 +56,10 @@ class CvatFormat:
         with target.create("ImageSets/Segmentation/default.txt") as file:
             for record in records():
                 file.write(f"{record['stem']}\n".encode())
+        missing = f"none written; {WITH_IMAGES} writes them to JPEGImages/"
         facts = [
             ("labels", f"zip what is in {target.folder} and upload it as Segmentation mask 1.1; 255 is background"),
-            ("images", "JPEGImages/" if self._has_images else "none written; --images jpg writes them to JPEGImages/"),
+            ("images", "JPEGImages/" if self._has_images else missing),
         ]
         changed = _name_changes(self._classes.names, self._names)
         colours = zip(self._classes.names, self._classes.colours, self._colours)

@@ -11,7 +11,7 @@ import numpy as np
 
 from gsvnet.export.coco import write_list
 from gsvnet.export.config import ExportConfig
-from gsvnet.export.format import ExportedFrame, Fact, Record, Written, write_each
+from gsvnet.export.format import WITH_IMAGES, ExportedFrame, Fact, Record, Written, write_each
 from gsvnet.export.png import encode_plain
 from gsvnet.export.target import Target
 from gsvnet.store.read import Labels
@@ -28,6 +28,7 @@ class FiftyOneFormat:
     """
 
     image_folder = "data"
+    packages: tuple[str, ...] = ("PIL.Image",)
 
     def __init__(self, labels: Labels, config: ExportConfig) -> None:
         self._classes, self._has_images = labels.classes, config.image_kind != "none"
@@ -49,7 +50,7 @@ class FiftyOneFormat:
             file.write(b"}\n")
         target.write("metadata.json", json.dumps(self._describe_dataset(), indent=1, ensure_ascii=False) + "\n")
         load = f"fiftyone.Dataset.from_dir({str(target.folder)!r}, dataset_type=fiftyone.types.FiftyOneDataset)"
-        missing = "none written; FiftyOne shows nothing without: export with --images jpg"
+        missing = f"none written; FiftyOne shows nothing without: export with {WITH_IMAGES}"
         return [
             ("load", load),
             ("masks", "class id + 1, 0 = ignore, as FiftyOne shows 0 as nothing; mask targets are set"),

@@ -21,6 +21,9 @@ Record = dict[str, Any]
 Fact = tuple[str, str]
 """A line of the summary: a word, and what is to be said about it."""
 
+WITH_IMAGES = "--images jpg (with --overwrite, or into another --to)"
+"""How to export again, with images: into the same folder other settings are refused."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ExportedFrame:
@@ -60,6 +63,9 @@ class Format(Protocol):
 
     image_folder: str
     """Folder below the target for the images."""
+
+    packages: tuple[str, ...]
+    """Modules of the extra `export` that it needs."""
 
     def write(self, frames: Iterator[ExportedFrame], target: Target) -> Iterator[Written]:
         """Write frames of one video; yields as soon as what it yields need not be written again after a kill."""

@@ -15,6 +15,7 @@ from gsvnet.export.format import ExportedFrame, import_extra, name_stem
 from gsvnet.export.target import Target
 from gsvnet.reading.pictures import find_source, stream_pictures
 from gsvnet.store.read import Labels
+from gsvnet.store.schema import FrameRow
 from gsvnet.uris import local_path, redact_uri
 
 _JPEG_QUALITY = 95
@@ -29,34 +30,27 @@ def digest_choice(chosen: Mapping[str, np.ndarray]) -> str:
     return digest.hexdigest()[:16]
 
 
-def find_sources(labels: Labels, videos: Iterable[str], config: ExportConfig) -> dict[str, str | None]:
-    """Where each video is now, None: where it was labeled. Raises VideoNotFound, listing local files that are gone."""
-    if config.source is None:
-        sources: dict[str, str | None] = dict.fromkeys(videos)
-    else:
-        sources = {video: find_source(labels.footer(video).uri, config.source) for video in videos}
-    if config.source is not None and len(sources) > 1 and config.source in sources.values():
+def check_sources(labels: Labels, videos: Iterable[str], config: ExportConfig) -> None:
+    """Raise VideoNotFound where local videos are gone, ConfigError for one source file of several videos."""
+    uris = [labels.footer(video).uri for video in videos]
+    sources = [find_source(uri, config.source) if config.source else uri for uri in uris]
+    if config.source and len(sources) > 1 and config.source in sources:
         raise ConfigError(
-            f"--source {config.source} is one file, but frames of {len(sources)} videos are chosen: "
+            f"--source {redact_uri(config.source)} is one file, but frames of {len(sources)} videos are chosen: "
             "name the folder that holds them all, or choose one with --video"
         )
-    missing = []
-    for video, source in sources.items():
-        uri = source or labels.footer(video).uri
-        path = local_path(uri)
-        if path is not None and not path.is_file():
-            missing.append(redact_uri(uri))
+    paths = [path for path in map(local_path, sources) if path is not None]
+    missing = [path for path in paths if not path.is_file()]
     if missing:
         without = "" if config.format == "mp4" else "; --images none exports the labels alone"
         raise VideoNotFound(
             f"{len(missing)} of {len(sources)} videos are not where they were labeled, such as {missing[0]}: "
             f"say where they are with --source{without}"
         )
-    return sources
 
 
 def stream_frames(
-    labels: Labels, video: str, indices: np.ndarray, *, source: str | None, config: ExportConfig, image_folder: str
+    labels: Labels, video: str, indices: np.ndarray, *, config: ExportConfig, image_folder: str
 ) -> Iterator[ExportedFrame]:
     """Frames of a video at ascending indices; lost ones are left out. Raises as the streams of `gsvnet.reading` do."""
     suffix = "jpg" if config.image_kind == "none" else config.image_kind
@@ -64,34 +58,27 @@ def stream_frames(
     def name_image(index: int) -> str:
         return f"{image_folder}/{name_stem(video, index)}.{suffix}"
 
+    def describe(row: FrameRow, frame_labels: np.ndarray, image: np.ndarray | None) -> ExportedFrame:
+        return ExportedFrame(
+            video=video,
+            frame_index=row.frame_index,
+            pts=row.pts,
+            time_s=row.time_s,
+            keyframe_distance=row.keyframe_distance,
+            confidence=row.confidence,
+            labels=frame_labels,
+            image=image,
+            image_file=name_image(row.frame_index),
+        )
+
     if config.reads_pictures:
-        for picture in stream_pictures(labels, video, indices, source=source, video_options=config.video_options):
-            row = labels.row(video, picture.frame_index)
-            yield ExportedFrame(
-                video=video,
-                frame_index=row.frame_index,
-                pts=row.pts,
-                time_s=row.time_s,
-                keyframe_distance=row.keyframe_distance,
-                confidence=row.confidence,
-                labels=picture.labels,
-                image=picture.image,
-                image_file=name_image(row.frame_index),
-            )
-        return
-    for frame in labels.stream(video, indices):
-        if frame.row.status == "ok":
-            yield ExportedFrame(
-                video=video,
-                frame_index=frame.row.frame_index,
-                pts=frame.row.pts,
-                time_s=frame.row.time_s,
-                keyframe_distance=frame.row.keyframe_distance,
-                confidence=frame.row.confidence,
-                labels=frame.labels,
-                image=None,
-                image_file=name_image(frame.row.frame_index),
-            )
+        options = config.video_options
+        for picture in stream_pictures(labels, video, indices, source=config.source, video_options=options):
+            yield describe(picture.row, picture.labels, picture.image)
+    else:
+        for frame in labels.stream(video, indices):
+            if frame.row.status == "ok":
+                yield describe(frame.row, frame.labels, None)
 
 
 def write_images(frames: Iterator[ExportedFrame], target: Target) -> Iterator[ExportedFrame]:

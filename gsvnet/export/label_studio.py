@@ -11,12 +11,13 @@ from xml.sax.saxutils import quoteattr
 from gsvnet.export.brush import encode_brush
 from gsvnet.export.coco import write_list
 from gsvnet.export.config import ExportConfig
-from gsvnet.export.format import ExportedFrame, Fact, Record, Written, write_each
+from gsvnet.export.format import WITH_IMAGES, ExportedFrame, Fact, Record, Written, write_each
 from gsvnet.export.runs import find_runs
 from gsvnet.export.target import Target
 from gsvnet.store.read import Labels
 
 _LOCAL_FILES = "/data/local-files/?d=images/"
+_SERVE, _ROOT = "LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED", "LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT"
 _FILE_BYTES = 100 * 2**20  # of brush masks in JSON: Label Studio takes uploads of up to 250 MB
 
 
@@ -24,6 +25,7 @@ class LabelStudioFormat:
     """tasks-001.json and so on, and labeling_config.xml."""
 
     image_folder = "images"
+    packages: tuple[str, ...] = ()
 
     def __init__(self, labels: Labels, config: ExportConfig) -> None:
         self._classes, self._has_images = labels.classes, config.image_kind != "none"
@@ -65,10 +67,15 @@ class LabelStudioFormat:
         ]
         if self._prefix is not None:
             return [*facts, ("images", f"expected at {self._prefix}<file name>")]
-        folder = target.folder.resolve()
-        served = f"served by Label Studio with LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT={folder}"
-        written = "" if self._has_images else "none written, export with --images jpg; then "
-        return [*facts, ("images", f"{written}{served} and LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED=true")]
+        written = "images/" if self._has_images else f"none written, export with {WITH_IMAGES}"
+        root = target.folder.resolve()
+        source = f"Local files, path {root / self.image_folder}, not synced: the tasks are in the files"
+        return [
+            *facts,
+            ("images", f"{written}; Label Studio shows them in a project when both are done:"),
+            ("", f"- it is started with {_SERVE}=true {_ROOT}={root}"),
+            ("", f"- the project has a source storage: {source}"),
+        ]
 
     def _make_task(self, record: Record) -> Record:
         (height, width), names = record["size"], self._classes.names

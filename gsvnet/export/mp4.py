@@ -31,6 +31,7 @@ class Mp4Format:
     """
 
     image_folder = "images"
+    packages: tuple[str, ...] = ("av", "PIL.Image", "PIL.ImageDraw", "PIL.ImageFont")
 
     def __init__(self, labels: Labels, config: ExportConfig) -> None:
         self._labels, self._every = labels, config.every

@@ -23,6 +23,7 @@ class PngFormat:
     """masks/<stem>.png with 8-bit ids and the classes' colours as palette, and classes.json."""
 
     image_folder = "images"
+    packages: tuple[str, ...] = ("PIL.Image",)
 
     def __init__(self, labels: Labels, config: ExportConfig) -> None:
         self._table, self._ids_name = np.arange(256, dtype=np.uint8), config.ids

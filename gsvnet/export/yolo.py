@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 
 from gsvnet.export.config import ExportConfig
-from gsvnet.export.format import ExportedFrame, Fact, Record, Written, write_each
+from gsvnet.export.format import WITH_IMAGES, ExportedFrame, Fact, Record, Written, write_each
 from gsvnet.export.polygons import MIN_PIXELS, fill_polygons, trace_polygons
 from gsvnet.export.runs import find_runs
 from gsvnet.export.target import Target
@@ -21,6 +21,7 @@ class YoloFormat:
     """labels/<stem>.txt with a line per polygon, class ids from 0, and data.yaml."""
 
     image_folder = "images"
+    packages: tuple[str, ...] = ("cv2",)
 
     def __init__(self, labels: Labels, config: ExportConfig) -> None:
         self._classes, self._has_images = labels.classes, config.image_kind != "none"
@@ -59,7 +60,7 @@ class YoloFormat:
         lines = [f"# lossy: {loss}", "train: images", "val: images", "names:", *names, ""]
         target.write("data.yaml", "\n".join(lines))
         images = "images/; data.yaml names them for both train and val: split them as you like"
-        missing = "none written; YOLO cannot train without: export with --images jpg"
+        missing = f"none written; YOLO cannot train without: export with {WITH_IMAGES}"
         return [("lossy", loss), ("images", images if self._has_images else missing)]
 
 

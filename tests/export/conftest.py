@@ -1,4 +1,4 @@
-"""Outputs to export: drawn maps of any classes, and a drawn street that was really labeled."""
+"""Outputs to export: drawn maps of any classes, and a clip that was really labeled."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 from collections.abc import Callable, Collection, Sequence
+from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,6 +22,7 @@ from gsvnet.store.job import open_job
 from gsvnet.store.layout import shard_uri
 from gsvnet.store.schema import FrameRow, ShardFooter
 from gsvnet.store.write import ShardWriter
+from tests.video.media import write_clip
 
 CONSUMERS = "GSVNET_CONSUMERS_PYTHON"
 VIDEO = "drive-0123456789ab"
@@ -101,6 +103,13 @@ def write_labels(tmp_path) -> Callable[..., str]:
 
 
 @pytest.fixture(scope="session")
+def drive(tmp_path_factory) -> Path:
+    """60 frames of 72x96 pixels, 15 a second, as the common `drive`, but drawn in no time."""
+    path = tmp_path_factory.mktemp("drive") / "drive.mp4"
+    return write_clip(path, time_base=Fraction(1, 15), options={"x264-params": "keyint=12:bframes=2"})
+
+
+@pytest.fixture(scope="session")
 def street(drive, tiny_model, tmp_path_factory) -> SimpleNamespace:
     """`drive` as labeled by a real job. out: the output; video: the file; labels: opened; id: the video's."""
     out = tmp_path_factory.mktemp("street") / "out"
@@ -123,10 +132,10 @@ def run_export(tmp_path, make_console):
     """run_export(format, out, **options) -> the folder written ("to" names it) and what was said."""
 
     def run(form: str, out: str, *, to: str | Path | None = None, **options):
-        to = Path(to or tmp_path / form)
+        config = ExportConfig(format=form, out=out, to=str(to or tmp_path / form), **options)
         console = make_console()
-        assert export(ExportConfig(format=form, out=out, to=str(to), **options), console) == 0
-        return to, console.file.getvalue()
+        assert export(config, console) == 0
+        return config.folder, console.file.getvalue()
 
     return run
 

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 import tracemalloc
 from pathlib import Path
 
@@ -16,11 +17,23 @@ from PIL import Image
 import gsvnet
 import gsvnet.export.commands as commands
 from gsvnet.cli import main
-from gsvnet.errors import ConfigError, CorruptLabels, DecodeError, NoSpace, SourceChanged, StoreError, VideoNotFound
+from gsvnet.errors import (
+    ConfigError,
+    CorruptLabels,
+    DecodeError,
+    MissingExtra,
+    NoSpace,
+    NotAVideo,
+    SourceChanged,
+    StoreError,
+    VideoNotFound,
+)
 from gsvnet.export.coco import CocoFormat
 from gsvnet.export.config import ExportConfig
 from gsvnet.export.formats import FORMATS
+from gsvnet.export.frames import stream_frames
 from gsvnet.export.target import open_target
+from gsvnet.store.read import Labels
 from tests.disks import small_disk
 from tests.video.media import write_clip
 
@@ -70,12 +83,11 @@ def test_a_finished_export_says_so_and_does_nothing(street, run_export, files_of
     assert files_of(folder) == before
 
 
-def test_videos_that_are_done_are_not_encoded_again(street, tmp_path, run_export, make_console, label_config, drive):
-    night = tmp_path / "night.mp4"
-    shutil.copy(drive, night)
-    assert gsvnet.label(label_config(videos=(str(drive), str(night)))).exit_code == 0
+def test_videos_that_are_done_are_not_encoded_again(tmp_path, run_export, make_console, label_config):
+    videos = [str(write_clip(tmp_path / name, num_frames=9)) for name in ("day.mp4", "night.mp4")]
+    assert gsvnet.label(label_config(videos=tuple(videos))).exit_code == 0
     out = str(tmp_path / "out")
-    config = ExportConfig(format="mp4", out=out, to=str(tmp_path / "to"), every=20)
+    config = ExportConfig(format="mp4", out=out, to=str(tmp_path / "to"), every=3)
     child_frames = 3 + 1  # all of the first video, one of the second
     first, second = gsvnet.open_labels(out).videos
 
@@ -96,7 +108,7 @@ def test_videos_that_are_done_are_not_encoded_again(street, tmp_path, run_export
             commands.export(config, make_console())
     done = (tmp_path / "to" / f"{first}.mp4").stat()
     assert not (tmp_path / "to" / f"{second}.mp4").exists()
-    _, said = run_export("mp4", out, to=tmp_path / "to", every=20)
+    _, said = run_export("mp4", out, to=tmp_path / "to", every=3)
     assert (tmp_path / "to" / f"{first}.mp4").stat().st_mtime_ns == done.st_mtime_ns
     assert (tmp_path / "to" / f"{second}.mp4").exists()
     assert "6 of 2 videos; 3 of them were there before" in said
@@ -144,7 +156,8 @@ def test_videos_of_different_sizes_share_a_dataset(write_labels, run_export, awk
 
 
 def test_small_masks_get_their_images_size_or_keep_their_own(label_config, run_export, tmp_path):
-    assert gsvnet.label(label_config(mask_size="18x24")).exit_code == 0
+    clip = write_clip(tmp_path / "clip.mp4", num_frames=2)
+    assert gsvnet.label(label_config(videos=(str(clip),), mask_size="18x24")).exit_code == 0
     out = str(tmp_path / "out")
     alone, _ = run_export("png", out, to=tmp_path / "alone", limit=1)
     paired, _ = run_export("png", out, to=tmp_path / "paired", limit=1, images="png")
@@ -162,14 +175,22 @@ def test_images_are_the_videos_own(street, run_export):
 # --- where the videos are ---------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def home(tiny_model, tmp_path_factory):
+    """A folder with clip.mp4, its copy and the output `out` of its labels."""
+    folder = tmp_path_factory.mktemp("home")
+    shutil.copy2(write_clip(folder / "clip.mp4", num_frames=12), folder / "copy.mp4")
+    job = {"model": str(tiny_model), "shard_frames": 12, "batch_chunks": 2, "cpus_per_actor": 1, "no_ray": True}
+    config = gsvnet.LabelConfig(videos=(str(folder / "clip.mp4"),), out=str(folder / "out"), **job)
+    assert gsvnet.label(config).exit_code == 0
+    return folder
+
+
 @pytest.fixture
-def labeled(label_config, drive, tmp_path):
+def labeled(home):
     """An output and its video, which a test may move or change."""
-    video = tmp_path / "home" / "clip.mp4"
-    video.parent.mkdir()
-    write_clip(video, num_frames=12)
-    assert gsvnet.label(label_config(videos=(str(video),))).exit_code == 0
-    return str(tmp_path / "out"), video
+    yield str(home / "out"), home / "clip.mp4"
+    shutil.copy2(home / "copy.mp4", home / "clip.mp4")
 
 
 def test_a_video_that_is_gone_is_one_line_with_the_remedy(labeled, run_export, tmp_path):
@@ -215,6 +236,97 @@ def test_a_source_without_the_frames_is_noticed(labeled, run_export, tmp_path):
         run_export("yolo", out, source=str(other))
 
 
+def test_another_file_of_the_name_in_the_source_folder_is_noticed(labeled, run_export, tmp_path):
+    out, _ = labeled
+    (tmp_path / "elsewhere").mkdir()
+    write_clip(tmp_path / "elsewhere" / "clip.mp4", num_frames=13)
+    with pytest.raises(SourceChanged, match=r"elsewhere/clip\.mp4: has \d+ bytes"):
+        run_export("yolo", out, source=str(tmp_path / "elsewhere"))
+
+
+def test_pictures_bring_their_rows_along(street, monkeypatch):
+    expected = street.labels.row(street.id, 7)
+    monkeypatch.delattr(Labels, "row")  # it reads a row group anew
+    config = ExportConfig(format="yolo", out=street.out, to="to")
+    (frame,) = stream_frames(street.labels, street.id, np.array([7]), config=config, image_folder="images")
+    assert (frame.frame_index, frame.pts, frame.confidence) == (7, expected.pts, expected.confidence)
+
+
+# --- replacing an earlier export --------------------------------------------------------------------------------------
+
+
+def hide_package(patch: pytest.MonkeyPatch, package: str) -> None:
+    """Make imports of a package fail as if it were not installed."""
+    for name in {package, *(name for name in sys.modules if name.startswith(f"{package}."))}:
+        patch.setitem(sys.modules, name, None)
+
+
+@pytest.mark.parametrize(
+    ("form", "needed"),
+    [
+        ("png", {"PIL"}),
+        ("coco", {"cv2", "pycocotools"}),
+        ("coco-panoptic", {"cv2", "pycocotools", "PIL"}),
+        ("cvat", {"PIL"}),
+        ("label-studio", {"av", "PIL"}),
+        ("yolo", {"av", "PIL", "cv2"}),
+        ("fiftyone", {"av", "PIL"}),
+        ("mp4", {"av", "PIL"}),
+    ],
+)
+def test_a_missing_package_is_missed_before_anything_is_removed(street, run_export, files_of, form, needed):
+    folder, _ = run_export(form, street.out, limit=1)
+    before = files_of(folder)
+    for package in ("av", "PIL", "cv2", "pycocotools"):
+        with pytest.MonkeyPatch.context() as patch:
+            hide_package(patch, package)
+            if package in needed:
+                with pytest.raises(MissingExtra, match=rf"^{package} is not installed; run: .*'gsvnet\[export\]'$"):
+                    run_export(form, street.out, limit=1, overwrite=True)
+            else:
+                run_export(form, street.out, limit=1, overwrite=True)
+        assert files_of(folder) == before
+
+
+def test_a_changed_video_is_noticed_before_anything_is_removed(labeled, run_export, files_of):
+    out, video = labeled
+    folder, _ = run_export("yolo", out)
+    before = files_of(folder)
+    write_clip(video, num_frames=13)
+    with pytest.raises(SourceChanged):
+        run_export("yolo", out, overwrite=True)
+    assert files_of(folder) == before
+
+
+def test_an_unreadable_video_is_noticed_before_anything_is_removed(labeled, run_export, files_of, tmp_path):
+    out, _ = labeled
+    folder, _ = run_export("mp4", out)
+    before = files_of(folder)
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+    with pytest.raises(NotAVideo):
+        run_export("mp4", out, source=str(tmp_path / "broken.mp4"), overwrite=True)
+    assert files_of(folder) == before
+
+
+def test_damaged_labels_are_noticed_before_anything_is_removed(write_labels, run_export, awkward, files_of):
+    out = write_labels(awkward)
+    folder, _ = run_export("png", out)
+    before = files_of(folder)
+    damage_mask(out, 0)
+    with pytest.raises(CorruptLabels):
+        run_export("png", out, overwrite=True)
+    assert files_of(folder) == before
+
+
+@pytest.mark.parametrize("form", ["coco", "coco-panoptic", "cvat", "label-studio", "yolo", "fiftyone"])
+def test_how_to_add_images_is_said_and_works(street, run_export, form):
+    folder, said = run_export(form, street.out, limit=1, images="none")
+    assert "none written" in said
+    assert "--images jpg (with --overwrite, or into another --to)" in said
+    run_export(form, street.out, limit=1, images="jpg", overwrite=True)
+    assert len(list(folder.rglob("*.jpg"))) == 1
+
+
 # --- what is wrong ----------------------------------------------------------------------------------------------------
 
 
@@ -246,13 +358,18 @@ def test_what_is_no_output_is_said(run_export, tmp_path):
         run_export("png", str(tmp_path))
 
 
-def test_a_damaged_mask_stops_it_after_the_whole_frames(write_labels, run_export, awkward, tmp_path):
-    out = write_labels(awkward)
+def damage_mask(out: str, index: int) -> None:
+    """Change a bit of a frame's mask in the only label file."""
     path = next(Path(out).rglob("*.parquet"))
-    mask = gsvnet.open_labels(out).row("drive", 4).mask
+    mask = gsvnet.open_labels(out).row("drive", index).mask
     data = path.read_bytes()
     at = data.index(mask) + len(mask) // 2
     path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+
+
+def test_a_damaged_mask_stops_it_after_the_whole_frames(write_labels, run_export, awkward, tmp_path):
+    out = write_labels(awkward)
+    damage_mask(out, 4)
     with pytest.raises(CorruptLabels, match=r"000000\.parquet"):
         run_export("png", out)
     assert not list((tmp_path / "png").rglob("*.tmp"))
@@ -292,16 +409,26 @@ def test_labels_that_grew_since_are_another_export(write_labels, run_export, awk
         (["png", "OUT", "--to", "TO"], 0),
         (["png", "OUT", "--to", "TO", "--where", "nothing = 1"], 2),
         (["png", "OUT", "--to", "OUT"], 2),
+        (["png", "OUT", "--to", "s3://bucket/x"], 2),
+        (["png", "OUT", "--to", ""], 2),
         (["yolo", "OUT", "--to", "TO"], 1),
         (["png", "TO", "--to", "TO"], 1),
     ],
 )
 def test_exit_codes_and_one_line(write_labels, awkward, tmp_path, capsys, monkeypatch, arguments, code):
     names = {"OUT": write_labels(awkward[:1], uri="/nowhere/drive.mp4"), "TO": str(tmp_path / "to")}
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
     assert main(["export", *(names.get(argument, argument) for argument in arguments)]) == code
     complaint = capsys.readouterr().err
     assert len(complaint.splitlines()) == (code != 0)
     assert complaint.startswith("gsvnet: ") == (code != 0)
+    assert list(Path().iterdir()) == []
+
+
+def test_a_file_uri_is_the_folder_it_names(write_labels, run_export, awkward, tmp_path):
+    run_export("png", write_labels(awkward[:1]), to=f"file://{tmp_path}/to")
+    assert stems(tmp_path / "to") == ["0"]
 
 
 def test_names_that_leave_the_folder_are_refused(write_labels, run_export, awkward, tmp_path, monkeypatch):
@@ -316,13 +443,13 @@ def test_names_that_leave_the_folder_are_refused(write_labels, run_export, awkwa
 
 
 def test_binding_many_frames_together_needs_little_memory(write_labels, awkward, tmp_path):
-    """20,000 frames with 2 kB of annotations each: 40 MB in the journal and in instances.json."""
+    """2,000 frames with 20 kB of annotations each: 40 MB in the journal and in instances.json."""
     labels = gsvnet.open_labels(write_labels(awkward[:1]))
-    form = CocoFormat(labels, ExportConfig(format="coco", out="", to=""))
-    segmentation = {"size": [41, 61], "counts": "0" * 2000}
+    form = CocoFormat(labels, ExportConfig(format="coco", out="", to="to"))
+    segmentation = {"size": [41, 61], "counts": "0" * 20_000}
     record = {"image": {"file_name": "x.jpg"}, "annotations": [{"category_id": 1, "segmentation": segmentation}]}
     with open_target(tmp_path / "to", {}, overwrite=False) as target:
-        for index in range(20_000):
+        for index in range(2000):
             target.record("v", index, 1, record)
         tracemalloc.start()
         form.finish(target, target.records)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from gsvnet.errors import ConfigError
@@ -21,6 +23,20 @@ from gsvnet.export.config import ExportConfig
 def test_what_does_not_fit_together_is_refused(options, problem):
     with pytest.raises(ConfigError, match=problem):
         ExportConfig(out="out", to="to", **options)
+
+
+@pytest.mark.parametrize(
+    ("to", "shown"),
+    [("", "''"), ("file://", "'file://'"), ("s3://me:secret@bucket/x", "'s3://bucket/x'"), ("gs://b", "'gs://b'")],
+)
+def test_only_a_local_folder_is_written(to, shown):
+    with pytest.raises(ConfigError, match=f"^--to is a local folder to write; got {shown}$"):
+        ExportConfig(format="png", out="out", to=to)
+
+
+@pytest.mark.parametrize(("to", "folder"), [("a/b", "a/b"), ("file:///a/b", "/a/b"), (".", ".")])
+def test_the_folder_is_that_of_a_path_or_file_uri(to, folder):
+    assert ExportConfig(format="png", out="out", to=to).folder == Path(folder)
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,8 @@ def test_images_are_written_and_served_from_the_folder(street, run_export):
         route, _, path = task["data"]["image"].partition("?d=")
         assert route == "/data/local-files/"
         assert (folder / path).is_file()
-    assert f"LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT={folder.resolve()}" in said
+    assert f"LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED=true LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT={folder}\n" in said
+    assert f"the project has a source storage: Local files, path {folder}/images, not synced" in said
 
 
 def test_a_prefix_stands_before_the_file_name(write_labels, run_export, awkward):

@@ -13,7 +13,7 @@ from gsvnet.classes import CAMVID
 from gsvnet.export.format import ExportedFrame
 from gsvnet.export.legend import Legend
 from gsvnet.export.mp4 import Pace, describe_frame, draw_frame
-from gsvnet.reading.pictures import read_picture
+from gsvnet.reading.pictures import read_picture, stream_pictures
 from tests.video.media import write_clip
 
 
@@ -60,8 +60,7 @@ def find_frames(out: str, images: list[np.ndarray]) -> list[int]:
     (video,) = labels.videos
     legend = Legend(CAMVID, *images[0].shape[:2])
     drawn = []
-    for index in labels.indices(video).tolist():
-        picture = read_picture(labels, video, index)
+    for picture in stream_pictures(labels, video):
         frame = exported(image=picture.image, labels=picture.labels)
         drawn.append(draw_frame(frame, CAMVID, legend)[: picture.image.shape[0]].astype(int))
     return [int(np.argmin([np.abs(image[:72] - each).mean() for each in drawn])) for image in images]

@@ -41,18 +41,19 @@ def test_a_finished_one_is_not_touched_again(tmp_path, files_of):
     assert files_of(tmp_path) == before
 
 
+@pytest.mark.parametrize("every", [11, pytest.param(1, marks=pytest.mark.slow)], ids=["sample", "all"])
 @pytest.mark.parametrize("replaces", [False, True], ids=["new", "replacement"])
-def test_after_a_kill_at_any_line_it_goes_on_to_the_same_bytes(tmp_path, files_of, replaces):
+def test_after_a_kill_at_any_line_it_goes_on_to_the_same_bytes(tmp_path, files_of, replaces, every):
     write_all(tmp_path / "undisturbed", num_frames=2)
     expected = files_of(tmp_path / "undisturbed")
     if replaces:
         write_all(tmp_path / "old", settings={"format": "png", "every": 5}, num_frames=1)
-    command = [sys.executable, "-m", "tests.export.writing", tmp_path, tmp_path / "old" if replaces else ""]
+    command = [sys.executable, "-m", "tests.export.writing", tmp_path, every, tmp_path / "old" if replaces else ""]
     root = Path(__file__).parents[2]
     done = subprocess.run(list(map(str, command)), cwd=root, capture_output=True, text=True, check=True)
     steps = int(done.stdout)
     assert steps > 100
-    for step in range(1, steps + 1):
+    for step in range(1, steps + 1, every):
         folder = tmp_path / f"to-{step}"
         write_all(folder, overwrite=replaces, num_frames=2)
         assert files_of(folder) == expected, f"killed at line {step}"

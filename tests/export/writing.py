@@ -1,7 +1,8 @@
-"""What an export does with its target, and the same killed at each line of target.py.
+"""What an export does with its target, and the same killed at lines of target.py.
 
-In a process of its own, `python -m tests.export.writing FOLDER OLD`: forking a small process is fast. FOLDER gets
-to-1, to-2, ...; the last was not killed. OLD: "" or a finished export of other settings that each of them replaces.
+In a process of its own, `python -m tests.export.writing FOLDER EVERY OLD`: forking a small process is fast. FOLDER
+gets to-1, to-(1 + EVERY), ...; the last was not killed. OLD: "" or a finished export of other settings that each of
+them replaces.
 """
 
 from __future__ import annotations
@@ -31,16 +32,19 @@ def write_all(folder: Path, *, settings: dict = SETTINGS, overwrite: bool = Fals
         return target.num_frames
 
 
-def main(folder: Path, old: str) -> None:
-    """Print the number of the first one that was not killed."""
+def main(folder: Path, every: int, old: str) -> None:
+    """Write into to-<n> in a fork that is killed at line n of the target's module, for every so-manyth n from 1 on.
 
-    def act(step: int) -> None:
+    Print the n of the first one that was not killed.
+    """
+
+    def write(step: int) -> None:
         if old:
             shutil.copytree(old, folder / f"to-{step}")
         write_all(folder / f"to-{step}", overwrite=bool(old), num_frames=2)
 
-    print(die_at_every_line([target_module], act))
+    print(die_at_every_line([target_module], write, every=every))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3])
