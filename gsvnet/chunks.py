@@ -63,7 +63,7 @@ class Shard:
 
 
 def shard_name(index: int) -> str:
-    """File stem of the Parquet object of a video's shard `index`; names sort like indices."""
+    """File stem of the Parquet object of a video's shard `index`: at least six digits; longer names sort last."""
     return f"{index:06d}"
 
 

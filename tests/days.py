@@ -9,7 +9,7 @@ import numpy as np
 
 from gsvnet.classes import CITYSCAPES
 from gsvnet.store.codec import encode_and_count
-from gsvnet.store.job import open_job
+from gsvnet.store.job import open_job, write_plan
 from gsvnet.store.layout import shard_uri
 from gsvnet.store.schema import FrameRow, ShardFooter
 from gsvnet.store.write import ShardWriter
@@ -51,6 +51,10 @@ def write_days(
     for number in range(num_shards):
         video_number, shard = divmod(number, shards_per_video)
         video = f"front-{video_number:012x}"
+        if shard == 0:
+            shards = range(min(shards_per_video, num_shards - number))
+            plan = [{"first_frame": i * SHARD_FRAMES, "num_frames": SHARD_FRAMES} for i in shards]
+            write_plan(str(out), video, {"shards": plan})
         footer = ShardFooter(
             job=job.fingerprint,
             video=video,

@@ -51,7 +51,9 @@ def show(config: ShowConfig) -> int:
     labels = open_labels(config.out, config.storage_options)
     if config.video is None and len(labels.videos) != 1:
         known = ", ".join(labels.videos[:10]) or "none"
-        raise ConfigError(f"{redact_uri(config.out)} holds {len(labels.videos)} videos; choose one with --video: {known}")
+        raise ConfigError(
+            f"{redact_uri(config.out)} holds {len(labels.videos)} videos; choose one with --video: {known}"
+        )
     video = labels.find_video(config.video or labels.videos[0])
     index = config.frame or 0 if config.time is None else int(labels.frames_played_at(video, [config.time])[0])
     picture = read_picture(labels, video, index, source=config.source, video_options=config.video_options)
@@ -79,8 +81,8 @@ def view(config: ViewConfig) -> int:
 
 
 def verify(config: VerifyConfig) -> int:
-    """Check that every frame of every video is there exactly once and whole. Exit codes: 0 it is, 3 some are missing,
-    1 something is damaged or doubled."""
+    """Check that every frame of every planned video is there exactly once and whole. Exit codes: 0 it is, 3 all that is
+    missing is recorded as given up, 1 something is damaged, doubled or missing, or nobody can tell."""
     from gsvnet.maintenance.commands import verify as run
 
     return run(config, Console(highlight=False, soft_wrap=True))

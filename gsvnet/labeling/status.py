@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from gsvnet.chunks import shard_name
 from gsvnet.errors import StoreError
 from gsvnet.store.committed import Committed
 from gsvnet.store.filesystem import StorageOptions, read_bytes
@@ -30,7 +31,7 @@ class JobStatus:
     videos, shards, frames: planned so far. ..._done: with labels. num_failed: shards and videos given up; failures: the
     first 1,000. complete: nothing is missing (`_SUCCESS`). frames_per_s: over the last hour in which labels appeared,
     by the objects' times; None where these are too few to tell. quiet_s: since the last label. last_exit_code: of the
-    last run that wrote a report. copy_of: the output that `gsvnet compact` copied; nothing is planned in a copy.
+    last run that wrote a report. copy_of: the output that `gsvnet compact` copied.
     """
 
     out: str
@@ -167,15 +168,17 @@ def _read_plans(out: str, storage_options: StorageOptions, committed: Committed)
 
 
 def _read_copied(out: str, storage_options: StorageOptions) -> list[_Plan]:
-    """What a compacted output holds of each video, by its footers."""
+    """What is planned and there of each video of a compacted output, by its plans and footers."""
     labels = open_labels(out, storage_options)
-    found = []
-    for video in labels.videos:
-        sources = labels.sources(video)
-        frames = sum(source.num_rows for source in sources)
-        shards = len(sources)
-        found.append(_Plan(video=video, shards=shards, frames=frames, shards_done=shards, frames_done=frames))
-    return found
+    sources = {video: labels.sources(video) for video in labels.videos}
+    shards = {(video, shard_name(source.footer.shard)) for video, found in sources.items() for source in found}
+    plans = _read_plans(out, storage_options, Committed(shards))
+    for video in sources.keys() - {plan.video for plan in plans}:
+        num_frames, num_shards = sum(source.num_rows for source in sources[video]), len(sources[video])
+        plans.append(
+            _Plan(video=video, shards=num_shards, frames=num_frames, shards_done=num_shards, frames_done=num_frames)
+        )
+    return plans
 
 
 def _read_exit_code(out: str, storage_options: StorageOptions) -> int | None:

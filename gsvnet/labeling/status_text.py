@@ -53,6 +53,8 @@ def _describe_state(status: JobStatus) -> str:
     ended = "" if status.last_exit_code is None else f"the last run that ended had exit code {status.last_exit_code}"
     if status.copy_of is not None:
         state = f"{'complete ' if status.complete else ''}compacted copy of {status.copy_of}"
+        missing = status.shards - status.shards_done
+        state += f", {count(missing, 'shard')} without labels" if missing else ""
     elif status.complete:
         state = "complete"
     elif status.at_work:

@@ -39,6 +39,7 @@ class Remedies:
     replace: str = "delete it and run the same gsvnet label command, which labels that shard again"
     complete: str = "run the same gsvnet label command"
     retry: str = "run the same gsvnet label command with --retry-failed"
+    plan: str = "run the same gsvnet label command, which plans anew"
 
 
 COMPACTED_REMEDIES = Remedies(
@@ -46,6 +47,7 @@ COMPACTED_REMEDIES = Remedies(
     complete="run the same gsvnet compact command; if the frames are missing in its source too, label them there first "
     "and compact into another output",
     retry="label the source again with --retry-failed, and compact into another output",
+    plan="run the same gsvnet compact command, which copies the plan of the source",
 )
 
 
@@ -110,8 +112,8 @@ class _Report:
             start = self._stop_before(shard, found)
             if piece.is_readable and start is not None and piece.first_frame > start:
                 self._report_missing([], (start, piece.first_frame))
-        if not known and None in self.failed:
-            self._report_missing([], None)
+        if None in self.failed:  # where the video ends is not known
+            self._report_missing([], None, after=max(known, default=None))
 
     def check_plan(self, found: Mapping[int, Piece], plan: Sequence[PlannedShard]) -> None:
         """Every planned shard with its planned frames; the last one ends where its file says."""
@@ -167,10 +169,11 @@ class _Report:
             return 0 if shard == 0 else None
         return before.stop_frame
 
-    def _report_missing(self, shards: Sequence[int], frames: tuple[int, int] | None) -> None:
-        """shards: none for a video as a whole, or for frames between two shards that follow each other."""
+    def _report_missing(self, shards: Sequence[int], frames: tuple[int, int] | None, after: int | None = None) -> None:
+        """shards: none for a video as a whole, for all of it after a shard, or for frames between two neighbours."""
         named = ", ".join(shard_name(shard) for shard in shards[:5]) + (", ..." if len(shards) > 5 else "")
         what = f"no labels of shard {named}" if shards else "no labels"
+        what += "" if after is None else f" after shard {shard_name(after)}"
         reasons = [self.failed.get(shard, self.failed.get(None)) for shard in shards] or [self.failed.get(None)]
         if None not in reasons:
             why = "; ".join(sorted({str(reason) for reason in reasons})[:3])

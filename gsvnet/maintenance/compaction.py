@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fsspec.spec import AbstractFileSystem
+
 from gsvnet.chunks import shard_name
 from gsvnet.errors import AlreadyPublished, ConfigError, CorruptLabels
 from gsvnet.maintenance.config import CompactConfig
@@ -19,15 +21,25 @@ from gsvnet.store.committed import Committed
 from gsvnet.store.compact_file import write_compacted
 from gsvnet.store.filesystem import StorageOptions, has_object, open_filesystem, protocol_of
 from gsvnet.store.inspect_file import Expected
-from gsvnet.store.job import JobRecord, list_failures, open_copy, read_job, write_failure
-from gsvnet.store.layout import COMPACTED, SUCCESS, derived_uri, labels_uri, parse_label_path, shard_uri
+from gsvnet.store.job import (
+    JobRecord,
+    list_failures,
+    list_plans,
+    open_copy,
+    read_job,
+    read_plan,
+    write_failure,
+    write_plan,
+)
+from gsvnet.store.layout import COMPACTED, SUCCESS, derived_uri, parse_label_path, shard_uri
 from gsvnet.store.manifest import write_derived
-from gsvnet.store.publish import sweep_unpublished
 from gsvnet.store.scan import StoredLabels, list_stored
 from gsvnet.store.write import sweep_spools
 from gsvnet.uris import absolute_uri, redact_uri
 
 NUM_THREADS = 4  # each holds a block of its source and a row group, and fills one spool
+NUM_PLAN_THREADS = 16
+_SERVER_OPTIONS = ("endpoint_url", "account_name", "account_host", "connection_string")  # of s3fs, gcsfs, adlfs
 
 Progress = Callable[[int, int], None]
 """Hears of bytes of the source: how many are copied, and how many there are."""
@@ -59,14 +71,16 @@ def compact_output(config: CompactConfig, *, progress: Progress = lambda done, t
     naming a shard that is not sound, NoSpace, StoreUnavailable, StoreRefused, StoreError.
     """
     started = time.monotonic()
-    _check_apart(config)
+    check_apart(config)
     job = read_job(config.out, config.storage_options)
     if job.compacted is not None:
         raise ConfigError(f"{redact_uri(config.out)} is a compacted copy; compact its source {job.compacted['source']}")
-    complete = has_object(derived_uri(config.out, SUCCESS), config.storage_options)  # before the listing is made
+    complete = has_object(derived_uri(config.out, SUCCESS), config.storage_options)
     shards = list_shards(config.out, config.storage_options)
     packs = pack_shards(shards, target_bytes=round(config.target_mb * 1e6))
     open_copy(config.to, _describe_copy(job, config, shards, len(packs)), config.to_options)
+    complete &= _copy_plans(config, shards)
+    complete &= has_object(derived_uri(config.out, SUCCESS), config.storage_options)  # a run may have begun meanwhile
     there = _list_written(config.to, config.to_options)
     missing = [number for number in range(len(packs)) if number not in there]
     rows, num_bytes = _write_files(config, packs, missing, Expected.of(job), progress)
@@ -162,25 +176,33 @@ def _describe_copy(job: JobRecord, config: CompactConfig, shards: Sequence[Store
 
 
 def _list_written(to: str, storage_options: StorageOptions) -> set[int]:
-    """Indices of the files that the copy has already; leftovers of dead runs are removed."""
-    sweep_unpublished(labels_uri(to), storage_options)
+    """Indices of the files that the copy has already."""
     places = (parse_label_path(file.name) for page in list_stored(to, storage_options) for file in page)
     return {index for folder, index in filter(None, places) if folder == COMPACTED}
 
 
-def _check_apart(config: CompactConfig) -> None:
+def check_apart(config: CompactConfig) -> None:
     """Raise ConfigError where one output lies in the other."""
     (source_fs, source), (target_fs, target) = (
         open_filesystem(config.out, config.storage_options),
         open_filesystem(config.to, config.to_options),
     )
-    if protocol_of(source_fs) != protocol_of(target_fs):
+    if protocol_of(source_fs) != protocol_of(target_fs) or _server_of(source_fs) != _server_of(target_fs):
         return
     if protocol_of(source_fs) == "file":
         source, target = os.path.realpath(source), os.path.realpath(target)
     source, target = f"{source.rstrip('/')}/", f"{target.rstrip('/')}/"
     if source.startswith(target) or target.startswith(source):
         raise ConfigError(f"--to {redact_uri(config.to)} is or holds the output itself, or lies in it; choose another")
+
+
+def _server_of(fs: AbstractFileSystem) -> tuple[str, ...]:
+    """What the options of a file system, or the environment, name as its server or account; "": the usual one."""
+    inner = fs.storage_options.get("client_kwargs")
+    options = (inner if isinstance(inner, dict) else {}) | fs.storage_options
+    if protocol_of(fs) == "s3" and not options.get("endpoint_url"):
+        options["endpoint_url"] = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    return tuple(str(options.get(name) or "").rstrip("/") for name in _SERVER_OPTIONS)
 
 
 def _open_spool_dir(spool_dir: str | None) -> str:
@@ -194,11 +216,34 @@ def _open_spool_dir(spool_dir: str | None) -> str:
     return str(folder)
 
 
+def _copy_plans(config: CompactConfig, shards: Sequence[StoredLabels]) -> bool:
+    """Give the copy its source's plans, by which verify knows what is missing; whether all that is planned is there.
+
+    They are read after the listing, so every shard in it has its plan.
+    """
+    committed, there = _committed(shards), set(list_plans(config.to, config.to_options))
+
+    def copy(video: str) -> bool:
+        plan = read_plan(config.out, video, config.storage_options)
+        if plan is None:
+            return False
+        if video not in there:
+            write_plan(config.to, video, plan, config.to_options)
+        planned = plan.get("shards")
+        return isinstance(planned, list) and all(committed.has(video, index) for index in range(len(planned)))
+
+    videos = list_plans(config.out, config.storage_options)
+    return all(list(spread_over_threads(copy, videos, num_threads=NUM_PLAN_THREADS)))
+
+
 def _copy_failures(config: CompactConfig, shards: Sequence[StoredLabels]) -> None:
     """What the source records as given up is given up in the copy too."""
-    committed = Committed({(folder, shard_name(index)) for folder, index in map(_place, shards)})
-    for failure in list_failures(config.out, config.storage_options, committed=committed):
+    for failure in list_failures(config.out, config.storage_options, committed=_committed(shards)):
         write_failure(config.to, failure, config.to_options)
+
+
+def _committed(shards: Sequence[StoredLabels]) -> Committed:
+    return Committed({(folder, shard_name(index)) for folder, index in map(_place, shards)})
 
 
 def _place(shard: StoredLabels) -> tuple[str, int]:

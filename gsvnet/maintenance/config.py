@@ -12,7 +12,10 @@ from gsvnet.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class VerifyConfig:
-    """Check that every frame of every video is there exactly once and whole."""
+    """Check that every frame of every planned video is there exactly once and whole.
+
+    A video that no run came to plan leaves no trace in the output, so nobody misses it.
+    """
 
     out: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
     """Output folder or URI of `gsvnet label` or `gsvnet compact`."""
@@ -24,7 +27,8 @@ class VerifyConfig:
     """Masks of each shard that are decoded and counted again."""
 
     write: bool = False
-    """Write the derived files anew (_manifest.parquet, _videos.parquet, _SUCCESS) if the labels are sound."""
+    """Write the derived files anew if the labels are sound: _manifest.parquet, _videos.parquet, and _SUCCESS where all
+    that is planned is there. A video that no run came to plan is not missed."""
 
     json: bool = False
     """Print JSON."""

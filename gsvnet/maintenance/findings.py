@@ -54,8 +54,9 @@ class Findings:
 class Verification:
     """The result for one output. files, rows, videos: that were found. masks: decoded and counted.
 
+    planned: videos with a plan. unplanned: videos with labels of which nothing tells how many there should be.
     quick: only the listing, the manifest and footers were read. findings: the first 1,000; counts: of all, by kind.
-    written: the derived files were made anew.
+    had_success: `_SUCCESS` was there. written: the derived files were made anew.
     """
 
     out: str
@@ -63,12 +64,15 @@ class Verification:
     files: int
     rows: int
     videos: int
+    planned: int
+    unplanned: int
     masks: int
     num_bytes_read: int
     seconds: float
     findings: tuple[Finding, ...]
     counts: dict[Kind, int]
     notes: tuple[str, ...]
+    had_success: bool
     written: bool = False
 
     @property
@@ -78,13 +82,31 @@ class Verification:
 
     @property
     def is_complete(self) -> bool:
-        """Whether nothing is missing."""
-        return not self.counts.get("missing") and not self.counts.get("failed")
+        """Whether all that is planned is there, and every video that is there is planned."""
+        return not self.is_lacking and not self.unplanned and not self.is_empty
+
+    @property
+    def is_lacking(self) -> bool:
+        """Whether frames are known to be missing."""
+        return bool(self.counts.get("missing") or self.counts.get("failed"))
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to judge: no labels, no plans, no failures."""
+        return not (self.videos or self.planned or self.is_lacking)
+
+    @property
+    def deserves_success(self) -> bool:
+        """Whether `_SUCCESS` may stand: what is there is complete, or was said to be and nothing contradicts."""
+        return self.is_complete or (self.had_success and not self.is_lacking and not self.is_empty)
 
     @property
     def exit_code(self) -> int:
-        """0: all is there exactly once and whole. 3: some is missing, all of it recorded as given up. 1: a fault."""
-        if not self.is_sound or self.counts.get("missing"):
+        """0: all is there exactly once and whole. 3: some is missing, all of it recorded as given up. 1: a fault.
+
+        1 too where plans lack, so that nothing tells whether all is there.
+        """
+        if not self.is_sound or self.counts.get("missing") or self.unplanned or self.is_empty:
             return 1
         return 0 if self.is_complete else 3
 

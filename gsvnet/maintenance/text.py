@@ -34,7 +34,7 @@ def describe_verification(result: Verification) -> dict[str, str]:
         "state": _describe_state(result),
     }
     if result.written:
-        success = " and _SUCCESS" if result.is_complete else "; no _SUCCESS, frames are missing"
+        success = " and _SUCCESS" if result.deserves_success else "; no _SUCCESS, as not all is known to be there"
         lines["written"] = f"_manifest.parquet, _videos.parquet{success}"
     if result.counts:
         number = sum(result.counts.values())
@@ -83,8 +83,12 @@ def count(number: int, noun: str) -> str:
 def _describe_state(result: Verification) -> str:
     if not result.is_sound:
         return "not sound" + (" and not complete" if not result.is_complete else "") + "; nothing was changed"
+    if result.is_empty:
+        return "no labels and no plans"
     if result.counts.get("missing"):
         return "what is there is sound, frames are missing"
+    if result.unplanned:
+        return f"what is there is sound; {count(result.unplanned, 'video')} without a plan, so more may be missing"
     if not result.is_complete:
         return "what is there is sound, all that is missing is recorded as given up"
     return "sound, every frame is there once" + (" by the footers" if result.quick else "")

@@ -6,7 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 
 from gsvnet.chunks import shard_name
 from gsvnet.errors import CorruptLabels
@@ -19,11 +19,12 @@ from gsvnet.store.filesystem import has_object
 from gsvnet.store.inspect_file import Expected, Inspected, inspect_footer, inspect_whole
 from gsvnet.store.job import JobRecord, list_failures, list_plans, read_job, read_plan
 from gsvnet.store.layout import COMPACTED, SUCCESS, derived_uri, parse_label_path
-from gsvnet.store.manifest import read_manifest, write_derived
+from gsvnet.store.manifest import read_manifest, read_manifest_time, write_derived
 from gsvnet.store.scan import StoredLabels, list_stored
 from gsvnet.uris import redact_uri
 
 NUM_THREADS = 8
+_IF_WRITTEN_ANEW = "(if it was written anew, delete _manifest.parquet)"
 
 Progress = Callable[[int, int], None]
 """Hears of files: how many are done, and how many there are so far."""
@@ -42,7 +43,7 @@ def verify_output(config: VerifyConfig, *, progress: Progress = lambda done, tot
     result = replace(check.result(), seconds=time.monotonic() - started)
     if not config.write or not result.is_sound:
         return result
-    write_derived(config.out, complete=result.is_complete, storage_options=config.storage_options, rebuild=True)
+    write_derived(config.out, complete=result.deserves_success, storage_options=config.storage_options, rebuild=True)
     return replace(result, written=True, seconds=time.monotonic() - started)
 
 
@@ -57,7 +58,10 @@ class _OutputCheck:
         self.manifest = read_manifest(config.out, config.storage_options)
         self.entry_of = {path: number for number, path in enumerate(self.manifest["path"].to_pylist())}
         self.seen: set[str] = set()
-        self.files = self.rows = self.masks = self.num_bytes_read = self.unlisted = self.leftovers = 0
+        self.files = self.rows = self.masks = self.num_bytes_read = 0
+        self.unlisted = self.written_anew = self.leftovers = self.planned = 0
+        self.unplanned: list[str] = []
+        self.had_success = has_object(derived_uri(config.out, SUCCESS), config.storage_options)
 
     def inspect_files(self, progress: Progress) -> None:
         """Look at every file below labels/."""
@@ -87,23 +91,29 @@ class _OutputCheck:
             )
         if self.expected.is_compacted:
             self._check_compacted_files()
-        self._add_notes(plans)
+        self.planned = len(plans)
+        self.unplanned = sorted(v for v in self.pieces.keys() - plans.keys() if None not in failures.get(v, {}))
 
     def result(self) -> Verification:
         """All that was found."""
-        return Verification(
+        found = Verification(
             out=redact_uri(self.config.out),
             quick=self.config.quick,
             files=self.files,
             rows=self.rows,
             videos=len(self.pieces),
+            planned=self.planned,
+            unplanned=len(self.unplanned),
             masks=self.masks,
             num_bytes_read=self.num_bytes_read,
             seconds=0.0,
             findings=tuple(self.findings.kept),
             counts=dict(self.findings.counts),
-            notes=tuple(self.findings.notes),
+            notes=(),
+            had_success=self.had_success,
         )
+        self._add_notes(found)
+        return replace(found, notes=tuple(self.findings.notes))
 
     def _is_label_file(self, file: StoredLabels) -> bool:
         place = parse_label_path(file.name)
@@ -147,10 +157,17 @@ class _OutputCheck:
             return None
         stated = self.manifest["bytes"][number].as_py()
         if file.num_bytes != stated:
-            return f"has {file.num_bytes} bytes, the manifest says {stated}"
+            if found.sha256 and not found.faults and file.modified > self._manifest_time:
+                self.written_anew += 1  # decay changes no size; with the same size, only the hash may tell of it
+                return None
+            return f"has {file.num_bytes} bytes, the manifest says {stated} {_IF_WRITTEN_ANEW}"
         if found.sha256 not in ("", self.manifest["sha256"][number].as_py()):
-            return "its sha256 is not the manifest's: bytes changed (if it was labeled anew, delete _manifest.parquet)"
+            return f"its sha256 is not the manifest's: bytes changed {_IF_WRITTEN_ANEW}"
         return None
+
+    @cached_property
+    def _manifest_time(self) -> float:
+        return read_manifest_time(self.config.out, self.config.storage_options)
 
     def _read_plans(self) -> dict[str, list[PlannedShard]]:
         config = self.config
@@ -166,7 +183,7 @@ class _OutputCheck:
         names, plans = list_plans(config.out, config.storage_options), {}
         for video, plan in zip(names, spread_over_threads(read, names, num_threads=4 * NUM_THREADS), strict=True):
             if plan is None:
-                message = "no plan of this version; delete it and run the same gsvnet label command, which plans anew"
+                message = f"no plan of this version; delete it and {self.remedies.plan}"
                 self.findings.add("damaged", message, path=f"_plan/{video}.json", video=video)
             else:
                 plans[video] = plan
@@ -205,16 +222,18 @@ class _OutputCheck:
             if name not in self.seen:
                 self.findings.add("missing", f"not there; {self.remedies.complete}", path=name)
 
-    def _add_notes(self, plans: dict[str, list[PlannedShard]]) -> None:
+    def _add_notes(self, found: Verification) -> None:
         notes = self.findings.notes
-        if plans and (unplanned := sorted(self.pieces.keys() - plans.keys())):
-            notes.append(f"without a plan, judged by footers: {', '.join(unplanned[:5])}")
+        if self.unplanned:
+            named = ", ".join(self.unplanned[:5]) + (", ..." if len(self.unplanned) > 5 else "")
+            notes.append(f"without a plan, judged by footers: {named}; {self.remedies.plan}")
         if self.files and not self.entry_of:
             notes.append("no manifest that can be read, so no sizes and hashes to compare with; --write makes it anew")
         elif self.unlisted:
             notes.append(f"{self.unlisted} label files are not in the manifest: it is older; --write makes it anew")
+        if self.written_anew:
+            notes.append(f"{self.written_anew} label files were written after the manifest; --write makes it anew")
         if self.leftovers:
             notes.append(f"{self.leftovers} temporary files of writers; the next run of the job removes dead ones'")
-        missing = self.findings.counts["missing"] + self.findings.counts["failed"]
-        if missing and has_object(derived_uri(self.config.out, SUCCESS), self.config.storage_options):
-            notes.append("_SUCCESS is there although frames are missing; --write takes it away")
+        if found.had_success and not found.deserves_success:
+            notes.append("_SUCCESS is there although not all is known to be; --write takes it away")

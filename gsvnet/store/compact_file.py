@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from gsvnet.errors import ConfigError, CorruptLabels, NoSpace, StoreError
 from gsvnet.store.faults import NO_SPACE_ERRORS
 from gsvnet.store.filesystem import StorageOptions
-from gsvnet.store.inspect_file import Expected, check_footer
+from gsvnet.store.inspect_file import Expected, check_footer, find_later_columns
 from gsvnet.store.inspect_rows import Fault, RowsInspector
 from gsvnet.store.publish import publish_file
 from gsvnet.store.scan import LabelScan, StoredLabels
@@ -106,6 +106,10 @@ def _read_shard(shard: StoredLabels, expected: Expected, sources: list[Source]) 
     scan = LabelScan(shard)
     found, faults = check_footer(scan.metadata, shard.name, expected)
     _stop_at(faults)
+    if later := find_later_columns(scan.metadata, expected.classes):
+        raise StoreError(
+            f"{shard.name} has columns that a copy by this gsvnet would lack ({', '.join(later)}): upgrade gsvnet"
+        )
     (own,) = found
     before = sources[-1] if sources else None
     if before and before.footer.video == own.footer.video and before.stop_frame > own.first_frame:

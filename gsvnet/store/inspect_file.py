@@ -148,7 +148,16 @@ def _find_foreign(
             return "has another model hash or other classes than the job"
         if not compacted and (footer.video, shard_name(footer.shard)) != split_shard_path(name):
             return f"holds shard {shard_name(footer.shard)} of {footer.video}"
-    return None if columns.equals(label_schema(expected.classes)) else "has other columns than a label file"
+    known = label_schema(expected.classes)
+    later = list(columns)[len(known) :]  # those that a later version of the program may add are nullable
+    if not pa.schema(list(columns)[: len(known)]).equals(known) or not all(column.nullable for column in later):
+        return "has other columns than a label file"
+    return None
+
+
+def find_later_columns(metadata: pq.FileMetaData, classes: ClassSet) -> list[str]:
+    """Columns of a sound label file that a later version of the program added."""
+    return metadata.schema.to_arrow_schema().names[len(label_schema(classes)) :]
 
 
 def _damaged(error: Exception) -> Fault:

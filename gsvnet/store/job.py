@@ -133,12 +133,15 @@ def read_job(out: str, storage_options: StorageOptions = None) -> JobRecord:
 def open_copy(out: str, record: JobRecord, storage_options: StorageOptions = None) -> JobRecord:
     """The record of a compacted output: `record`, which a new one gets, or an equal one that stands there.
 
+    What dead writers of this host left in a local output is removed.
     Raises OutputConflict for an output of another source, target size or listing, or of a job; ConfigError for a
     folder that holds anything else.
     """
     theirs = _find_job(out, storage_options)
-    if theirs is None and any(list_pages(out, storage_options)):
-        raise ConfigError(f"{redact_uri(out)} holds files that are no compacted output; choose another --to")
+    if theirs is None and _holds_files(out, storage_options):
+        theirs = _find_job(out, storage_options)  # another run of the command may have begun just now
+        if theirs is None:
+            raise ConfigError(f"{redact_uri(out)} holds files that are no compacted output; choose another --to")
     theirs = theirs or _create_job(out, record, storage_options, False)
     if theirs.compacted is None:
         raise OutputConflict(f"{redact_uri(out)} is the output of a job, no compacted one; choose another --to")
@@ -152,6 +155,7 @@ def open_copy(out: str, record: JobRecord, storage_options: StorageOptions = Non
             f"{redact_uri(out)} was compacted from something else; choose another --to. "
             f"Different are {'; '.join(different) or 'the job settings'}"
         )
+    sweep_unpublished(out, storage_options)
     return theirs
 
 
@@ -276,6 +280,12 @@ def _create_job(out: str, ours: JobRecord, storage_options: StorageOptions, unsa
     except AlreadyPublished:  # another driver started at the same time
         return _find_job(out, storage_options) or ours
     return ours
+
+
+def _holds_files(out: str, storage_options: StorageOptions) -> bool:
+    """Whether there is anything but what writers leave when they are killed."""
+    pages = list_pages(out, storage_options)
+    return any(not file.path.rpartition("/")[2].startswith(".") for page in pages for file in page)
 
 
 def _record_to_dict(record: JobRecord) -> dict[str, Any]:

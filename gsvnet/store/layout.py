@@ -84,7 +84,7 @@ def list_committed(out: str, storage_options: StorageOptions = None) -> Committe
 def list_label_files(out: str, storage_options: StorageOptions = None) -> list[str]:
     """Paths in the file system of every label file, sorted by video id and shard. Raises as `list_committed` does."""
     pages = list_label_pages(out, storage_options)
-    return sorted((file.path for page in pages for file in page), key=split_shard_path)
+    return sorted((file.path for page in pages for file in page), key=_order_of)
 
 
 def list_label_pages(out: str, storage_options: StorageOptions = None) -> Iterator[list[StoredFile]]:
@@ -99,6 +99,12 @@ def split_shard_path(path: str) -> tuple[str, str]:
     """(video id, shard name) from the path of a label file."""
     _, video_id, file = path.rsplit("/", 2)
     return video_id, file.removesuffix(".parquet")
+
+
+def _order_of(path: str) -> tuple[str, int, str]:
+    """By this, label files come in the order of videos and frames: shard 1000000 after 999999."""
+    video_id, name = split_shard_path(path)
+    return video_id, len(name), name
 
 
 def parse_label_path(path: str) -> tuple[str, int] | None:

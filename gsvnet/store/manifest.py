@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from gsvnet.store.described import MANIFEST_SCHEMA, LabelFiles, describe_files, table_schema
+from gsvnet.store.faults import attempt
 from gsvnet.store.filesystem import StorageOptions, open_filesystem, read_bytes, remove_path
 from gsvnet.store.layout import MANIFEST, SUCCESS, VIDEOS, derived_uri, list_label_pages, split_shard_path
 from gsvnet.store.listing import StoredFile
@@ -67,7 +68,7 @@ def write_derived(
         for i in starts
     )
     described = pa.Table.from_batches(spread(describe_files, batches), schema=MANIFEST_SCHEMA)
-    manifest = pa.concat_tables([kept, described]).sort_by([("video", "ascending"), ("shard", "ascending")])
+    manifest = _sort(pa.concat_tables([kept, described]))
     del listed, known, kept, new, described  # a second copy of all entries
     _write_table(derived_uri(out, MANIFEST), manifest, storage_options)
     _write_table(derived_uri(out, VIDEOS), _sum_up(manifest), storage_options)
@@ -95,6 +96,28 @@ def read_manifest(out: str, storage_options: StorageOptions = None) -> pa.Table:
         return table.select(MANIFEST_SCHEMA.names).cast(MANIFEST_SCHEMA)
     except (pa.ArrowException, OSError, KeyError, ValueError):
         return MANIFEST_SCHEMA.empty_table()
+
+
+def read_manifest_time(out: str, storage_options: StorageOptions = None) -> float:
+    """When the stored manifest was written, in seconds since 1970; infinity where the store does not say."""
+    uri = derived_uri(out, MANIFEST)
+    fs, path = open_filesystem(uri, storage_options)
+
+    def read() -> float:
+        try:
+            fs.invalidate_cache()
+            return float(fs.modified(path).timestamp())
+        except (NotImplementedError, FileNotFoundError):
+            return float("inf")
+
+    return attempt("read", uri, read)
+
+
+def _sort(manifest: pa.Table) -> pa.Table:
+    """Entries in the order of videos and frames: shard 1000000 after 999999."""
+    lengths = manifest.append_column("length", pc.utf8_length(manifest["shard"]))
+    order = pc.sort_indices(lengths, [(name, "ascending") for name in ("video", "length", "shard")])
+    return manifest.take(order)
 
 
 def _list_labels(out: str, storage_options: StorageOptions) -> pa.Table:

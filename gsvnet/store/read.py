@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import groupby
 from operator import attrgetter, itemgetter
+from operator import index as to_integer
+from typing import SupportsIndex
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +20,7 @@ from gsvnet.classes import ClassSet
 from gsvnet.errors import ConfigError, CorruptLabels, StoreError
 from gsvnet.store.filesystem import StorageOptions, open_filesystem
 from gsvnet.store.job import JobRecord, read_job
-from gsvnet.store.label_file import MASK_COLUMNS, LabelFiles, decode_row
+from gsvnet.store.label_file import MASK_COLUMNS, LabelFile, LabelFiles, decode_row
 from gsvnet.store.layout import list_label_files, split_shard_path
 from gsvnet.store.schema import FrameRow, ShardFooter, label_schema, table_to_rows
 from gsvnet.store.sources import Source
@@ -109,7 +111,7 @@ class Labels:
 
     def labels_at(self, video: str, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """Label maps (N, H, W) uint8 of frames of one video, in the order asked for; duplicates are allowed."""
-        wanted = [int(index) for index in indices]
+        wanted = _to_integers(indices)
         video = self.find_video(video)
         places = self._locate(video, sorted(set(wanted)))
         order = np.argsort(wanted, kind="stable")  # each row group is read once
@@ -145,7 +147,7 @@ class Labels:
         video = self.find_video(video)
         wanted = self.indices(video) if indices is None else indices
         for start in range(0, len(wanted), _LOCATED_AT_ONCE):
-            some = [int(index) for index in wanted[start : start + _LOCATED_AT_ONCE]]
+            some = _to_integers(wanted[start : start + _LOCATED_AT_ONCE])
             located = self._locate(video, some)
             for (path, group), places in groupby((located[index] for index in some), attrgetter("path", "group")):
                 table = self.files.read_group(path, group).take([place.row for place in places])
@@ -156,6 +158,7 @@ class Labels:
 
     def row(self, video: str, index: int) -> FrameRow:
         """All columns of one frame."""
+        (index,) = _to_integers([index])
         place = self._locate(self.find_video(video), [index])[index]
         return table_to_rows(self.files.read_group(place.path, place.group).slice(place.row, 1))[0]
 
@@ -167,8 +170,7 @@ class Labels:
     def sources(self, video: str) -> list[Source]:
         """The labeled shards of a video, in frame order; opens each of its files."""
         video = self.find_video(video)
-        self.files.open_all({piece.path for piece in self._pieces[video]})
-        return [self._source(video, piece) for piece in self._pieces[video]]
+        return self._open_sources([(video, piece) for piece in self._pieces[video]])
 
     def footer(self, video: str) -> ShardFooter:
         """Footer of a video's first shard: its URI, identity, time base, and how the labels were made."""
@@ -184,8 +186,8 @@ class Labels:
             return video
         found = [v for v in self._pieces if re.sub(r"[-_.]?[0-9a-f]{12}$", "", v) == video]
         if not found:
-            self.files.open_all({pieces[0].path for pieces in self._pieces.values()})
-            uris = {v: self._source(v, pieces[0]).footer.uri for v, pieces in self._pieces.items()}
+            first = self._open_sources([(v, pieces[0]) for v, pieces in self._pieces.items()])
+            uris = {source.footer.video: source.footer.uri for source in first}
             found = [v for v, uri in uris.items() if uri == video]
             found = found or [v for v, uri in uris.items() if uri.rpartition("/")[2] == video]
         if len(found) != 1:
@@ -212,11 +214,14 @@ class Labels:
             found.setdefault(video, []).append(piece)
         return found
 
+    def _open_sources(self, pieces: Sequence[tuple[str, _Piece]]) -> list[Source]:
+        """The source of each (video, piece); all files are opened by several threads, each of them once."""
+        paths = list(dict.fromkeys(piece.path for _, piece in pieces))
+        files = dict(zip(paths, self.files.open_all(paths)))
+        return [_source_in(files[piece.path], video, piece) for video, piece in pieces]
+
     def _source(self, video: str, piece: _Piece) -> Source:
-        sources = self.files.open(piece.path).by_video.get(video)
-        if sources is None:
-            raise CorruptLabels(f"{piece.path} holds labels of another video, not of {video}; gsvnet verify says more")
-        return sources[piece.number]
+        return _source_in(self.files.open(piece.path), video, piece)
 
     def _read_mask_size(self, video: str) -> tuple[int, int]:
         place = self._place(video, self._pieces[video][0], 0)
@@ -274,3 +279,24 @@ class Labels:
         groups = [self.files.read_group(piece.path, group, ("time_s",)) for group in range(first, stop)]
         times = pa.concat_tables(groups)["time_s"].to_numpy()
         return times[source.row - file.starts[first] :][: source.num_rows]
+
+
+def _source_in(file: LabelFile, video: str, piece: _Piece) -> Source:
+    sources = file.by_video.get(video)
+    if sources is None:
+        raise CorruptLabels(f"{piece.path} holds labels of another video, not of {video}; gsvnet verify says more")
+    return sources[piece.number]
+
+
+def _to_integers(indices: Iterable[SupportsIndex]) -> list[int]:
+    """Frame indices as Python's integers. Raises ConfigError for fractions, and for booleans: a mask is no index."""
+    found = []
+    for each in indices:
+        try:
+            if isinstance(each, bool):
+                raise TypeError
+            found.append(to_integer(each))
+        except TypeError as error:
+            problem = "an integer is needed; of a mask, take np.flatnonzero"
+            raise ConfigError(f"{each!r} is no frame index: {problem}") from error
+    return found

@@ -27,12 +27,16 @@ _MOST_AT_ONCE = 2**28  # a row group ends at 8 MiB of masks, and one mask is not
 
 @dataclass(frozen=True, kw_only=True)
 class StoredLabels:
-    """A label file where it lies. path: in the file system. name: what messages call it. num_bytes: as listed."""
+    """A label file where it lies. path: in the file system. name: what messages call it. num_bytes: as listed.
+
+    modified: seconds since 1970, 0 where the store does not say.
+    """
 
     fs: AbstractFileSystem = field(repr=False)
     path: str
     name: str
     num_bytes: int
+    modified: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +98,10 @@ def list_stored(out: str, storage_options: StorageOptions = None) -> Iterator[li
     fs, folder = open_filesystem(labels_uri(out), storage_options)
     for page in list_pages(labels_uri(out), storage_options):
         names = [f"labels/{file.path.removeprefix(folder).lstrip('/')}" for file in page]
-        yield [StoredLabels(fs=fs, path=file.path, name=name, num_bytes=file.size) for name, file in zip(names, page)]
+        yield [
+            StoredLabels(fs=fs, path=file.path, name=name, num_bytes=file.size, modified=file.modified)
+            for name, file in zip(names, page)
+        ]
 
 
 def read_footer(file: StoredLabels) -> tuple[pq.FileMetaData, int]:

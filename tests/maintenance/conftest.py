@@ -60,6 +60,17 @@ def rewrite(path: Path, change: Callable[[pa.Table], pa.Table], **keys: str) -> 
         writer.close()
 
 
+def append_column(path: Path, column: pa.Field) -> None:
+    """Write a label file anew with one column more, as a later version of the program may."""
+    metadata = pq.read_metadata(path).metadata
+    table = pq.read_table(path, partitioning=None)
+    values = pa.repeat(pa.scalar(1, column.type), len(table))
+    table = table.append_column(column, values).replace_schema_metadata(None)
+    with pq.ParquetWriter(path, table.schema, write_page_checksum=True, store_schema=False) as writer:
+        writer.write_table(table)
+        writer.add_key_value_metadata({key.decode(): value.decode() for key, value in metadata.items()})
+
+
 def flip_byte(path: Path, at: int) -> None:
     data = bytearray(path.read_bytes())
     data[at] ^= 1

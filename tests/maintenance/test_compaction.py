@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
+import socket
 from pathlib import Path
 
 import duckdb
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from gsvnet.cli import main
 from gsvnet.errors import ConfigError, CorruptLabels, NoSpace, OutputConflict, StoreError
 from gsvnet.maintenance import compaction
-from gsvnet.maintenance.compaction import compact_output, pack_shards
+from gsvnet.maintenance.compaction import check_apart, compact_output, pack_shards
 from gsvnet.maintenance.config import CompactConfig, VerifyConfig
 from gsvnet.maintenance.verification import verify_output
-from gsvnet.store import compact_file
-from gsvnet.store.job import FailureRecord, open_job, read_job, write_failure
+from gsvnet.store import compact_file, job
+from gsvnet.store.job import FailureRecord, open_job, read_job, write_failure, write_plan
 from gsvnet.store.manifest import read_manifest
 from gsvnet.store.read import open_labels
 from gsvnet.store.scan import StoredLabels
 from gsvnet.store.sources import parse_sources
 from tests.drawn import Drawn, write_video
-from tests.maintenance.conftest import column_chunk, flip_byte, shard_of
+from tests.maintenance.conftest import append_column, column_chunk, flip_byte, shard_of
 
 FEW = 0.03  # MB: about four files of the output in `varied`
 
@@ -193,6 +196,31 @@ def test_success_is_copied(out, tmp_path):
     assert not (tmp_path / "to/_SUCCESS").exists()
 
 
+def begin_another_video(out) -> None:
+    """What a run does that has one more video: it plans, takes `_SUCCESS` away, labels a first shard."""
+    (out / "_SUCCESS").unlink()
+    shards = [{"first_frame": 3 * i, "num_frames": 3} for i in range(2)]
+    write_plan(str(out), "zoo-0123456789ab", {"shards": shards})
+    write_video(str(out), "zoo-0123456789ab", drawn(3, 9, (8, 8)), spool=out.parent / "spool")
+
+
+def test_a_copy_is_not_complete_where_a_run_began_before_the_listing(out, tmp_path, monkeypatch):
+    def list_later(*arguments):
+        begin_another_video(out)
+        return list_shards(*arguments)
+
+    list_shards = compaction.list_shards
+    monkeypatch.setattr(compaction, "list_shards", list_later)
+    assert not compact(out, tmp_path / "to").complete
+    assert not (tmp_path / "to/_SUCCESS").exists()
+
+
+def test_a_copy_is_not_complete_where_a_planned_shard_is_missing(out, tmp_path):
+    write_plan(str(out), "zoo-0123456789ab", {"shards": [{"first_frame": 0, "num_frames": 3}]})
+    assert not compact(out, tmp_path / "to").complete
+    assert not (tmp_path / "to/_SUCCESS").exists()
+
+
 @pytest.mark.parametrize("stop_at", [0, 1, 3])
 def test_the_same_command_goes_on_where_it_was_interrupted(varied, tmp_path, monkeypatch, stop_at):
     compact(varied, tmp_path / "whole")
@@ -276,6 +304,25 @@ def test_a_folder_with_anything_else_is_left_alone(varied, tmp_path):
     assert files_of(tmp_path / "to") == {"notes.txt": b"mine"}
 
 
+def test_what_killed_runs_leave_is_no_obstacle_and_removed(varied, tmp_path):
+    (tmp_path / "to/_plan").mkdir(parents=True)
+    for folder in ("to", "to/_plan"):
+        (tmp_path / folder / f".gsvnet-{socket.gethostname()}-999999999-abc.tmp").write_bytes(b"half")
+    compact(varied, tmp_path / "to")
+    assert list((tmp_path / "to").rglob(".*")) == []
+
+
+def test_two_runs_may_begin_at_once(varied, tmp_path, monkeypatch):
+    def list_later(*arguments):
+        monkeypatch.undo()
+        compact(varied, tmp_path / "to")
+        return list_pages(*arguments)
+
+    list_pages = job.list_pages
+    monkeypatch.setattr(job, "list_pages", list_later)
+    assert compact(varied, tmp_path / "to").written == 0
+
+
 def test_the_output_of_a_job_is_left_alone(varied, out):
     before = files_of(out)
     with pytest.raises(OutputConflict, match="is the output of a job"):
@@ -310,6 +357,12 @@ def test_a_damaged_shard_is_named_and_the_rest_can_be_done_later(out, tmp_path):
 def test_a_shard_of_another_place_is_named(out, tmp_path):
     shutil.copy(shard_of(out, "night", 1), shard_of(out, "night", 2))
     with pytest.raises(CorruptLabels, match=r"000002\.parquet holds shard 000001"):
+        compact(out, tmp_path / "to")
+
+
+def test_columns_of_a_later_version_stop_it(out, tmp_path):
+    append_column(shard_of(out, "night", 2), pa.field("depth", pa.float32()))
+    with pytest.raises(StoreError, match=r"000002\.parquet has columns .* \(depth\): upgrade gsvnet"):
         compact(out, tmp_path / "to")
 
 
@@ -372,7 +425,7 @@ def test_a_deleted_file_of_a_copy_is_missing_and_compacting_again_heals_it(copy,
     (copy / "_manifest.parquet").unlink()
     for quick in (False, True):
         result = check(copy, quick=quick)
-        assert (result.exit_code, [each.kind for each in result.findings]) == (1, ["missing"])
+        assert (result.exit_code, result.counts) == (1, {"missing": 2})  # the file, and its frames by the plan
         assert "gsvnet compact" in result.findings[0].message
     compact(out, copy, target_mb=read_job(str(copy)).compacted["target_bytes"] / 1e6)
     assert path.read_bytes() == whole
@@ -417,12 +470,78 @@ def test_what_the_source_gave_up_is_given_up_in_the_copy(out, tmp_path):
     assert (result.exit_code, result.findings[0].frames) == (3, (24, 36))
 
 
+def lose_a_shard(out) -> None:
+    shard_of(out, "night", 4).unlink()
+
+
+def lose_a_video(out) -> None:
+    shutil.rmtree(shard_of(out, "night", 0).parent)
+
+
+def give_up_a_video(out) -> None:
+    path = shard_of(out, "night", 4)
+    failure = {"video": path.parent.name, "uri": "x", "error": "SourceChanged", "message": "m", "attempts": 1}
+    write_failure(str(out), FailureRecord(shard=None, **failure))
+    path.unlink()
+
+
+@pytest.mark.parametrize("lose", [lose_a_shard, lose_a_video, give_up_a_video])
+def test_what_the_source_lacks_the_copy_lacks(out, tmp_path, lose):
+    lose(out)
+    (out / "_SUCCESS").unlink()
+    (out / "_manifest.parquet").unlink()
+    compact(out, tmp_path / "to")
+    source, copy = check(out), check(tmp_path / "to", write=True)
+    assert copy.exit_code == source.exit_code != 0
+    assert [(each.kind, each.frames) for each in copy.findings] == [
+        (each.kind, each.frames) for each in source.findings
+    ]
+    assert not (tmp_path / "to/_SUCCESS").exists()
+
+
+def test_plans_are_copied_once(out, tmp_path):
+    compact(out, tmp_path / "to")
+    plans = files_of(out / "_plan")
+    assert files_of(tmp_path / "to/_plan") == plans
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "to/_plan").iterdir()}
+    next((tmp_path / "to/_plan").iterdir()).unlink()
+    compact(out, tmp_path / "to")
+    assert files_of(tmp_path / "to/_plan") == plans
+    assert sum(path.stat().st_mtime_ns == time for path, time in before.items()) == 1
+
+
+def test_an_unreadable_plan_stops_it(out, tmp_path):
+    next((out / "_plan").iterdir()).write_bytes(b"{")
+    with pytest.raises(CorruptLabels, match=r"_plan/.*\.json is not JSON"):
+        compact(out, tmp_path / "to")
+
+
 def test_write_makes_the_derived_files_of_a_copy_anew(copy):
     before = files_of(copy)
     for name in ("_manifest.parquet", "_videos.parquet"):
         (copy / name).unlink()
     assert check(copy, write=True).written
     assert files_of(copy) == before
+
+
+@pytest.mark.s3
+@pytest.mark.parametrize(
+    ("source", "target", "apart"),
+    [
+        ({"endpoint_url": "http://a:1"}, {"endpoint_url": "http://b:1"}, True),
+        ({"endpoint_url": "http://a:1"}, {}, True),
+        ({"endpoint_url": "http://a:1"}, {"endpoint_url": "http://a:1/", "key": "other"}, False),
+        ({"client_kwargs": {"endpoint_url": "http://a:1"}}, {"endpoint_url": "http://a:1"}, False),
+        ({"client_kwargs": {"endpoint_url": "http://a:1"}}, {"client_kwargs": {"endpoint_url": "http://b:1"}}, True),
+        ({"endpoint_url": "http://usual:1"}, {}, False),
+        ({}, {}, False),
+    ],
+)
+def test_the_same_name_on_another_server_is_another_output(monkeypatch, source, target, apart):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://usual:1")
+    config = CompactConfig(out="s3://b/out", to="s3://b/out", storage_options=source, to_options=target)
+    with contextlib.nullcontext() if apart else pytest.raises(ConfigError, match="is or holds the output itself"):
+        check_apart(config)
 
 
 @pytest.mark.s3
@@ -455,3 +574,13 @@ def test_the_status_of_a_copy_says_what_it_is(out, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert f"state    complete compacted copy of {out}" in printed
     assert "frames   120 done of 120" in printed
+
+
+def test_the_status_of_a_copy_names_what_its_source_lacks(out, tmp_path, capsys):
+    shard_of(out, "drive", 4).unlink()
+    to = str(tmp_path / "to")
+    compact(out, to)
+    assert main(["status", to]) == 0
+    printed = capsys.readouterr().out
+    assert f"state    compacted copy of {out}, 1 shard without labels" in printed
+    assert "frames   108 done of 120" in printed

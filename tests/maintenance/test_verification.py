@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -12,15 +13,16 @@ import pyarrow.parquet as pq
 import pytest
 
 import gsvnet
+from gsvnet.classes import CAMVID
 from gsvnet.cli import main
 from gsvnet.errors import ConfigError, StoreError
 from gsvnet.maintenance.config import VerifyConfig
 from gsvnet.maintenance.verification import verify_output
 from gsvnet.store.codec import encode_mask
-from gsvnet.store.job import FailureRecord, write_failure, write_plan
+from gsvnet.store.job import FailureRecord, open_job, write_failure, write_plan
 from gsvnet.store.manifest import read_manifest
 from tests.drawn import Drawn, write_video
-from tests.maintenance.conftest import column_chunk, flip_byte, rewrite, shard_of
+from tests.maintenance.conftest import append_column, column_chunk, flip_byte, rewrite, shard_of
 
 DAMAGED, MISSING, GIVEN_UP = 1, 1, 3
 
@@ -112,6 +114,116 @@ def test_a_video_that_could_not_be_planned_is_3(out):
     )
     result = check(out)
     assert (result.exit_code, found(result)) == (GIVEN_UP, [("failed", "gone", None)])
+
+
+@pytest.mark.parametrize("planned", [False, True])
+def test_a_video_given_up_after_some_shards_is_3(out, planned):
+    path = shard_of(out, "night", 4)
+    write_failure(
+        str(out),
+        FailureRecord(video=path.parent.name, uri="x", shard=None, error="SourceChanged", message="m", attempts=1),
+    )
+    assert check(out).exit_code == 0  # void: all that was planned is there
+    if not planned:
+        forget_manifest(out)
+        forget_plans(out)
+        write_plan(
+            str(out), "drive-0123456789ab", {"shards": [{"first_frame": 12 * i, "num_frames": 12} for i in range(5)]}
+        )
+    path.unlink()
+    result = check(out)
+    assert (result.exit_code, found(result)) == (GIVEN_UP, [("failed", "night", (48, 60) if planned else None)])
+    assert ("no labels of shard 000004" if planned else "no labels after shard 000003") in result.findings[0].message
+
+
+def test_an_output_without_labels_and_plans_is_not_complete(tmp_path, capsys):
+    out = str(tmp_path / "out")
+    open_job(out, {"keyframe_interval": 5}, classes=CAMVID, model_hash="a" * 64)
+    assert main(["verify", out]) == 1
+    assert "state    no labels and no plans" in capsys.readouterr().out.splitlines()
+    assert not check(out, write=True).is_complete
+    assert not (tmp_path / "out/_SUCCESS").exists()
+
+
+def test_without_plans_nobody_can_tell_that_all_is_there(out, capsys):
+    forget_plans(out)
+    forget_manifest(out)
+    shard_of(out, "night", 4).unlink()
+    (out / "_SUCCESS").unlink()
+    result = check(out, write=True)
+    assert (result.exit_code, result.is_complete, result.findings, result.unplanned) == (1, False, (), 2)
+    assert "without a plan, judged by footers: drive-0123456789ab, night-ba9876543210" in result.notes[0]
+    assert not (out / "_SUCCESS").exists()
+    assert main(["verify", str(out)]) == 1
+    assert "2 videos without a plan, so more may be missing" in capsys.readouterr().out
+
+
+def test_success_stays_where_plans_are_gone_and_nothing_contradicts(out):
+    forget_plans(out)
+    assert check(out, write=True).exit_code == 1
+    assert (out / "_SUCCESS").exists()
+    shard_of(out, "night", 2).unlink()
+    check(out, write=True)
+    assert not (out / "_SUCCESS").exists()
+
+
+@pytest.mark.parametrize("nullable", [True, False])
+def test_a_later_version_may_add_columns_that_may_be_null(out, nullable):
+    forget_manifest(out)
+    append_column(shard_of(out, "night", 2), pa.field("depth", pa.float32(), nullable=nullable))
+    for quick in (False, True):
+        assert check(out, quick=quick).exit_code == (0 if nullable else DAMAGED)
+
+
+def test_another_order_of_columns_is_foreign(out):
+    forget_manifest(out)
+    path = shard_of(out, "night", 2)
+    append_column(path, pa.field("depth", pa.float32()))
+    table, metadata = pq.read_table(path, partitioning=None), pq.read_metadata(path).metadata
+    with pq.ParquetWriter(path, table.select(["depth", *table.column_names[:-1]]).schema, store_schema=False) as writer:
+        writer.write_table(table.select(["depth", *table.column_names[:-1]]))
+        writer.add_key_value_metadata({key.decode(): value.decode() for key, value in metadata.items()})
+    assert "has other columns" in check(out).findings[0].message
+
+
+def write_larger(out: Path, *, seconds_later: float) -> None:
+    """Give a shard other labels of more bytes; its time is that of the manifest and some seconds."""
+    path = shard_of(out, "night", 2)
+    rng = np.random.default_rng(5)
+    frames = [Drawn(labels=rng.integers(0, 11, (72, 96)).astype(np.uint8), time_s=i / 10) for i in range(24, 36)]
+    path.unlink()
+    write_video(str(out), path.parent.name, frames, spool=out.parent / "s", first_frame=24, first_shard=2)
+    written = (out / "_manifest.parquet").stat().st_mtime + seconds_later
+    os.utime(path, (written, written))
+
+
+def test_a_sound_file_that_is_newer_than_the_manifest_was_written_anew(out):
+    write_larger(out, seconds_later=1)
+    result = check(out)
+    assert (result.exit_code, result.notes) == (
+        0,
+        ("1 label files were written after the manifest; --write makes it anew",),
+    )
+    assert check(out, write=True).written
+    assert check(out).notes == ()
+
+
+@pytest.mark.parametrize(("quick", "seconds_later"), [(True, 1), (False, -1)])
+def test_another_size_without_such_evidence_is_damaged_with_both_remedies(out, quick, seconds_later):
+    write_larger(out, seconds_later=seconds_later)
+    result = check(out, quick=quick)
+    assert found(result) == [("damaged", "000002.parquet", None)]
+    assert "if it was written anew, delete _manifest.parquet" in result.findings[0].message
+
+
+def test_a_newer_file_with_a_flipped_byte_that_only_the_hash_knows_is_damaged(out):
+    path = shard_of(out, "night", 2)
+    flip_byte(path, path.read_bytes().rindex(b"parquet-cpp"))  # the writer's name
+    later = (out / "_manifest.parquet").stat().st_mtime + 1
+    os.utime(path, (later, later))
+    result = check(out)
+    assert found(result) == [("damaged", "000002.parquet", None)]
+    assert "if it was written anew, delete _manifest.parquet" in result.findings[0].message
 
 
 def test_a_truncated_file_is_damaged(out):
@@ -335,6 +447,7 @@ def test_what_is_wrong_with_rows_is_named(tmp_path):
     out = tmp_path / "out"
     frames = [Drawn(labels=None if i == 3 else np.full((4, 6), i % 3, np.uint8), time_s=i / 10) for i in range(8)]
     write_video(str(out), "a-0", frames, spool=tmp_path / "spool")
+    write_plan(str(out), "a-0", {"shards": [{"first_frame": 0, "num_frames": 8}]})
     path = shard_of(out, "a", 0)
     assert check(out).exit_code == 0
 
@@ -414,6 +527,8 @@ def test_a_bucket_tells_the_same(moto_s3, tmp_path):
     out = f"s3://{moto_s3.make_bucket()}/out"
     frames = [Drawn(labels=np.full((4, 6), i % 3, np.uint8), time_s=i / 10) for i in range(20)]
     write_video(out, "a-0", frames, spool=tmp_path, shard_frames=5, storage_options=moto_s3.options)
+    shards = [{"first_frame": 5 * i, "num_frames": 5} for i in range(4)]
+    write_plan(out, "a-0", {"shards": shards}, moto_s3.options)
     for quick in (False, True):
         result = check(out, storage_options=moto_s3.options, quick=quick)
         assert (result.exit_code, result.files, result.rows) == (0, 4, 20)

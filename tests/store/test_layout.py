@@ -99,6 +99,15 @@ def test_committed_shards_are_listed_and_nothing_else(tmp_path):
     assert names == ["v/000000.parquet", "v/000001.parquet", "w/000000.parquet"]
 
 
+def test_a_shard_of_seven_digits_comes_after_those_of_six(tmp_path):
+    for name in ("v/1000000.parquet", "v/999998.parquet", "v/999999.parquet", "w/000000.parquet"):
+        path = tmp_path / "labels" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    names = [path.partition("/labels/")[2] for path in list_label_files(str(tmp_path))]
+    assert names == ["v/999998.parquet", "v/999999.parquet", "v/1000000.parquet", "w/000000.parquet"]
+
+
 @pytest.mark.parametrize("out", ["{tmp}/absent", "memory://absent-output"])
 def test_an_output_that_is_not_there_has_nothing_committed(tmp_path, out):
     assert list_committed(out.format(tmp=tmp_path)) == set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import time
 import uuid
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from gsvnet.errors import CorruptLabels
 from gsvnet.store import manifest
 from gsvnet.store.described import describe_files
 from gsvnet.store.layout import list_committed
-from gsvnet.store.manifest import read_manifest, write_derived
+from gsvnet.store.manifest import read_manifest, read_manifest_time, write_derived
 
 
 @pytest.fixture
@@ -43,6 +44,29 @@ def test_videos_are_summed_up(out):
     drive, night = pq.read_table(out / "_videos.parquet").to_pylist()
     assert (drive["frames"], drive["lost"], drive["shards"], drive["height"], drive["width"]) == (15, 2, 2, 12, 20)
     assert (night["uri"], night["frames"]) == ("night.mp4", 10)
+
+
+def test_a_shard_of_seven_digits_is_its_videos_last(tmp_path, write_shard):
+    out = str(tmp_path / "many")
+    for number, shard in enumerate((999_998, 999_999, 1_000_000)):
+        write_shard(out, shard=shard, first_frame=5 * number, num_frames=5)
+    assert write_derived(out, complete=False)["first_frame"].to_pylist() == [0, 5, 10]
+    (video,) = pq.read_table(tmp_path / "many/_videos.parquet").to_pylist()
+    assert (video["first_pts"], video["last_pts"]) == (0, 14 * 512)
+
+
+def test_the_time_of_the_manifest_is_the_stores(out):
+    assert read_manifest_time(str(out)) == float("inf")
+    write_derived(str(out), complete=False)
+    assert read_manifest_time(str(out)) == pytest.approx((out / "_manifest.parquet").stat().st_mtime, abs=1e-5)
+
+
+@pytest.mark.s3
+def test_the_time_of_a_manifest_in_a_bucket_is_known(moto_s3):
+    out, started = f"s3://{moto_s3.make_bucket()}/out", time.time()
+    assert read_manifest_time(out, moto_s3.options) == float("inf")
+    write_derived(out, complete=False, storage_options=moto_s3.options)
+    assert started - 2 < read_manifest_time(out, moto_s3.options) < time.time() + 2
 
 
 def test_success_stands_only_while_nothing_is_missing(out):

@@ -47,6 +47,48 @@ def test_every_row_group_boundary_is_found(tmp_path, write_shard, labels_of, mon
     assert [labels.row(VIDEO, i).pts for i in range(11)] == [i * 512 for i in range(11)]
 
 
+def test_a_shard_of_seven_digits_is_read_last(tmp_path, write_shard, labels_of):
+    out = str(tmp_path / "many")
+    for number, shard in enumerate((999_998, 999_999, 1_000_000)):
+        write_shard(out, shard=shard, first_frame=5 * number, num_frames=5)
+    labels = open_labels(out)
+    assert labels.indices(VIDEO).tolist() == list(range(15))
+    np.testing.assert_array_equal(labels.labels_at(VIDEO, [12, 3]), np.stack([labels_of(12), labels_of(3)]))
+
+
+@pytest.mark.parametrize("index", [True, np.True_, 1.0, np.float32(1), "1", None])
+def test_what_is_no_integer_is_no_frame_index(out, index):
+    labels = open_labels(out)
+    for read in (labels.labels_at, lambda *asked: list(labels.stream(*asked))):
+        with pytest.raises(ConfigError, match="is no frame index: an integer is needed"):
+            read(VIDEO, [0, index])
+    with pytest.raises(ConfigError, match="is no frame index: an integer is needed"):
+        labels.row(VIDEO, index)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int64])
+def test_every_sort_of_integer_is_a_frame_index(out, kind, labels_of):
+    np.testing.assert_array_equal(open_labels(out).labels_at(VIDEO, np.array([7], kind))[0], labels_of(7))
+
+
+def test_each_file_is_opened_once_also_where_more_are_read_than_kept(tmp_path, write_shard, monkeypatch):
+    monkeypatch.setattr(label_file, "_KEPT_FILES", 2)
+    out = str(tmp_path / "many")
+    for shard in range(4):
+        write_shard(out, shard=shard, first_frame=5 * shard, num_frames=5)
+    for letter in "abcd":
+        write_shard(out, video=f"{letter}-0", uri=f"s3://videos/{letter}.mp4", num_frames=1)
+    opened = []
+    open_file = label_file.LabelFiles._open
+    monkeypatch.setattr(label_file.LabelFiles, "_open", lambda self, path: opened.append(path) or open_file(self, path))
+    labels = open_labels(out)
+    assert labels.indices(VIDEO).tolist() == list(range(20))
+    assert len(opened) == 4
+    opened.clear()
+    assert labels.find_video("s3://videos/b.mp4") == "b-0"
+    assert len(opened) == 5
+
+
 def test_a_lost_frame_is_ignored_all_over(out, labels_of):
     labels = open_labels(out).labels_at(VIDEO, [2, 3])
     np.testing.assert_array_equal(labels[0], labels_of(2))
