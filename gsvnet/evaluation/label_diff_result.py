@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from gsvnet.evaluation.confusion import ConfusionMatrix
+from gsvnet.words import count
 
 RULE = "pixels that OUT1 ignores are not counted, those that only OUT2 ignores are different; lost frames are left out"
 _SHOWN = 10
@@ -128,19 +129,15 @@ def describe_diff(diff: LabelDiff) -> dict[str, str]:
         lines["classes"] = diff.merged
     for number, videos in ((1, diff.videos_only_in_1), (2, diff.videos_only_in_2)):
         if videos:
-            lines[f"only {number}"] = f"{_count(len(videos), 'video')}: {', '.join(videos[:_SHOWN])}"
+            lines[f"only {number}"] = f"{count(len(videos), 'video')}: {', '.join(videos[:_SHOWN])}"
     for number in (1, 2):
         found = [each for each in diff.one_sided if each.out == number]
         if found:
             where = "; ".join(f"{each.video} {_ranges(each)}" for each in found[:_SHOWN])
             lines[f"in OUT{number}"] = (
-                f"{_count(sum(each.frames for each in found), 'frame')} that the other lacks: {where}"
+                f"{count(sum(each.frames for each in found), 'frame')} that the other lacks: {where}"
             )
     return lines
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _figures(matrix: ConfusionMatrix) -> dict[str, float | None]:

@@ -20,6 +20,7 @@ from gsvnet.export.target import Target, open_target
 from gsvnet.store.layout import check_name
 from gsvnet.store.query import select_frames
 from gsvnet.store.read import Labels, open_labels
+from gsvnet.words import count
 
 Choice = Mapping[str, np.ndarray]  # video id -> frame indices (N,) int64, ascending
 
@@ -82,7 +83,7 @@ def _write_frames(
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("export", total=sum(map(len, chosen.values())), completed=target.num_frames)
 
-        def count(frames: Iterator[ExportedFrame]) -> Iterator[ExportedFrame]:
+        def tick(frames: Iterator[ExportedFrame]) -> Iterator[ExportedFrame]:
             for frame in frames:
                 yield frame
                 progress.advance(task)
@@ -94,7 +95,7 @@ def _write_frames(
             frames = stream_frames(labels, video, left, config=config, image_folder=form.image_folder)
             if config.image_kind != "none":
                 frames = write_images(frames, target)
-            for written in form.write(count(frames), target):
+            for written in form.write(tick(frames), target):
                 target.record(written.video, written.frame_index, written.num_frames, written.record)
 
 
@@ -125,7 +126,7 @@ def _explain_nothing(config: ExportConfig, labels: Labels) -> str:
 def _count(config: ExportConfig, chosen: Choice, target: Target, before: int) -> list[Fact]:
     num_chosen = sum(map(len, chosen.values()))
     lost = num_chosen - target.num_frames
-    text = f"{target.num_frames} of {len(chosen)} video" + ("" if len(chosen) == 1 else "s")
+    text = f"{target.num_frames} of {count(len(chosen), 'video')}"
     text += f"; {before} of them were there before" if before else ""
     text += f"; {lost} lost in decoding are left out" if lost else ""
     return [("export", f"{config.format} in {config.to}"), ("frames", text)]

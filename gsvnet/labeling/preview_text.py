@@ -10,8 +10,8 @@ from rich.markup import escape
 
 from gsvnet.labeling.forecast import Forecast
 from gsvnet.labeling.preview import Preview
-from gsvnet.labeling.report import count, size_in_words
 from gsvnet.labeling.survey import Group, Survey
+from gsvnet.words import count, size_in_words
 
 NUM_SIZES_SHOWN = 3
 _COLOURS = {"failed": "red", "problems": "yellow"}

@@ -11,6 +11,7 @@ from gsvnet.labeling.bottleneck import Load, describe_load, measure_load
 from gsvnet.labeling.progress import JobProgress, format_clock
 from gsvnet.labeling.ray.usage import Usage
 from gsvnet.labeling.tasks import ShardFailure
+from gsvnet.words import size_in_words
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,18 +145,6 @@ def measure(progress: JobProgress) -> dict:
         "videos_unreachable": progress.num_unreachable,
         "failures": tuple(progress.failures),
     }
-
-
-def count(number: int, noun: str) -> str:
-    """ "1 shard", "2 shards"."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def size_in_words(num_bytes: int) -> str:
-    """ "812 bytes", "3.4 kB", "1.2 GB"."""
-    units = ("kB", "MB", "GB", "TB")
-    power = min(len(str(num_bytes)) - 1, 3 * len(units)) // 3
-    return f"{num_bytes / 1000**power:.1f} {units[power - 1]}" if power else f"{num_bytes} bytes"
 
 
 def show(report: JobReport, console: Console) -> None:

@@ -6,8 +6,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from gsvnet.labeling.progress import format_clock
-from gsvnet.labeling.report import count, size_in_words
 from gsvnet.labeling.status import JobStatus
+from gsvnet.words import count, size_in_words
 
 FAILURES_SHOWN = 5
 

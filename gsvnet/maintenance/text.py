@@ -9,6 +9,7 @@ from rich.markup import escape
 
 from gsvnet.maintenance.compaction import Compaction
 from gsvnet.maintenance.findings import Finding, Verification
+from gsvnet.words import count, size_in_words
 
 FINDINGS_SHOWN = 20
 _COLOURS = {"found": "red", "note": "yellow"}
@@ -30,7 +31,7 @@ def describe_verification(result: Verification) -> dict[str, str]:
     lines = {
         "output": result.out,
         "labels": f"{count(result.files, 'file')}, {count(result.rows, 'row')} of {count(result.videos, 'video')}",
-        "read": f"{result.num_bytes_read / 1e6:,.1f} MB in {result.seconds:.1f} s, {rows_per_s}, {how}",
+        "read": f"{size_in_words(result.num_bytes_read)} in {result.seconds:.1f} s, {rows_per_s}, {how}",
         "state": _describe_state(result),
     }
     if result.written:
@@ -46,13 +47,13 @@ def describe_verification(result: Verification) -> dict[str, str]:
 def describe_compaction(result: Compaction) -> dict[str, str]:
     """The lines of a compaction by name."""
     lines = {
-        "source": f"{result.out}: {count(result.shards, 'shard')}, {result.source_bytes / 1e6:,.1f} MB",
+        "source": f"{result.out}: {count(result.shards, 'shard')}, {size_in_words(result.source_bytes)}",
         "output": f"{result.to}: {count(result.files, 'file')}, of which {result.written:,} written now",
     }
     if result.rows:
         rate = f"{result.rows / result.seconds:,.0f} rows/s" if result.seconds > 0 else "at once"
         lines["written"] = (
-            f"{count(result.rows, 'row')}, {result.num_bytes / 1e6:,.1f} MB in {result.seconds:.1f} s, {rate}"
+            f"{count(result.rows, 'row')}, {size_in_words(result.num_bytes)} in {result.seconds:.1f} s, {rate}"
         )
     if not result.written:
         lines["state"] = "was compacted already; nothing was to be done"
@@ -73,11 +74,6 @@ def show_lines(lines: Mapping[str, str], console: Console) -> None:
     for name, text in lines.items():
         colour = _COLOURS.get(name, "bold")
         _print(f"[{colour}]{name:<8}[/{colour}] {escape(text)}", console)
-
-
-def count(number: int, noun: str) -> str:
-    """ "1 video", "2 videos"."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _describe_state(result: Verification) -> str:

@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 MASK_COLUMNS = ("status", "height", "width", "codec", "mask")
 _KEPT_FILES, _KEPT_GROUPS = 4096, 8
-_KEPT_METADATA = 32  # 0.15 MB each of a shard, some MB of a compacted file
+_KEPT_METADATA = 64  # an hour of shards; 0.15 MB each, of a compacted file some MB
 _THREADS = 16
 
 

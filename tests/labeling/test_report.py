@@ -9,8 +9,9 @@ from rich.console import Console
 
 from gsvnet.labeling.progress import JobProgress
 from gsvnet.labeling.ray.usage import Usage
-from gsvnet.labeling.report import JobReport, count, describe, measure, show, size_in_words
+from gsvnet.labeling.report import JobReport, describe, measure, show
 from gsvnet.labeling.tasks import ShardFailure, ShardResult
+from gsvnet.words import count, size_in_words
 
 FAILURE = ShardFailure(video_id="a-1", shard_index=3, error="DecodeError", message="it broke", attempts=2)
 REPORT = JobReport(

@@ -1,0 +1,15 @@
+"""Numbers as people read them, the same wherever the program speaks."""
+
+from __future__ import annotations
+
+
+def count(number: int, noun: str) -> str:
+    """ "1 shard", "2,000 shards"."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def size_in_words(num_bytes: int) -> str:
+    """ "812 bytes", "3.4 kB", "1.2 GB"."""
+    units = ("kB", "MB", "GB", "TB")
+    power = min(len(str(num_bytes)) - 1, 3 * len(units)) // 3
+    return f"{num_bytes / 1000**power:.1f} {units[power - 1]}" if power else f"{num_bytes} bytes"
