@@ -66,10 +66,11 @@ class LostRun:
 class Timeline:
     """A video in N bins of equally many frames, in order; bins without a row are left out.
 
-    start_s, end_s (N,): times [start, end). first_frame, num_frames, num_lost (N,): of the rows. confidence,
-    confidence_p05 (N,): means; confidence_min (N,): the least; NaN where no frame has one. drift, drift_max: means and
-    greatest, None without such a column. shares (N, C): of pixels, NaN where all frames are lost. labeled_frame (N,):
-    the first frame with labels, least_confident (N,): the frame of confidence_min; -1 where there is none.
+    start_s, end_s (N,): times [start, end); a bin ends where the next starts, if that goes on with the next frame.
+    first_frame, last_frame, num_frames, num_lost (N,): of the rows. confidence, confidence_p05 (N,): means;
+    confidence_min (N,): the least; NaN where no frame has one. drift, drift_max: means and greatest, None without such
+    a column. shares (N, C): of pixels, NaN where all frames are lost. labeled_frame (N,): the first frame with labels,
+    least_confident (N,): the frame of confidence_min; -1 where there is none.
     keyframe_s (K,): time of the first keyframe of each bin that has one; num_keyframes: of all bins.
     """
 
@@ -77,6 +78,7 @@ class Timeline:
     start_s: np.ndarray
     end_s: np.ndarray
     first_frame: np.ndarray
+    last_frame: np.ndarray
     num_frames: np.ndarray
     num_lost: np.ndarray
     confidence: np.ndarray
@@ -127,7 +129,8 @@ def read_timelines(
         f"""
         with chosen(video, origin, bin_frames) as (values {chosen})
         select video, (frame_index - origin) // bin_frames as bin, min(time_s) as start_s, max(time_s) as last_s,
-            min(frame_index) as first_frame, count(*) as num_frames, count(*) filter (status <> 'ok') as num_lost,
+            min(frame_index) as first_frame, max(frame_index) as last_frame,
+            count(*) as num_frames, count(*) filter (status <> 'ok') as num_lost,
             avg(confidence)::double as confidence, avg(confidence_p05)::double as confidence_p05,
             min(confidence)::double as confidence_min,
             coalesce(min(frame_index) filter (status = 'ok'), -1) as labeled_frame,
@@ -205,7 +208,7 @@ def _to_timeline(summary: VideoSummary, table: pa.Table, lost_runs: tuple[LostRu
     return Timeline(
         video=summary.video,
         start_s=_floats(table, "start_s"),
-        end_s=_floats(table, "last_s") + summary.frame_s,
+        end_s=_end_times(table, summary.frame_s),
         keyframe_s=keyframe_s[~np.isnan(keyframe_s)],
         num_keyframes=int(_floats(table, "num_keyframes").sum()),
         shares=_shares(table),
@@ -217,7 +220,15 @@ def _to_timeline(summary: VideoSummary, table: pa.Table, lost_runs: tuple[LostRu
     )
 
 
-_COUNTS = ("first_frame", "num_frames", "num_lost", "labeled_frame", "least_confident")
+_COUNTS = ("first_frame", "last_frame", "num_frames", "num_lost", "labeled_frame", "least_confident")
+
+
+def _end_times(table: pa.Table, frame_s: float) -> np.ndarray:
+    """Seconds at which each bin ends: where the next goes on; before a gap `frame_s` after its last frame started."""
+    starts, ends = _floats(table, "start_s"), _floats(table, "last_s") + frame_s
+    goes_on = table["first_frame"].to_numpy()[1:] == table["last_frame"].to_numpy()[:-1] + 1
+    ends[:-1] = np.where(goes_on, starts[1:], np.minimum(ends[:-1], starts[1:]))
+    return ends
 
 
 def _read_lost_runs(labels: Labels, summaries: Sequence[VideoSummary]) -> dict[str, tuple[LostRun, ...]]:

@@ -25,7 +25,7 @@ from bokeh.plotting import figure
 
 from gsvnet.classes import ClassSet
 from gsvnet.store.timeline import MAX_BINS, Timeline
-from gsvnet.viewing.spans import Span, merge_spans
+from gsvnet.viewing.spans import Span, thin_spans
 from gsvnet.viewing.words import clock, hex_colour, main_classes_in_words
 
 MAX_KEYFRAMES = 120
@@ -54,24 +54,28 @@ def draw_timeline(
     frame_s: float,
     pictures: Sequence[HoverPicture] = (),
     aspect: str = "16 / 9",
+    max_spans: int = MAX_BINS,
     cursor: bool = False,
 ) -> Mapping[str, Any]:
     """What `Bokeh.embed.embed_item` draws: figures one below the other with one time axis, in seconds.
 
-    spans: drawn in red. pictures: per bin the one that hovering shows; aspect: their width / height. cursor: with a
-    line named "now" in each figure, at first out of sight.
+    spans: drawn in red, merged to about `max_spans`. pictures: per bin the one that hovering shows; aspect: their
+    width / height. cursor: with a line named "now" in each figure, at first out of sight.
     """
     if frame_s <= 0:  # one frame: as long as a frame of usual video
         timeline = replace(timeline, end_s=timeline.start_s + _USUAL_FRAME_S)
     start, end = _time_range(timeline, spans)
     times = Range1d(start=start, end=end, bounds="auto")
-    rows = [_draw_areas(timeline, classes, times, frame_s), _draw_confidence(timeline, times, frame_s)]
+    rows = [_draw_areas(timeline, classes, times), _draw_confidence(timeline, times)]
     if timeline.drift is not None:
-        rows.append(_draw_drift(timeline, times, frame_s))
+        rows.append(_draw_drift(timeline, times))
+    spans = thin_spans(spans, end - start, max_spans)
+    troubles = _trouble_source(spans)
     hovered = ColumnDataSource(_hover_columns(timeline, classes, spans, pictures))
     crosshair = Line(dimension="height", line_color=_INK, line_alpha=0.5, line_width=1)
     for number, row in enumerate(rows):
-        _add_trouble(row, merge_spans(spans, (end - start) / MAX_BINS))
+        if spans:
+            _add_trouble(row, troubles)
         _add_hover(row, hovered, tooltip=_tooltip(aspect if pictures else None))
         row.add_tools(CrosshairTool(overlay=crosshair))
         row.xaxis.visible = number == len(rows) - 1
@@ -118,10 +122,10 @@ def _new_figure(times: Range1d, height_px: int, low: float, high: float, title: 
     return row
 
 
-def _draw_areas(timeline: Timeline, classes: ClassSet, times: Range1d, frame_s: float) -> figure:
+def _draw_areas(timeline: Timeline, classes: ClassSet, times: Range1d) -> figure:
     row = _new_figure(times, 170, -_LANE, 1, "share of pixels")
     row.yaxis.ticker, row.yaxis.formatter = [0, 0.5, 1], NumeralTickFormatter(format="0%")
-    x, shares = _area_points(timeline, frame_s)
+    x, shares = _area_points(timeline)
     seen = [label for label in range(len(classes)) if shares[:, label].any()]
     columns = {f"c{label}": shares[:, label].astype(np.float32) for label in seen}
     if seen:
@@ -137,13 +141,13 @@ def _draw_areas(timeline: Timeline, classes: ClassSet, times: Range1d, frame_s: 
     return row
 
 
-def _runs(starts: np.ndarray, ends: np.ndarray, frame_s: float) -> list[tuple[int, int]]:
-    """[first, stop) of bins that follow each other without a gap."""
-    breaks = np.flatnonzero(starts[1:] - ends[:-1] > max(frame_s / 2, 1e-6)) + 1
-    return list(pairwise([0, *breaks.tolist(), len(starts)]))
+def _runs(first_frame: np.ndarray, last_frame: np.ndarray) -> list[tuple[int, int]]:
+    """[first, stop) of bins that follow each other without a gap; frames tell, as a frame may stay on for long."""
+    breaks = np.flatnonzero(first_frame[1:] > last_frame[:-1] + 1) + 1
+    return list(pairwise([0, *breaks.tolist(), len(first_frame)]))
 
 
-def _area_points(timeline: Timeline, frame_s: float) -> tuple[np.ndarray, np.ndarray]:
+def _area_points(timeline: Timeline) -> tuple[np.ndarray, np.ndarray]:
     """x (P,) in seconds and shares (P, C): bin centres, zero over lost frames and where there are no rows."""
     known = ~np.isnan(timeline.shares).any(axis=1)
     starts, ends, shares = timeline.start_s[known], timeline.end_s[known], timeline.shares[known]
@@ -151,71 +155,79 @@ def _area_points(timeline: Timeline, frame_s: float) -> tuple[np.ndarray, np.nda
         return np.zeros(0), shares
     centres, nothing = (starts + ends) / 2, np.zeros_like(shares[:1])
     x, y = [], []
-    for first, stop in _runs(starts, ends, frame_s):
+    for first, stop in _runs(timeline.first_frame[known], timeline.last_frame[known]):
         x.append(np.r_[starts[first], starts[first], centres[first:stop], ends[stop - 1], ends[stop - 1]])
         y += [nothing, shares[first : first + 1], shares[first:stop], shares[stop - 1 : stop], nothing]
     return np.concatenate(x), np.concatenate(y)
 
 
-def _line_source(timeline: Timeline, frame_s: float, **values: np.ndarray) -> ColumnDataSource:
+def _line_source(timeline: Timeline, **values: np.ndarray) -> ColumnDataSource:
     """Column x, the bins' centres, and the values there; NaN between bins that do not follow each other."""
-    gaps = [first for first, _ in _runs(timeline.start_s, timeline.end_s, frame_s)[1:]]
+    gaps = [first for first, _ in _runs(timeline.first_frame, timeline.last_frame)[1:]]
     columns = {"x": (timeline.start_s + timeline.end_s) / 2, **values}
     return ColumnDataSource({name: np.insert(v, gaps, np.nan).astype(np.float32) for name, v in columns.items()})
 
 
-def _draw_confidence(timeline: Timeline, times: Range1d, frame_s: float) -> figure:
+def _draw_confidence(timeline: Timeline, times: Range1d) -> figure:
     lowest = np.nanmin(np.concatenate([timeline.confidence_min, timeline.confidence_p05, [0.9]]))
     row = _new_figure(times, 110, max(0.0, np.floor(10 * lowest - 0.3) / 10), 1, "confidence")
     row.yaxis.ticker = BasicTicker(desired_num_ticks=3)
-    source = _line_source(
-        timeline, frame_s, mean=timeline.confidence, p05=timeline.confidence_p05, low=timeline.confidence_min
-    )
+    source = _line_source(timeline, mean=timeline.confidence, p05=timeline.confidence_p05, low=timeline.confidence_min)
     row.varea("x", "low", "mean", source=source, fill_color=_LINE, fill_alpha=0.2)
     row.line("x", "p05", source=source, line_color="#8a94a0", line_width=1.25, line_dash=[4, 3])
     row.line("x", "mean", source=source, line_color=_LINE, line_width=1.75)
     return row
 
 
-def _draw_drift(timeline: Timeline, times: Range1d, frame_s: float) -> figure:
+def _draw_drift(timeline: Timeline, times: Range1d) -> figure:
     assert timeline.drift is not None
     assert timeline.drift_max is not None
     highest = np.nanmax(np.append(timeline.drift_max, 0.05))
     row = _new_figure(times, 90, 0, min(1.0, np.ceil(20 * highest) / 20), "drift")
     row.yaxis.ticker = BasicTicker(desired_num_ticks=3)
-    source = _line_source(timeline, frame_s, mean=timeline.drift, high=timeline.drift_max)
+    source = _line_source(timeline, mean=timeline.drift, high=timeline.drift_max)
     row.varea("x", "mean", "high", source=source, fill_color="#9a6700", fill_alpha=0.2)
     row.line("x", "mean", source=source, line_color="#9a6700", line_width=1.75)
     return row
 
 
-def _add_trouble(row: figure, spans: Sequence[Span]) -> None:
+def _trouble_source(spans: Sequence[Span]) -> ColumnDataSource:
+    """One row per span, for the red bands of all figures."""
+    return ColumnDataSource(
+        {
+            "left": np.array([span.start_s for span in spans], np.float32),
+            "right": np.array([span.end_s for span in spans], np.float32),
+            "colour": [_TROUBLE[span.kind] for span in spans],
+            "hatch": [_HATCH[span.kind] for span in spans],
+        }
+    )
+
+
+def _add_trouble(row: figure, troubles: ColumnDataSource) -> None:
     """A red band per span, at least a pixel wide."""
-    if spans:
-        low, high = _heights(row)
-        colours = [_TROUBLE[span.kind] for span in spans]
-        row.quad(
-            left=[span.start_s for span in spans],
-            right=[span.end_s for span in spans],
-            bottom=low,
-            top=high,
-            fill_color=colours,
-            fill_alpha=0.35,
-            line_color=colours,
-            line_alpha=0.8,
-            hatch_pattern=[_HATCH[span.kind] for span in spans],
-            hatch_color=colours,
-            hatch_alpha=0.7,
-            hatch_scale=8,
-        )
+    low, high = _heights(row)
+    row.quad(
+        "left",
+        "right",
+        high,
+        low,
+        source=troubles,
+        fill_color="colour",
+        fill_alpha=0.35,
+        line_color="colour",
+        line_alpha=0.8,
+        hatch_pattern="hatch",
+        hatch_color="colour",
+        hatch_alpha=0.7,
+        hatch_scale=8,
+    )
 
 
 def _hover_columns(
     timeline: Timeline, classes: ClassSet, spans: Sequence[Span], pictures: Sequence[HoverPicture]
 ) -> dict[str, Any]:
     """One row per bin: its edges, and what hovering over it says. Bins without a row are told by their span's row."""
-    last = timeline.first_frame + timeline.num_frames - 1
-    frames = [f"{a:,}" if a == b else f"{a:,} to {b:,}" for a, b in zip(timeline.first_frame, last)]
+    frames = [f"{a:,}" if a == b else f"{a:,} to {b:,}" for a, b in zip(timeline.first_frame, timeline.last_frame)]
     lost = [f"{n:,} lost" if n else "" for n in timeline.num_lost]
     words = ["" if np.isnan(s).any() else main_classes_in_words(s, classes, 4) for s in timeline.shares]
     sure = ["none" if np.isnan(c) else f"{c:.2f}" for c in timeline.confidence]
@@ -240,7 +252,12 @@ def _hover_columns(
         "pictured": "none",
     }
     for span in holes:
-        own = {"left": span.start_s, "right": span.end_s, "time": clock(span.start_s), "trouble": span.text}
+        own = {
+            "left": round(span.start_s, 2),
+            "right": round(span.end_s, 2),
+            "time": clock(span.start_s),
+            "trouble": span.text if span.num == 1 else f"{span.text}; and {span.num - 1:,} more",
+        }
         for name, values in columns.items():
             values.append((nothing | own)[name])
     return columns

@@ -15,7 +15,7 @@ from gsvnet.store.publish import publish_bytes, replace_bytes
 from gsvnet.store.read import open_labels
 from gsvnet.uris import local_path, protocol_of_uri, redact_uri
 from gsvnet.viewing.config import ReportConfig, ViewConfig
-from gsvnet.viewing.words import size
+from gsvnet.words import size_in_words
 
 REPORT = "_report.html"
 
@@ -41,7 +41,7 @@ def report(config: ReportConfig, console: Console) -> int:
         (replace_bytes if may_replace else publish_bytes)(page, target, target_options)
     except AlreadyPublished as error:
         raise ConfigError(_exists(target)) from error
-    console.print(f"{redact_uri(target)}: {size(len(page))}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"{redact_uri(target)}: {size_in_words(len(page))}", markup=False, highlight=False, soft_wrap=True)
     return 0
 
 
@@ -54,27 +54,28 @@ def view(config: ViewConfig, console: Console) -> int:
 
     Raises GsvnetError where the address cannot be listened on, StoreError and its kin for the output.
     """
-    import uvicorn
-
     from gsvnet.viewing.frames import FrameReader
+    from gsvnet.viewing.serve import serve
     from gsvnet.viewing.server import Viewer, make_app
 
     labels = open_labels(config.out, config.storage_options or None)
     frames = FrameReader(labels, source=config.source, video_options=config.video_options or None)
-    app = make_app(Viewer(labels=labels, frames=frames, source=config.source), _host_names(config.host))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off"))
+    viewer = Viewer(labels=labels, frames=frames, source=config.source)
     with contextlib.suppress(KeyboardInterrupt), listen(config.host, config.port) as listener:
-        for style, line in _describe(config, listener.getsockname()[1]):
+        address, port = listener.getsockname()[:2]
+        is_any = ipaddress.ip_address(address).is_unspecified
+        hosts = _host_names(config.host, is_any=is_any)
+        for style, line in _describe(config, f"http://{hosts[-1]}:{port}/", ipaddress.ip_address(address).is_loopback):
             console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
-        server.run(sockets=[listener])  # it raises the interrupt again once all is closed
+        serve(make_app(viewer, hosts, any_address=is_any), listener, viewer.stop)
     return 0
 
 
-def _describe(config: ViewConfig, port: int) -> list[tuple[str, str]]:
+def _describe(config: ViewConfig, url: str, is_loopback: bool) -> list[tuple[str, str]]:
     """(style, line) of what is said at the start."""
-    host = f"[{config.host}]" if ":" in config.host else config.host
-    lines = [("", f"{redact_uri(config.out)} at http://{host}:{port}/ (Ctrl-C ends)")]
-    if not _is_loopback(config.host):
+    lines = [("", f"{redact_uri(config.out)} at {url} (Ctrl-C ends)")]
+    if not is_loopback:
+        host = _in_url(config.host)
         lines.insert(0, ("yellow", f"warning: whoever reaches {host} sees all labels and videos of this output"))
     return lines
 
@@ -83,7 +84,8 @@ def listen(host: str, port: int) -> socket.socket:
     """A socket that listens there. port: 0 takes any free one. Raises GsvnetError where it cannot."""
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listener = socket.create_server((host, port), family=family, backlog=128)
+        both = host == "::" and socket.has_dualstack_ipv6()  # "all addresses" are the older ones too
+        listener = socket.create_server((host, port), family=family, backlog=128, dualstack_ipv6=both)
     except OSError as error:
         why = (error.strerror or str(error)).partition(" (while ")[0]
         raise GsvnetError(
@@ -94,14 +96,14 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+def _host_names(host: str, *, is_any: bool) -> list[str]:
+    """What a browser may call this machine: loopback names, then what was asked for; the last is told to users.
+
+    is_any: that is all addresses of this machine, which users call by its names.
+    """
+    own = [socket.getfqdn(), socket.gethostname()] if is_any else [_in_url(host)]
+    return ["localhost", "127.0.0.1", "[::1]", *own]
 
 
-def _host_names(host: str) -> list[str]:
-    """What a browser may call this machine: loopback names, and the one that was asked for."""
-    own = f"[{host}]" if ":" in host else host
-    return ["localhost", "127.0.0.1", "[::1]", own]
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

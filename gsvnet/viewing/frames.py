@@ -120,7 +120,7 @@ class FrameReader:
         if isinstance(error, DecodeError):
             return NoPicture(redact_text(str(error)), whole_video=False)
         if isinstance(error, ImportError):
-            error = VideoError("PyAV is not installed (pip install 'gsvnet[label]')")
+            error = VideoError("PyAV is not installed (pip install 'gsvnet[view]')")
         if isinstance(error, VideoError):
             problem = redact_text(str(error))
             self._unreadable[video] = (time.monotonic() + _ASK_AGAIN_S, problem)

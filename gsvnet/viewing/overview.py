@@ -15,7 +15,16 @@ from gsvnet.viewing.facts import OutputFacts, VideoFacts
 from gsvnet.viewing.page import class_chips
 from gsvnet.viewing.run import RunFacts
 from gsvnet.viewing.spans import Span
-from gsvnet.viewing.words import clock, duration, hex_colour, main_classes, main_classes_in_words, percent, size
+from gsvnet.viewing.words import (
+    clock,
+    duration,
+    hex_colour,
+    main_classes,
+    main_classes_in_words,
+    percent,
+    shorten,
+)
+from gsvnet.words import size_in_words
 
 MAX_ROWS, MAX_FAILURES, MAX_TROUBLES = 500, 30, 6
 
@@ -56,7 +65,7 @@ def _figures(facts: OutputFacts) -> list[dict[str, str]]:
         "of video": duration(sum(summary.labeled_s for summary in facts.summaries)),
         "frames lost": f"{lost:,}",
         "frames without labels": f"{gaps:,}",
-        "of label files": size(facts.label_bytes),
+        "of label files": size_in_words(facts.label_bytes),
         "bytes a frame": f"{facts.label_bytes / frames:,.0f}" if frames else "",
     }
     if not gaps:
@@ -129,7 +138,7 @@ def _describe_failure(failure: FailureRecord) -> dict[str, str]:
     return {
         "what": f"{failure.video}, {shard}",
         "error": failure.error,
-        "message": failure.message,
+        "message": shorten(failure.message, 500),
         "attempts": plural(failure.attempts, "attempt"),
     }
 

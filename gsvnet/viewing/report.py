@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,20 +19,26 @@ from gsvnet.viewing.facts import VideoFacts, read_facts
 from gsvnet.viewing.overview import describe_output, describe_rows, describe_video, plural
 from gsvnet.viewing.page import render_page
 from gsvnet.viewing.run import read_run
-from gsvnet.viewing.spans import find_spans
+from gsvnet.viewing.spans import Span, find_spans
 from gsvnet.viewing.thumbnails import Strip, Thumbnail, draw_strips, encode_within
 from gsvnet.viewing.words import clock
 
 MAX_BYTES = 5_000_000
-_CHARTS_BYTES = 2_000_000  # of MAX_BYTES, for all timelines together
-_FEWEST_BINS = 60
-_SECTION_BYTES, _FIGURE_BYTES = 3_000, 400  # of HTML around a timeline, around a picture
+_CHARTS_BYTES = 2_000_000  # of MAX_BYTES, for all timelines together, but for what is wrong in them
+_PICTURES_BYTES = 400_000  # of MAX_BYTES, kept for pictures
+_FEWEST_BINS, _FEWEST_SPANS = 60, 10
+_RENUMBERED_BYTES = 8  # a bin's nearest picture may have a longer number once some are left out
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Picture:
-    thumbnail: Thumbnail
-    uri: str
+class _Draft:
+    """What a video's section is made of. number: of the section."""
+
+    number: int
+    facts: VideoFacts
+    timeline: Timeline
+    spans: Sequence[Span]
+    thumbnails: Sequence[Thumbnail]
 
 
 def build_report(labels: Labels, config: ReportConfig) -> str:
@@ -57,14 +63,39 @@ def build_report(labels: Labels, config: ReportConfig) -> str:
         "shown_sentence": _describe_choice(len(chosen), len(with_labels)),
         "pictures_note": _describe_pictures(strips),
     }
-    taken = len(render_page("report.html", values | {"videos": []}).encode())
-    taken += len(chosen) * (_chart_bytes(labels.classes, bins) + _SECTION_BYTES)
-    pictures = _encode(strips, MAX_BYTES - taken)
-    sections = [
-        _section(labels, number, video, timelines[video.video], own)
-        for number, (video, own) in enumerate(zip(chosen, pictures, strict=True))
+    drafts = [
+        _Draft(
+            number=number,
+            facts=video,
+            timeline=timelines[video.video],
+            spans=find_spans(labels, video, timelines[video.video]),
+            thumbnails=strip.thumbnails,
+        )
+        for number, (video, strip) in enumerate(zip(chosen, strips, strict=True))
     ]
-    return render_page("report.html", values | {"videos": sections})
+    return _fit(values, drafts, labels.classes)
+
+
+def _fit(values: Mapping[str, Any], drafts: Sequence[_Draft], classes: ClassSet) -> str:
+    """The page: all without the pictures' bytes, then as much of these as there is room for."""
+    max_spans = MAX_BINS
+    while True:
+        sections = [_section(draft, draft.thumbnails, classes, max_spans) for draft in drafts]
+        taken = len(render_page("report.html", {**values, "videos": sections}).encode())
+        if taken <= MAX_BYTES - _PICTURES_BYTES or max_spans <= _FEWEST_SPANS:
+            break
+        max_spans //= 2
+    taken += _RENUMBERED_BYTES * sum(len(draft.timeline.start_s) for draft in drafts)
+    images = [thumbnail.image for draft in drafts for thumbnail in draft.thumbnails]
+    uris = iter(encode_within(images, MAX_BYTES - taken))
+    for number, draft in enumerate(drafts):
+        own = [next(uris) for _ in draft.thumbnails]
+        if not all(own):  # hovering shows the nearest of those that are there
+            fitting = [thumbnail for thumbnail, uri in zip(draft.thumbnails, own) if uri]
+            sections[number] = _section(draft, fitting, classes, max_spans)
+        for picture, uri in zip(sections[number]["thumbnails"], filter(None, own), strict=True):
+            picture["uri"] = uri
+    return render_page("report.html", {**values, "videos": sections})
 
 
 def _chart_bytes(classes: ClassSet, bins: int) -> int:
@@ -81,43 +112,32 @@ def _choose_bins(classes: ClassSet, num_videos: int) -> int:
     return int(np.clip(room // (_chart_bytes(classes, 1) - _chart_bytes(classes, 0)), _FEWEST_BINS, MAX_BINS))
 
 
-def _encode(strips: Sequence[Strip], budget_bytes: int) -> list[list[_Picture]]:
-    """The pictures of each strip that fit into the budget together."""
-    images = [thumbnail.image for strip in strips for thumbnail in strip.thumbnails]
-    uris = iter(encode_within(images, budget_bytes - _FIGURE_BYTES * len(images)))
-    encoded = [[_Picture(thumbnail=thumbnail, uri=next(uris)) for thumbnail in strip.thumbnails] for strip in strips]
-    return [[picture for picture in pictures if picture.uri] for pictures in encoded]
-
-
-def _section(
-    labels: Labels, number: int, facts: VideoFacts, timeline: Timeline, pictures: Sequence[_Picture]
-) -> dict[str, Any]:
-    """What the template shows of a video. number: of the section; its pictures are named NUMBER-0, NUMBER-1, ..."""
-    assert facts.summary is not None
-    spans = find_spans(labels, facts, timeline)
-    nearest = _nearest([picture.thumbnail.time_s for picture in pictures], timeline)
+def _section(draft: _Draft, thumbnails: Sequence[Thumbnail], classes: ClassSet, max_spans: int) -> dict[str, Any]:
+    """What the template shows of a video; its pictures are named NUMBER-0, NUMBER-1, ... and have no bytes yet."""
+    summary, number = draft.facts.summary, draft.number
+    assert summary is not None
+    nearest = _nearest([each.time_s for each in thumbnails], draft.timeline)
     return {
-        **describe_video(facts, spans, labels.classes),
+        **describe_video(draft.facts, draft.spans, classes),
         "chart": draw_timeline(
-            timeline,
-            labels.classes,
-            spans,
-            frame_s=facts.summary.frame_s,
-            pictures=[
-                HoverPicture(name=f"{number}-{at}", frame_index=pictures[at].thumbnail.frame_index) for at in nearest
-            ],
-            aspect=f"{facts.summary.width} / {facts.summary.height}",
+            draft.timeline,
+            classes,
+            draft.spans,
+            frame_s=summary.frame_s,
+            pictures=[HoverPicture(name=f"{number}-{at}", frame_index=thumbnails[at].frame_index) for at in nearest],
+            aspect=f"{summary.width} / {summary.height}",
+            max_spans=max_spans,
         ),
         "thumbnails": [
             {
                 "name": f"{number}-{at}",
-                "uri": picture.uri,
-                "frame": f"{picture.thumbnail.frame_index:,}",
-                "time": clock(picture.thumbnail.time_s),
-                "confidence": "?" if picture.thumbnail.confidence is None else f"{picture.thumbnail.confidence:.2f}",
-                "low": picture.thumbnail.least_confident,
+                "uri": "",
+                "frame": f"{each.frame_index:,}",
+                "time": clock(each.time_s),
+                "confidence": "?" if each.confidence is None else f"{each.confidence:.2f}",
+                "low": each.least_confident,
             }
-            for at, picture in enumerate(pictures)
+            for at, each in enumerate(thumbnails)
         ],
     }
 

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import shlex
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gsvnet.errors import ConfigError, CorruptLabels, GsvnetError, StoreError
 from gsvnet.store.query import run_sql
@@ -26,6 +24,7 @@ from gsvnet.uris import hide_secrets, redact_uri
 from gsvnet.viewing.charts import draw_timeline
 from gsvnet.viewing.facts import VideoFacts
 from gsvnet.viewing.frames import FrameReader, NoPicture
+from gsvnet.viewing.guard import make_guards
 from gsvnet.viewing.page import class_chips, read_asset, render_page
 from gsvnet.viewing.spans import find_spans
 
@@ -35,27 +34,20 @@ ASSETS = {
     "base.css": "text/css",
     "view.css": "text/css",
 }
-HEADERS = {
-    # Bokeh sets styles of elements and adds style sheets; it needs neither inline scripts nor eval
-    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-    "cross-origin-resource-policy": "same-origin",
-    "cache-control": "no-store",
-}
-MAX_HITS, QUERY_LIMIT_S = 500, 20.0
+MAX_HITS, QUERY_LIMIT_S, QUERY_MEMORY_BYTES = 500, 20.0, 2 * 2**30
 
 
 @dataclass(kw_only=True)
 class Viewer:
-    """What the application serves. frames: of `labels`. source: as given, for the commands that it shows."""
+    """What the application serves. frames: of `labels`. source: as given, for the commands that it shows. stop: set it
+    to end the query that runs."""
 
     labels: Labels
     frames: FrameReader
     source: str | None = None
     decoding: asyncio.Lock = field(default_factory=asyncio.Lock)
     querying: asyncio.Lock = field(default_factory=asyncio.Lock)
+    stop: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
         self.videos = dict.fromkeys(self.labels.videos)
@@ -75,8 +67,8 @@ class Viewer:
         return video, frame
 
 
-def make_app(viewer: Viewer, hosts: list[str]) -> Starlette:
-    """The application. hosts: names that a request's Host header may have; another one is refused (DNS rebinding)."""
+def make_app(viewer: Viewer, hosts: Sequence[str], *, any_address: bool = False) -> Starlette:
+    """The application. hosts, any_address: what a request's Host header may be, see `make_guards`."""
     frame = "/api/videos/{video}/frames/{frame:int}"
     routes = {
         "/": _page,
@@ -92,30 +84,11 @@ def make_app(viewer: Viewer, hosts: list[str]) -> Starlette:
     }
     app = Starlette(
         routes=[Route(path, endpoint, methods=["GET"]) for path, endpoint in routes.items()],
-        middleware=[
-            Middleware(_WithHeaders),
-            Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False),
-        ],
+        middleware=make_guards(hosts, any_address=any_address),
         exception_handlers={HTTPException: _refuse, GsvnetError: _explain, Exception: _apologise},
     )
     app.state.viewer = viewer
     return app
-
-
-class _WithHeaders:
-    """Adds HEADERS to every response."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-        self._headers = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", []), *self._headers]
-            await send(message)
-
-        await self._app(scope, receive, send_with_headers)
 
 
 def _viewer(request: Request) -> Viewer:
@@ -247,18 +220,20 @@ async def _query(request: Request) -> Response:
     video = request.query_params.get("video")
     if video is not None and video not in viewer.videos:
         raise HTTPException(404, "no such video")
-    return await _in_turn(viewer.querying, request, lambda: JSONResponse(_find(viewer.labels, where, video)))
+    return await _in_turn(viewer.querying, request, lambda: JSONResponse(_find(viewer, where, video)))
 
 
-def _find(labels: Labels, where: str, video: str | None) -> dict[str, Any]:
+def _find(viewer: Viewer, where: str, video: str | None) -> dict[str, Any]:
     """How many frames a condition holds for, and the first MAX_HITS of them."""
     among = "" if video is None else "where video = '" + video.replace("'", "''") + "'"
     table = run_sql(
-        labels,
+        viewer.labels,
         f"select video, frame_index, time_s, confidence, count(*) over () as num_frames "
         f"from (select * from frames {among}) as frames where (\n{where}\n) "
         f"order by video, frame_index limit {MAX_HITS}",
         timeout_s=QUERY_LIMIT_S,
+        stop=viewer.stop,
+        memory_bytes=QUERY_MEMORY_BYTES,
     )
     hits = table.drop_columns(["num_frames"]).to_pylist()
     return {"num_frames": table["num_frames"][0].as_py() if hits else 0, "hits": hits}

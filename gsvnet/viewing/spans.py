@@ -9,20 +9,24 @@ from typing import Literal
 import numpy as np
 
 from gsvnet.store.read import Labels
-from gsvnet.store.timeline import Timeline
+from gsvnet.store.timeline import MAX_BINS, Timeline
 from gsvnet.viewing.facts import MissingShard, VideoFacts
+from gsvnet.viewing.words import shorten
+
+_MESSAGE_CHARACTERS = 120  # of a failure: a page has room for many
 
 Kind = Literal["lost", "gap", "failed"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Span:
-    """The times [start_s, end_s) of a video, and what is wrong there in words."""
+    """The times [start_s, end_s) of a video, and what is wrong there in words. num: spans that it was merged from."""
 
     kind: Kind
     start_s: float
     end_s: float
     text: str
+    num: int = 1
 
 
 def find_spans(labels: Labels, facts: VideoFacts, timeline: Timeline) -> list[Span]:
@@ -36,16 +40,28 @@ def find_spans(labels: Labels, facts: VideoFacts, timeline: Timeline) -> list[Sp
     return lost + (_find_gaps(labels, timeline) if facts.gap_frames else [])
 
 
-def merge_spans(spans: Sequence[Span], closest_s: float) -> list[Span]:
-    """The spans in the order of time, those of a kind that lie closer than `closest_s` as one; for drawing."""
+def merge_spans(spans: Sequence[Span], closest_s: float, *, shortest_s: float = 0.0) -> list[Span]:
+    """The spans in the order of time, those of a kind that lie close as one; for drawing.
+
+    They lie close where less than `closest_s` is between them, or less than `shortest_s` between their starts.
+    """
     merged: dict[str, list[Span]] = {}
     for span in sorted(spans, key=lambda span: span.start_s):
         own = merged.setdefault(span.kind, [])
-        if own and span.start_s - own[-1].end_s < closest_s:
-            own[-1] = replace(own[-1], end_s=max(own[-1].end_s, span.end_s))
+        last = own[-1] if own else None
+        if last and (span.start_s - last.end_s < closest_s or span.start_s - last.start_s < shortest_s):
+            own[-1] = replace(last, end_s=max(last.end_s, span.end_s), num=last.num + span.num)
         else:
             own.append(span)
     return [span for own in merged.values() for span in own]
+
+
+def thin_spans(spans: Sequence[Span], duration_s: float, max_spans: int) -> list[Span]:
+    """About `max_spans` at most: merged where they touch, as a screen shows them, and else over short times."""
+    merged = merge_spans(spans, 0.1 * duration_s / MAX_BINS)
+    if len(merged) <= max_spans:
+        return merged
+    return merge_spans(merged, 0.0, shortest_s=duration_s * len({span.kind for span in merged}) / max_spans)
 
 
 def _missing_span(shard: MissingShard, timeline: Timeline) -> Span:
@@ -53,7 +69,9 @@ def _missing_span(shard: MissingShard, timeline: Timeline) -> Span:
     if shard.failure is None:
         text = f"shard {shard.name}: {shard.num_frames} frames without labels yet"
     else:
-        text = f"shard {shard.name} failed: {shard.failure.error}: {shard.failure.message}"
+        text = (
+            f"shard {shard.name} failed: {shard.failure.error}: {shorten(shard.failure.message, _MESSAGE_CHARACTERS)}"
+        )
     return Span(kind="failed" if shard.failure else "gap", start_s=shard.start_s, end_s=end_s, text=text)
 
 
@@ -78,8 +96,7 @@ def _time_of(frame: int, timeline: Timeline) -> float:
     """Seconds at which a frame is shown, linear between the bins that are there; 0 for frames before them."""
     if frame < timeline.first_frame[0]:
         return min(0.0, float(timeline.start_s[0])) if frame == 0 else 0.0
-    stop_frame = timeline.first_frame[-1] + timeline.num_frames[-1]
-    frames = np.append(timeline.first_frame, stop_frame)
+    frames = np.append(timeline.first_frame, timeline.last_frame[-1] + 1)
     return float(np.interp(frame, frames, np.append(timeline.start_s, timeline.end_s[-1])))
 
 

@@ -153,7 +153,7 @@ class _Drawing:
         except DecodeError:  # of this frame alone
             return None
         except ImportError:
-            self.problems[wanted.video] = "PyAV is not installed (pip install 'gsvnet[label]')"
+            self.problems[wanted.video] = "PyAV is not installed (pip install 'gsvnet[view]')"
         except VideoError as error:
             self.problems[wanted.video] = redact_text(str(error))
         return None

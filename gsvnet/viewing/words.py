@@ -26,14 +26,6 @@ def duration(seconds: float) -> str:
     return f"{int(seconds // 3600):,} h {int(seconds % 3600 // 60)} min"
 
 
-def size(num_bytes: float) -> str:
-    """ "812 bytes", "3.4 kB", "1.2 GB"."""
-    for unit, power in (("TB", 4), ("GB", 3), ("MB", 2), ("kB", 1)):
-        if num_bytes >= 1000**power:
-            return f"{num_bytes / 1000**power:.1f} {unit}"
-    return f"{num_bytes:.0f} bytes"
-
-
 def percent(share: float) -> str:
     """ "38 %", "1.2 %" below ten, "< 0.1 %"; the spaces do not break."""
     if 0 < share < 0.001:
@@ -50,6 +42,11 @@ def main_classes(shares: Sequence[float], classes: ClassSet, num: int = 3) -> li
 def main_classes_in_words(shares: Sequence[float], classes: ClassSet, num: int = 3) -> str:
     """ "road 38 %, sky 20 %, car 3.1 %"."""
     return ", ".join(f"{classes.names[i]} {percent(share)}" for i, share in main_classes(shares, classes, num))
+
+
+def shorten(text: str, num: int) -> str:
+    """The text, or its first characters and "…", at most `num` together."""
+    return text if len(text) <= num else text[: num - 1].rstrip() + "…"
 
 
 def hex_colour(classes: ClassSet, label: int) -> str:

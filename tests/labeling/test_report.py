@@ -11,7 +11,6 @@ from gsvnet.labeling.progress import JobProgress
 from gsvnet.labeling.ray.usage import Usage
 from gsvnet.labeling.report import JobReport, describe, measure, show
 from gsvnet.labeling.tasks import ShardFailure, ShardResult
-from gsvnet.words import count, size_in_words
 
 FAILURE = ShardFailure(video_id="a-1", shard_index=3, error="DecodeError", message="it broke", attempts=2)
 REPORT = JobReport(
@@ -136,25 +135,6 @@ def test_the_report_for_programs_is_json_with_the_derived_figures():
     assert (data["frames_per_s"], data["times_realtime"], data["limit"], data["exit_code"]) == (30.0, 2.0, "segment", 3)
     assert data["failures"][0]["message"] == "it broke"
     assert (data["limited_by"], data["limit_share"], data["load"]["cores"]) == ("cores", 0.76, 0.95)
-
-
-@pytest.mark.parametrize(
-    ("num_bytes", "text"),
-    [
-        (0, "0 bytes"),
-        (999, "999 bytes"),
-        (1000, "1.0 kB"),
-        (58_773, "58.8 kB"),
-        (1_234_567, "1.2 MB"),
-        (10**9, "1.0 GB"),
-    ],
-)
-def test_sizes_in_words(num_bytes, text):
-    assert size_in_words(num_bytes) == text
-
-
-def test_one_is_singular():
-    assert [count(n, "shard") for n in (0, 1, 2)] == ["0 shards", "1 shard", "2 shards"]
 
 
 def test_figures_are_summed_over_shards():

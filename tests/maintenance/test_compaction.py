@@ -252,7 +252,7 @@ def test_a_finished_copy_says_so(varied, tmp_path, capsys):
     capsys.readouterr()
     assert main(command) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith(f"source   {varied}: 15 shards, 0.")
+    assert lines[0].startswith(f"source   {varied}: 15 shards, 94.1 kB")
     assert lines[1] == f"output   {tmp_path / 'to'}: 1 file, of which 0 written now"
     assert lines[2] == "state    was compacted already; nothing was to be done"
     assert files_of(tmp_path / "to") == before

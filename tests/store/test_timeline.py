@@ -111,6 +111,23 @@ def test_many_frames_are_binned_with_their_mean_and_least(out, row_of):
     assert timeline.shares[3, CAR] == pytest.approx(np.mean([row.pixels[CAR] for row in rows]) / AREA)
 
 
+def test_a_bin_ends_where_the_next_goes_on_however_long_its_frames_stay(out):
+    path = Path(out) / "labels" / VIDEO / "000000.parquet"
+    table, times = pq.read_table(path), [0.0, 0.1, 0.2, 0.3, 2.3, 4.3, 4.4, 4.5, 4.6, 4.7]
+    at = table.column_names.index("time_s")
+    pq.write_table(table.set_column(at, table.field(at), pa.array(times)), path)
+    path.with_name("000002.parquet").unlink()
+    timeline = timeline_of(out, max_bins=5)
+    assert timeline.last_frame.tolist() == [1, 3, 5, 7, 9]
+    np.testing.assert_allclose(timeline.end_s, [0.2, 2.3, 4.4, 4.6, 4.7 + 4.7 / 9])
+
+
+def test_the_bin_before_a_gap_ends_before_the_frames_after_it(out):
+    timeline = timeline_of(out, max_bins=4)
+    assert timeline.last_frame.tolist() == [7, 9, 23, 29]
+    np.testing.assert_allclose(timeline.end_s, [8 * 0.04, 10 * 0.04, 24 * 0.04, 30 * 0.04])
+
+
 def test_keyframes_are_the_first_of_their_bins(out):
     timeline = timeline_of(out, max_bins=4)
     np.testing.assert_allclose(timeline.keyframe_s, np.array([0, 20, 25]) * 0.04)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -130,9 +131,13 @@ def output(tmp_path) -> Output:
     return Output(tmp_path / "out")
 
 
-@pytest.fixture
-def troubled(output) -> Output:
-    """Frames 0..19 (two lost) and 40..59 of a planned 0..79, whose shard 1 failed; a sound video; one that failed."""
+@pytest.fixture(scope="session")
+def troubled(tmp_path_factory) -> Output:
+    """To be read only.
+
+    Frames 0..19 (two lost) and 40..59 of a planned 0..79, whose shard 1 failed; a sound video; one that failed.
+    """
+    output = Output(tmp_path_factory.mktemp("troubled") / "out")
     output.write(lost=[4, 5])
     output.write(shard=2, first_frame=40)
     output.plan("drive-0123456789ab", [(0, 20), (20, 20), (40, 20), (60, 20)])
@@ -166,9 +171,9 @@ class Watched:
         page.on("request", lambda request: self.requests.append(request.url))
 
 
-@pytest.fixture
-def open_page(browser):
-    """open_page(url, width=, height=): a Watched page in a new, clean context of its own."""
+@contextmanager
+def opening(browser) -> Iterator[Callable[..., Watched]]:
+    """open(url, width=, height=): a Watched page in a new, clean context of its own, until the block ends."""
     contexts = []
 
     def open_url(url: str, *, width: int = 1600, height: int = 1000) -> Watched:
@@ -181,6 +186,20 @@ def open_page(browser):
     yield open_url
     for context in contexts:
         context.close()
+
+
+@pytest.fixture
+def open_page(browser):
+    """See `opening`."""
+    with opening(browser) as open_url:
+        yield open_url
+
+
+@pytest.fixture(scope="module")
+def open_shared_page(browser):
+    """See `opening`; the pages stay open for all tests of a module, which must leave them as they were."""
+    with opening(browser) as open_url:
+        yield open_url
 
 
 @pytest.fixture(scope="session")

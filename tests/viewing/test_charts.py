@@ -20,6 +20,7 @@ def make_timeline(num: int = 4, **changes) -> Timeline:
         "start_s": np.arange(num, dtype=float),
         "end_s": np.arange(num) + 1.0,
         "first_frame": np.arange(num) * 10,
+        "last_frame": np.arange(num) * 10 + 9,
         "num_frames": np.full(num, 10),
         "num_lost": np.zeros(num, int),
         "confidence": np.full(num, 0.9),
@@ -63,8 +64,8 @@ def test_areas_and_lines_stop_at_gaps_and_lost_frames():
     shares[1] = np.nan
     areas, confidence = drawn(make_timeline(shares=shares, confidence=np.array([0.9, np.nan, 0.9, 0.9])))
     assert columns(areas, "VArea")["c1"] == [0, 0.5, 0.5, 0.5, 0, 0, 0.5, 0.5, 0.5, 0.5, 0]
-    starts = np.array([0.0, 1.0, 5.0, 6.0])
-    confidence = drawn(make_timeline(start_s=starts, end_s=starts + 1))[1]
+    starts, first = np.array([0.0, 1.0, 5.0, 6.0]), np.array([0, 10, 50, 60])
+    confidence = drawn(make_timeline(start_s=starts, end_s=starts + 1, first_frame=first, last_frame=first + 9))[1]
     np.testing.assert_allclose(columns(confidence, "Line")["mean"], [0.9, 0.9, np.nan, 0.9, 0.9], rtol=1e-6)
 
 
@@ -85,6 +86,26 @@ def test_hovering_tells_time_frames_classes_trouble_and_the_picture():
     assert data["classes"][0].replace("\u00a0", " ") == "<b> 50 %, a 25 %"
     assert data["trouble"] == ["", "2 lost", "", "", "no labels"]
     assert data["picture"] == ["0-0", "0-0", "0-1", "0-1", "none"]
+
+
+def test_areas_go_on_where_frames_stay_on_for_long():
+    starts = np.array([0.0, 1.0, 21.0, 41.0])
+    data = columns(drawn(make_timeline(start_s=starts, end_s=np.array([1.0, 2.0, 22.0, 42.0])))[0], "VArea")
+    assert data["c1"] == [0, *[0.5] * 6, 0]
+
+
+def test_many_spans_are_merged_and_take_little_room():
+    def item_bytes(num_spans: int) -> int:
+        spans = [Span(kind="failed", start_s=2.0 * i, end_s=2.0 * i + 1, text="x" * 100) for i in range(num_spans)]
+        return len(json.dumps(draw_timeline(make_timeline(), CLASSES, spans, frame_s=0.1, max_spans=100)))
+
+    assert item_bytes(5000) - item_bytes(0) < 40_000
+
+
+def test_hovering_over_merged_spans_tells_how_many():
+    spans = [Span(kind="gap", start_s=10.0 + i, end_s=11.0 + i, text=f"shard {i}") for i in range(3)]
+    data = columns(drawn(make_timeline(), spans)[0], "Quad", 1)
+    assert (data["trouble"][-1], data["left"][-1], data["right"][-1]) == ("shard 0; and 2 more", 10.0, 13.0)
 
 
 def test_dense_keyframes_are_thinned():

@@ -8,7 +8,7 @@ from gsvnet.store.publish import publish_bytes
 from gsvnet.store.read import open_labels
 from gsvnet.store.timeline import read_timelines
 from gsvnet.viewing.facts import read_facts
-from gsvnet.viewing.spans import Span, find_spans, merge_spans
+from gsvnet.viewing.spans import Span, find_spans, merge_spans, thin_spans
 
 
 def facts_of(output):
@@ -85,3 +85,20 @@ def test_spans_of_a_kind_that_nearly_touch_are_drawn_as_one():
     ]
     merged = [(span.kind, span.start_s, span.end_s) for span in merge_spans(spans, 0.6)]
     assert merged == [("lost", 0.0, 2.5), ("lost", 4.0, 5.0), ("gap", 1.0, 3.0)]
+
+
+@pytest.mark.parametrize("kinds", [("lost",), ("failed", "gap")])
+def test_spans_are_merged_until_there_are_few(kinds):
+    spans = [Span(kind=kinds[i % len(kinds)], start_s=10.0 * i, end_s=10.0 * i + 1, text="") for i in range(500)]
+    assert len(thin_spans(spans, 5000.0, 500)) == 500
+    assert 40 <= len(thin_spans(spans, 5000.0, 100)) <= 102
+
+
+def test_a_long_message_of_a_failure_is_shortened(output):
+    output.write()
+    output.plan("drive-0123456789ab", [(0, 20), (20, 20)])
+    output.fail("drive-0123456789ab", "000001", "x" * 5000)
+    (facts,) = facts_of(output).videos
+    labels = open_labels(output.out)
+    (span,) = find_spans(labels, facts, read_timelines(labels, [facts.summary])[facts.video])
+    assert (len(span.text) < 200, span.text[-3:]) == (True, "xx…")

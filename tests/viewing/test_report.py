@@ -95,6 +95,7 @@ def test_a_long_table_is_cut_and_says_so(output, page_of, monkeypatch):
     assert "3 more videos are not shown" in page
 
 
+@pytest.mark.slow
 def test_many_videos_and_classes_still_make_a_small_page(output, page_of, monkeypatch):
     monkeypatch.setattr(report_module, "MAX_BYTES", 1_450_000)  # 1.27 MB are Bokeh
     monkeypatch.setattr(report_module, "_CHARTS_BYTES", 100_000)
@@ -102,6 +103,21 @@ def test_many_videos_and_classes_still_make_a_small_page(output, page_of, monkey
         output.write(f"video-{number}-0123456789ab", num_frames=100)
     page_of(output.out, max_videos=6)
     assert (Path(output.out) / "_report.html").stat().st_size <= 1_450_000
+
+
+def test_many_gaps_with_long_messages_still_make_a_small_page(output, page_of, monkeypatch):
+    limit = 1_270_000 + 100_000  # Bokeh, and the rest
+    monkeypatch.setattr(report_module, "MAX_BYTES", limit)
+    monkeypatch.setattr(report_module, "_PICTURES_BYTES", 20_000)
+    shards = [(2 * i, 2) for i in range(60)]
+    for number, (first, num) in enumerate(shards):
+        if number % 2:
+            output.fail("drive-0123456789ab", f"{number:06d}", "decoding stopped " * 100)
+        else:
+            output.write(shard=number, first_frame=first, num_frames=num)
+    output.plan("drive-0123456789ab", shards)
+    assert "<img" in page_of(output.out, thumbnails=40)
+    assert (Path(output.out) / "_report.html").stat().st_size <= limit
 
 
 def test_an_output_without_labels_is_a_page_too(output, page_of):
@@ -155,6 +171,7 @@ def test_what_is_no_output_is_a_store_error(tmp_path, make_console):
         report(ReportConfig(out=str(tmp_path)), make_console())
 
 
+@pytest.mark.slow
 @pytest.mark.s3
 def test_the_report_of_an_output_in_a_bucket_is_written_there(troubled, moto_s3, make_console):
     import s3fs

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import shlex
+import threading
 
 import numpy as np
 import pytest
@@ -12,8 +13,10 @@ from gsvnet.store.read import open_labels
 from gsvnet.viewing import server
 from gsvnet.viewing.frames import FrameReader
 from gsvnet.viewing.server import ASSETS, Viewer, make_app
+from tests.viewing.conftest import Output
 
 DRIVE = "drive-0123456789ab"
+HEAVY = "(select count(*) from range(1000000000) a, range(1000) b where a.range + b.range < 0) = 0"
 FRAME = f"/api/videos/{DRIVE}/frames"
 
 
@@ -25,13 +28,19 @@ def client_of(out: str, *, source: str | None = None, strict: bool = True) -> Te
     return TestClient(app, base_url="http://localhost:8050", raise_server_exceptions=strict)
 
 
-@pytest.fixture
-def client(output):
+@pytest.fixture(scope="module")
+def served(tmp_path_factory) -> Output:
     """Frames 0..19 (4 lost) and 40..59 of one video, 0..19 of another; no source video."""
+    output = Output(tmp_path_factory.mktemp("served") / "out")
     output.write(lost=[4])
     output.write(shard=2, first_frame=40)
     output.write("night-ba9876543210", uri="https://user:secret@host/night.mp4?key=secret")
-    return client_of(output.out)
+    return output
+
+
+@pytest.fixture(scope="module")
+def client(served) -> TestClient:
+    return client_of(served.out)
 
 
 def test_the_page_and_its_fixed_files_are_served(client):
@@ -53,6 +62,49 @@ def test_another_host_header_is_refused(client, host):
     answer = client.get("/api/output", headers={"host": host})
     assert answer.status_code == 400
     assert DRIVE not in answer.text
+
+
+@pytest.mark.parametrize("host", ["10.0.0.7", "192.168.1.5:8050", "[fe80::1]:8050", "[::1]", "house", "HOUSE:8050"])
+def test_on_all_addresses_ip_addresses_and_own_names_are_let_in(output, host):
+    assert host_answer(output, host, any_address=True).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example",
+        "10.0.0.7.evil.example",
+        "10.0.0.7:evil",
+        "1.2.3",
+        "[evil]",
+        "[10.0.0.7]",
+        "fe80::1",
+        "10.0.0.7@x",
+    ],
+)
+def test_on_all_addresses_other_names_are_refused(output, host):
+    assert host_answer(output, host, any_address=True).status_code == 400
+
+
+def test_on_one_address_other_addresses_are_refused(output):
+    assert host_answer(output, "10.0.0.7", any_address=False).status_code == 400
+
+
+def host_answer(output, host: str, *, any_address: bool):
+    labels = open_labels(output.out)
+    viewer = Viewer(labels=labels, frames=FrameReader(labels))
+    client = TestClient(make_app(viewer, ["localhost", "house"], any_address=any_address), base_url="http://localhost")
+    return client.get("/", headers={"host": host})
+
+
+@pytest.mark.parametrize(
+    ("site", "status"), [("same-origin", 200), ("none", 200), ("same-site", 403), ("cross-site", 403)]
+)
+def test_only_the_viewer_s_own_page_gets_data(client, site, status):
+    answer = client.get("/api/query", params={"where": "true"}, headers={"sec-fetch-site": site})
+    assert answer.status_code == status
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert client.get("/", headers={"sec-fetch-site": site}).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -104,27 +156,26 @@ def test_a_video_s_facts_hold_no_credentials(client):
     assert "secret" not in client.get("/api/videos/night-ba9876543210/frames/0").text
 
 
-def test_a_frame_tells_its_row_and_how_to_get_it(client, output):
+def test_a_frame_tells_its_row_and_how_to_get_it(client, served):
     facts = client.get(f"{FRAME}/7").json()
     assert facts["reference"] == {
         "video": DRIVE, "frame_index": 7, "pts": 7 * 1280, "time_s": 0.7, "uri": "/videos/drive.mp4",
     }  # fmt: skip
-    assert shlex.split(facts["command"]) == ["gsvnet", "show", output.out, "--video", DRIVE, "--frame", "7"]
+    assert shlex.split(facts["command"]) == ["gsvnet", "show", served.out, "--video", DRIVE, "--frame", "7"]
     assert (facts["keyframe_distance"], facts["is_keyframe"]) == (2, False)
     assert facts["shares"][0] == 0.5
     assert sum(facts["shares"]) == pytest.approx(1)
 
 
-def test_the_command_names_the_source_where_one_was_given(output):
-    output.write()
-    command = client_of(output.out, source="/new place/").get(f"{FRAME}/0").json()["command"]
+def test_the_command_names_the_source_where_one_was_given(served):
+    command = client_of(served.out, source="/new place/").get(f"{FRAME}/0").json()["command"]
     assert shlex.split(command)[-2:] == ["--source", "/new place/"]
 
 
-def test_labels_are_class_ids(client, output):
+def test_labels_are_class_ids(client, served):
     image = Image.open(io.BytesIO(client.get(f"{FRAME}/45/labels.png").content))
     assert image.mode == "L"
-    np.testing.assert_array_equal(np.asarray(image), open_labels(output.out).labels_at(DRIVE, [45])[0])
+    np.testing.assert_array_equal(np.asarray(image), open_labels(served.out).labels_at(DRIVE, [45])[0])
 
 
 def test_a_lost_frame_has_a_row_without_shares(client):
@@ -187,9 +238,19 @@ def test_a_bad_condition_is_one_clear_line(client, where, said):
 
 def test_a_query_that_takes_too_long_is_stopped(client, monkeypatch):
     monkeypatch.setattr(server, "QUERY_LIMIT_S", 0.2)
-    where = "(select count(*) from range(1000000000) a, range(1000) b where a.range + b.range < 0) = 0"
-    answer = client.get("/api/query", params={"where": where})
+    answer = client.get("/api/query", params={"where": HEAVY})
     assert (answer.status_code, "longer than" in answer.json()["error"]) == (400, True)
+
+
+def test_a_query_ends_when_the_viewer_does(output):
+    output.write()
+    labels = open_labels(output.out)
+    viewer = Viewer(labels=labels, frames=FrameReader(labels))
+    client = TestClient(make_app(viewer, ["localhost"]), base_url="http://localhost")
+    timer = threading.Timer(0.2, viewer.stop.set)
+    timer.start()
+    answer = client.get("/api/query", params={"where": HEAVY})
+    assert (answer.status_code, "was stopped" in answer.json()["error"]) == (400, True)
 
 
 def test_damage_is_told_with_the_file_and_without_credentials(output):
@@ -200,10 +261,10 @@ def test_damage_is_told_with_the_file_and_without_credentials(output):
     assert "000000.parquet" in answer.json()["error"]
 
 
-def test_a_mistake_of_ours_is_one_line_too(client, output, monkeypatch):
+def test_a_mistake_of_ours_is_one_line_too(served, monkeypatch):
     def fail(*given):
         raise RuntimeError("secret")
 
     monkeypatch.setattr(server, "summarise_videos", fail)
-    answer = client_of(output.out, strict=False).get(f"/api/videos/{DRIVE}")
+    answer = client_of(served.out, strict=False).get(f"/api/videos/{DRIVE}")
     assert (answer.status_code, answer.json()) == (500, {"error": "internal error (RuntimeError)"})

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from gsvnet.classes import CAMVID
-from gsvnet.viewing.words import clock, duration, main_classes, main_classes_in_words, percent, size
+from gsvnet.viewing.words import clock, duration, main_classes, main_classes_in_words, percent, shorten
 
 
 @pytest.mark.parametrize(
@@ -19,11 +19,6 @@ def test_duration(seconds, text):
     assert duration(seconds) == text
 
 
-@pytest.mark.parametrize(("number", "text"), [(0, "0 bytes"), (812, "812 bytes"), (3_400, "3.4 kB"), (5e12, "5.0 TB")])
-def test_size(number, text):
-    assert size(number) == text
-
-
 @pytest.mark.parametrize(
     ("share", "text"), [(0, "0.0 %"), (0.0004, "< 0.1 %"), (0.0123, "1.2 %"), (0.0996, "10 %"), (1, "100 %")]
 )
@@ -36,3 +31,7 @@ def test_main_classes_are_the_largest_that_occur():
     shares[3], shares[8] = 0.75, 0.02
     assert main_classes(shares, CAMVID) == [(3, 0.75), (8, 0.02)]
     assert main_classes_in_words(shares, CAMVID, 1).replace("\u00a0", " ") == "road 75 %"
+
+
+def test_a_long_text_is_cut_and_shows_it():
+    assert (shorten("12345", 5), shorten("123 56", 5)) == ("12345", "123…")

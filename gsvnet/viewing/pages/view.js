@@ -8,9 +8,13 @@ const state = {
   shown: null, // drawn: {facts, picture, ids, size}
   hidden: new Set(), // ids of classes that are switched off
   labelsAlone: false, // pictures of this video cannot be read
-  cursors: [], // lines of the timeline
+  chart: null, // Bokeh's document of the timeline
+  cursors: [], // its lines
   playing: false,
 };
+
+// The last wish wins, not the last answer: each wish takes a turn, and an answer whose turn is over is dropped.
+const turns = { video: 0, move: 0, query: 0 };
 
 const videoPath = (...parts) => ["/api/videos", encodeURIComponent(state.video.video), ...parts].join("/");
 const framePath = (frame, ...parts) => videoPath("frames", frame, ...parts);
@@ -48,6 +52,7 @@ function clock(seconds) {
   return (seconds < 0 ? "-" : "") + whole;
 }
 
+const OUT_OF_SIGHT = -1e9; // seconds
 const percent = (share) => (share > 0 && share < 0.001 ? "< 0.1 %" : `${(100 * share).toFixed(1)} %`);
 
 // --- frames: one request at a time; while it runs only the newest wish is kept ---------------------------------------
@@ -62,13 +67,24 @@ async function show(frame) {
   wish = { video: state.video, frame: state.frame };
   if (loading) return;
   loading = true;
-  while (wish) {
-    const next = wish;
-    wish = null;
-    const loaded = await loadFrame(next.frame).catch((error) => ({ problem: error.message }));
-    if (next.video === state.video) present(next.frame, loaded);
+  try {
+    while (wish) {
+      const next = wish;
+      wish = null;
+      await loadAndPresent(next);
+    }
+  } finally {
+    loading = false; // whatever happens: no frame would be shown ever again
   }
-  loading = false;
+}
+
+async function loadAndPresent({ video, frame }) {
+  try {
+    const loaded = await loadFrame(frame);
+    if (video === state.video) present(loaded);
+  } catch (error) {
+    if (video === state.video) blank(frame, error.message);
+  }
 }
 
 async function loadFrame(frame) {
@@ -105,21 +121,47 @@ function readIds(bitmap) {
   return ids;
 }
 
-function present(frame, loaded) {
-  if (loaded.problem) {
-    say(loaded.problem);
-    find("where").textContent = `frame ${frame}`;
-    document.body.dataset.frame = `${frame} without labels`;
-    return;
-  }
+function present(loaded) {
   state.shown = loaded;
   say(loaded.facts.status === "ok" ? loaded.why : "This frame was lost in decoding; it has neither picture nor labels.");
   draw();
   tellFrame(loaded.facts);
+  allowCopies(true);
   const { video, frame_index: index, time_s: time } = loaded.facts.reference;
   for (const cursor of state.cursors) cursor.location = time;
-  history.replaceState(null, "", `#${encodeURIComponent(video)}/${index}`);
+  rememberAddress(`#${encodeURIComponent(video)}/${index}`);
   document.body.dataset.frame = String(index); // drawn; tests wait for it
+}
+
+function blank(frame, why) {
+  state.shown = null;
+  say(why);
+  const canvas = find("screen");
+  canvas.getContext("2d").clearRect(0, 0, canvas.width, canvas.height);
+  find("where").textContent = `frame ${frame}`;
+  find("facts").replaceChildren();
+  find("reference").textContent = find("copied").textContent = "";
+  tellShares([]);
+  allowCopies(false);
+  for (const cursor of state.cursors) cursor.location = OUT_OF_SIGHT;
+  document.body.dataset.frame = `${frame} without labels`;
+}
+
+function allowCopies(allowed) {
+  find("copy-reference").disabled = find("copy-command").disabled = !allowed;
+}
+
+let remembering = 0;
+
+function rememberAddress(hash) {
+  clearTimeout(remembering); // browsers refuse it where it comes often, as it would in playing
+  remembering = setTimeout(() => {
+    try {
+      history.replaceState(null, "", hash);
+    } catch {
+      // the address stays that of an earlier frame
+    }
+  }, 300);
 }
 
 function draw() {
@@ -166,10 +208,13 @@ function tellFrame(facts) {
   };
   find("facts").replaceChildren(...Object.entries(lines).flatMap(([name, value]) => [element("dt", name), element("dd", value)]));
   find("reference").textContent = `${JSON.stringify(reference)}\n\n${facts.command}`;
+  tellShares(state.output.classes.map((_, id) => facts.shares[id] ?? 0));
+}
+
+function tellShares(shares) {
   state.output.classes.forEach((_, id) => {
-    const share = facts.shares[id] ?? 0;
-    find(`meter-${id}`).value = share;
-    find(`share-${id}`).textContent = percent(share);
+    find(`meter-${id}`).value = shares[id] ?? 0;
+    find(`share-${id}`).textContent = id in shares ? percent(shares[id]) : "";
   });
 }
 
@@ -177,35 +222,75 @@ function tellFrame(facts) {
 
 async function openVideo(video, frame) {
   pause();
-  const facts = await fetchJson(`/api/videos/${encodeURIComponent(video)}`);
-  state.video = facts;
-  state.labelsAlone = false;
+  const turn = ++turns.video;
+  turns.move++;
   find("video").value = video;
-  Object.assign(find("frame"), { min: facts.first_frame, max: facts.last_frame });
-  await Promise.all([show(frame ?? facts.first_frame), drawTimeline(facts)]);
+  try {
+    const facts = await fetchJson(`/api/videos/${encodeURIComponent(video)}`);
+    if (turn !== turns.video) return;
+    state.video = facts;
+    state.labelsAlone = false;
+    clearTimeline();
+    Object.assign(find("frame"), { min: facts.first_frame, max: facts.last_frame });
+    await Promise.all([show(frame ?? facts.first_frame), drawTimeline(turn)]);
+  } catch (error) {
+    if (turn !== turns.video) return;
+    say(error.message);
+    if (state.video) find("video").value = state.video.video;
+  }
 }
 
-async function drawTimeline(video) {
-  state.cursors = [];
-  const item = await fetchJson(videoPath("timeline"));
-  if (video !== state.video) return;
-  const target = find("timeline");
-  target.replaceChildren();
-  await Bokeh.embed.embed_item(item, target);
-  const [root] = Bokeh.documents.at(-1).roots();
+function goTo(video, frame) {
+  if (video !== state.video?.video) return openVideo(video, frame);
+  turns.video++; // none that is on its way
+  find("video").value = video;
+  move(frame);
+}
+
+async function drawTimeline(turn) {
+  const video = state.video;
+  const place = element("div");
+  try {
+    const item = await fetchJson(videoPath("timeline"));
+    if (turn !== turns.video) return;
+    find("timeline").replaceChildren(place);
+    const [{ model: root }] = (await Bokeh.embed.embed_item(item, place)).roots;
+    if (turn === turns.video) keepChart(root, video);
+    else forget(root.document);
+  } catch (error) {
+    if (turn === turns.video) find("timeline").replaceChildren(element("p", error.message, "small trouble"));
+  }
+}
+
+function keepChart(root, { video }) {
+  state.chart = root.document;
   state.cursors = root.select("now");
   for (const figure of root.children) figure.on_event("tap", ({ x }) => goToTime(x));
-  for (const cursor of state.cursors) cursor.location = state.shown?.facts.reference.time_s ?? cursor.location;
-  document.body.dataset.timeline = video.video;
+  const reference = state.shown?.facts.reference;
+  if (reference?.video === video) for (const cursor of state.cursors) cursor.location = reference.time_s;
+  document.body.dataset.timeline = video;
+}
+
+function clearTimeline() {
+  if (state.chart) forget(state.chart);
+  state.chart = null;
+  state.cursors = [];
+  find("timeline").replaceChildren();
+  delete document.body.dataset.timeline;
+}
+
+function forget(chart) {
+  chart.clear();
+  Bokeh.documents.splice(Bokeh.documents.indexOf(chart), 1); // Bokeh itself keeps every document
 }
 
 async function goToTime(seconds) {
+  const turn = ++turns.move;
   try {
     const { frame_index: frame } = await fetchJson(videoPath(`at?time_s=${seconds}`));
-    pause();
-    await show(frame);
+    if (turn === turns.move) move(frame);
   } catch (error) {
-    say(error.message);
+    if (turn === turns.move) say(error.message);
   }
 }
 
@@ -213,6 +298,7 @@ async function goToTime(seconds) {
 
 function play() {
   if (!state.video || state.video.frame_s <= 0) return;
+  turns.move++;
   const from = state.frame >= state.video.last_frame ? state.video.first_frame : state.frame;
   const start = performance.now();
   state.playing = true;
@@ -236,6 +322,7 @@ function pause() {
 
 function move(frame) {
   pause();
+  turns.move++;
   show(frame);
 }
 
@@ -262,16 +349,19 @@ function onKey(event) {
 
 async function findFrames(event) {
   event.preventDefault();
+  const turn = ++turns.query;
   const asked = new URLSearchParams({ where: find("where-sql").value });
-  if (find("only-this").checked) asked.set("video", state.video.video);
+  if (find("only-this").checked && state.video) asked.set("video", state.video.video);
   find("hits").replaceChildren();
   find("found").className = "small quiet";
   find("found").textContent = "looking …";
   try {
     const { num_frames: num, hits } = await fetchJson(`/api/query?${asked}`);
+    if (turn !== turns.query) return;
     find("found").textContent = `${num.toLocaleString("en")} frame${num === 1 ? "" : "s"}` + (num > hits.length ? `; the first ${hits.length}:` : "");
     find("hits").replaceChildren(...hits.map(makeHit));
   } catch (error) {
+    if (turn !== turns.query) return;
     find("found").className = "small trouble";
     find("found").textContent = error.message;
   }
@@ -287,8 +377,7 @@ function makeHit(hit) {
   button.addEventListener("click", () => {
     for (const other of find("hits").querySelectorAll("[aria-current]")) other.removeAttribute("aria-current");
     button.setAttribute("aria-current", "true");
-    if (hit.video === state.video.video) move(hit.frame_index);
-    else openVideo(hit.video, hit.frame_index).catch((error) => say(error.message));
+    goTo(hit.video, hit.frame_index);
   });
   const item = element("li");
   item.append(button);
@@ -334,7 +423,7 @@ function switchAll(on) {
 }
 
 function listen() {
-  find("video").addEventListener("change", () => openVideo(find("video").value).catch((error) => say(error.message)));
+  find("video").addEventListener("change", () => openVideo(find("video").value));
   find("frame").addEventListener("input", () => move(Number(find("frame").value)));
   find("back").addEventListener("click", () => move(state.frame - 1));
   find("forth").addEventListener("click", () => move(state.frame + 1));
@@ -358,7 +447,8 @@ async function start() {
   listen();
   if (!videos.length) return say("This output holds no labels yet.");
   const [video, frame] = location.hash.slice(1).split("/").map(decodeURIComponent);
-  await openVideo(videos.includes(video) ? video : videos[0], videos.includes(video) && frame ? Number(frame) : undefined);
+  const isThere = videos.includes(video);
+  await openVideo(isThere ? video : videos[0], isThere && /^\d+$/.test(frame) ? Number(frame) : undefined);
 }
 
 start().catch((error) => say(error.message));
