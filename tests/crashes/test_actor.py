@@ -11,6 +11,8 @@ import gsvnet
 from gsvnet.labeling.ray.cluster import connect
 from tests.outputs import Visible, assert_equal_rows, rows_of, shards_of, wait_until
 
+pytestmark = pytest.mark.slow  # `make test-crashes`
+
 
 @pytest.fixture(scope="module", autouse=True)
 def _deadly_ray(deadly_environment):

@@ -16,6 +16,8 @@ from tests.drivers import LABEL, Driver, label_command
 from tests.material import repeat_video
 from tests.outputs import Visible, assert_equal_rows, rows_of, shards_of, wait_until
 
+pytestmark = pytest.mark.slow  # `make test-crashes`
+
 
 @pytest.mark.parametrize(
     ("where", "call", "when", "num_visible"),

@@ -12,6 +12,8 @@ import gsvnet
 from tests.disks import fill, small_disk
 from tests.outputs import Visible, assert_equal_rows, rows_of, wait_until
 
+pytestmark = pytest.mark.slow  # `make test-crashes`
+
 
 @pytest.fixture
 def disk(tmp_path):
