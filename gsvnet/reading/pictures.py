@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import tee
 from pathlib import Path
@@ -75,8 +75,7 @@ def stream_pictures(
     whose file must be the one that was labeled. Frames near each other are decoded in one go. Raises VideoError when
     the video cannot be read, SourceChanged when another file has its name, StoreError for frames without a row.
     """
-    from gsvnet.video.decode import read_images
-
+    read_images = _import_decoder()
     footer = labels.footer(video)
     where, identity = (find_source(footer.uri, source), None) if source else (footer.uri, footer.identity)
     if where not in (footer.uri, source):
@@ -106,6 +105,14 @@ def find_source(uri: str, source: str) -> str:
     if name in ("", ".", ".."):
         raise ConfigError(f"{redact_uri(uri)} has no file name to look for in {redact_uri(source)}")
     return f"{source.rstrip('/')}/{name}"
+
+
+def _import_decoder() -> Callable[..., Iterator[np.ndarray]]:
+    try:
+        from gsvnet.video.decode import read_images
+    except ModuleNotFoundError as error:
+        raise MissingExtra(error.name or "av", "view") from error
+    return read_images
 
 
 def _check_size(where: str, footer: ShardFooter, video_options: StorageOptions | None) -> None:

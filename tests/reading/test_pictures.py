@@ -140,3 +140,10 @@ def test_without_pillow_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL.Image", None)
     with pytest.raises(MissingExtra, match=r"gsvnet\[view\]"):
         write_png(tmp_path / "a.png", np.zeros((2, 2, 3), np.uint8))
+
+
+def test_without_a_decoder_the_extra_is_named(label_config, monkeypatch):
+    labels = gsvnet.open_labels(gsvnet.label(label_config()).out)
+    monkeypatch.setitem(sys.modules, "gsvnet.video.decode", None)
+    with pytest.raises(MissingExtra, match=r"gsvnet\[view\]"):
+        read_picture(labels, "drive", 0)
