@@ -53,6 +53,11 @@ class ClassSet:
         table[: len(self)] = self.colours
         return table
 
+    @property
+    def hex_colours(self) -> tuple[str, ...]:
+        """Colours by class id as the web writes them: "#804080"."""
+        return tuple("#{:02x}{:02x}{:02x}".format(*colour) for colour in self.colours)
+
     def colourise(self, labels: np.ndarray) -> np.ndarray:
         """Colours (..., 3) uint8 RGB of labels (...) uint8; ignored pixels are black."""
         return self.palette[labels]

@@ -59,10 +59,7 @@ class FiftyOneFormat:
 
     def _describe_dataset(self) -> dict[str, Any]:
         targets = {str(label + 1): name for label, name in enumerate(self._classes.names)}
-        colours = [
-            {"intTarget": label + 1, "color": "#{:02x}{:02x}{:02x}".format(*colour)}
-            for label, colour in enumerate(self._classes.colours)
-        ]
+        colours = [{"intTarget": label + 1, "color": colour} for label, colour in enumerate(self._classes.hex_colours)]
         return {
             "name": "gsvnet",
             "version": _VERSION,

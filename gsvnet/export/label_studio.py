@@ -99,10 +99,9 @@ class LabelStudioFormat:
         return {"data": data, "predictions": [prediction]}
 
     def _draw_config(self) -> str:
-        colours = ["#{:02x}{:02x}{:02x}".format(*colour) for colour in self._classes.colours]
         lines = [
             f"    <Label value={quoteattr(name)} background={quoteattr(colour)}/>"
-            for name, colour in zip(self._classes.names, colours)
+            for name, colour in zip(self._classes.names, self._classes.hex_colours)
         ]
         head = ["<View>", '  <Image name="image" value="$image" zoom="true"/>']
         tail = ["  </BrushLabels>", "</View>", ""]

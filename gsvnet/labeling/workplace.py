@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Protocol
 
 from gsvnet.errors import GsvnetError, MissingExtra
@@ -27,6 +24,7 @@ from gsvnet.labeling.worker import LabelWorkerSpec
 from gsvnet.models.segmenter import VideoSegmenter
 from gsvnet.store.job import JobRecord
 from gsvnet.store.manifest import Spread, spread_over_threads
+from gsvnet.store.write import default_spool_dir
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,12 +130,9 @@ def worker_spec(
     config: LabelConfig, job: JobRecord, *, batch_chunks: int, sight: Probe | None = None
 ) -> LabelWorkerSpec:
     """What every worker of the job is told. batch_chunks: as `settle_batch_chunks` says. sight: what it must see."""
-    default_spool = (
-        Path(tempfile.gettempdir()) / f"gsvnet-spool-{os.getuid()}"
-    )  # one per user: none per job stays behind
     return LabelWorkerSpec(
         out=config.out,
-        spool_dir=config.spool_dir or str(default_spool),
+        spool_dir=config.spool_dir or str(default_spool_dir()),
         keyframe_interval=config.keyframe_interval,
         batch_chunks=batch_chunks,
         precision=config.precision,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +15,6 @@ from fsspec.spec import AbstractFileSystem
 from gsvnet.chunks import shard_name
 from gsvnet.errors import AlreadyPublished, ConfigError, CorruptLabels
 from gsvnet.maintenance.config import CompactConfig
-from gsvnet.maintenance.threads import spread_over_threads
 from gsvnet.store.committed import Committed
 from gsvnet.store.compact_file import write_compacted
 from gsvnet.store.filesystem import StorageOptions, has_object, open_filesystem, protocol_of
@@ -34,7 +32,8 @@ from gsvnet.store.job import (
 from gsvnet.store.layout import COMPACTED, SUCCESS, derived_uri, parse_label_path, shard_uri
 from gsvnet.store.manifest import write_derived
 from gsvnet.store.scan import StoredLabels, list_stored
-from gsvnet.store.write import sweep_spools
+from gsvnet.store.threads import map_in_threads
+from gsvnet.store.write import default_spool_dir, sweep_spools
 from gsvnet.uris import absolute_uri, redact_uri
 
 NUM_THREADS = 4  # each holds a block of its source and a row group, and fills one spool
@@ -123,7 +122,7 @@ def _write_files(
     done = total - sum(_size(packs[number]) for number in missing)
     rows = num_bytes = 0
     progress(done, total)
-    written = spread_over_threads(write, missing, num_threads=NUM_THREADS)
+    written = map_in_threads(write, missing, num_threads=NUM_THREADS)
     for number, (file_rows, file_bytes) in zip(missing, written, strict=True):
         rows, num_bytes, done = rows + file_rows, num_bytes + file_bytes, done + _size(packs[number])
         progress(done, total)
@@ -207,7 +206,7 @@ def _server_of(fs: AbstractFileSystem) -> tuple[str, ...]:
 
 def _open_spool_dir(spool_dir: str | None) -> str:
     """The folder for spools, made and swept."""
-    folder = Path(spool_dir or Path(tempfile.gettempdir()) / f"gsvnet-spool-{os.getuid()}")
+    folder = Path(spool_dir) if spool_dir else default_spool_dir()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -233,7 +232,7 @@ def _copy_plans(config: CompactConfig, shards: Sequence[StoredLabels]) -> bool:
         return isinstance(planned, list) and all(committed.has(video, index) for index in range(len(planned)))
 
     videos = list_plans(config.out, config.storage_options)
-    return all(list(spread_over_threads(copy, videos, num_threads=NUM_PLAN_THREADS)))
+    return all(list(map_in_threads(copy, videos, num_threads=NUM_PLAN_THREADS)))
 
 
 def _copy_failures(config: CompactConfig, shards: Sequence[StoredLabels]) -> None:

@@ -13,7 +13,6 @@ from gsvnet.errors import CorruptLabels
 from gsvnet.maintenance.account import COMPACTED_REMEDIES, Piece, PlannedShard, Remedies, check_video
 from gsvnet.maintenance.config import VerifyConfig
 from gsvnet.maintenance.findings import Findings, Verification
-from gsvnet.maintenance.threads import spread_over_threads
 from gsvnet.store.committed import Committed
 from gsvnet.store.filesystem import has_object
 from gsvnet.store.inspect_file import Expected, Inspected, inspect_footer, inspect_whole
@@ -21,6 +20,7 @@ from gsvnet.store.job import JobRecord, list_failures, list_plans, read_job, rea
 from gsvnet.store.layout import COMPACTED, SUCCESS, derived_uri, parse_label_path
 from gsvnet.store.manifest import read_manifest, read_manifest_time, write_derived
 from gsvnet.store.scan import StoredLabels, list_stored
+from gsvnet.store.threads import map_in_threads
 from gsvnet.uris import redact_uri
 
 NUM_THREADS = 8
@@ -70,7 +70,7 @@ class _OutputCheck:
         for page in list_stored(self.config.out, self.config.storage_options):
             files = [file for file in page if self._is_label_file(file)]
             total += len(files)
-            inspected = spread_over_threads(lambda file: inspect(file, self.expected), files, num_threads=NUM_THREADS)
+            inspected = map_in_threads(lambda file: inspect(file, self.expected), files, num_threads=NUM_THREADS)
             for file, found in zip(files, inspected, strict=True):
                 self._note_file(file, found)
                 self.files += 1
@@ -181,7 +181,7 @@ class _OutputCheck:
             return [PlannedShard(first_frame=first, stop_frame=first + num) for first, num in ranges]
 
         names, plans = list_plans(config.out, config.storage_options), {}
-        for video, plan in zip(names, spread_over_threads(read, names, num_threads=4 * NUM_THREADS), strict=True):
+        for video, plan in zip(names, map_in_threads(read, names, num_threads=4 * NUM_THREADS), strict=True):
             if plan is None:
                 message = f"no plan of this version; delete it and {self.remedies.plan}"
                 self.findings.add("damaged", message, path=f"_plan/{video}.json", video=video)

@@ -15,8 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from gsvnet.errors import ConfigError, CorruptLabels, NoSpace, StoreError
-from gsvnet.store.faults import NO_SPACE_ERRORS
+from gsvnet.errors import CorruptLabels, NoSpace, StoreError
 from gsvnet.store.filesystem import StorageOptions
 from gsvnet.store.inspect_file import Expected, check_footer, find_later_columns
 from gsvnet.store.inspect_rows import Fault, RowsInspector
@@ -25,6 +24,7 @@ from gsvnet.store.scan import LabelScan, StoredLabels
 from gsvnet.store.schema import MAX_ROW_GROUP_BYTES, MAX_ROW_GROUP_ROWS, open_label_writer
 from gsvnet.store.sources import Source, SourceFile, compacted_metadata, parse_sources
 from gsvnet.store.temporary import create_temporary
+from gsvnet.store.write import explain_spool_error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,13 +61,13 @@ def write_compacted(
             )
         spool, file = create_temporary(folder)
     except OSError as error:
-        raise _spool_error(error, folder) from error
+        raise explain_spool_error(error, folder) from error
     try:
         with file:
             try:
                 written = _write(shards, file, expected)
             except OSError as error:
-                raise _spool_error(error, folder) from error
+                raise explain_spool_error(error, folder) from error
             publish_file(spool, uri, storage_options)
         return written
     finally:
@@ -160,9 +160,3 @@ def _check(file: BinaryIO, sources: Sequence[Source]) -> CompactedFile:
     if metadata.num_rows != sum(source.num_rows for source in sources):
         raise CorruptLabels(f"the spool holds {metadata.num_rows} rows, others were written")
     return CompactedFile(num_rows=metadata.num_rows, num_bytes=num_bytes, row_groups=metadata.num_row_groups)
-
-
-def _spool_error(error: OSError, folder: Path) -> NoSpace | ConfigError:
-    if error.errno in NO_SPACE_ERRORS:
-        return NoSpace(f"no space left in {folder}: free some, or choose another --spool-dir")
-    return ConfigError(f"cannot write spools in {folder}: {error.strerror or error}; choose another --spool-dir")

@@ -46,7 +46,7 @@ class LabelFile:
         return found
 
 
-class LabelFiles:
+class LabelFileReader:
     """Reads label files of one file system. Keeps footers and the row groups that were read last."""
 
     def __init__(self, fs: AbstractFileSystem) -> None:

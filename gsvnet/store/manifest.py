@@ -7,7 +7,6 @@ need 6 s of one core and a peak of 0.8 GB in this process, beside reading back t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,6 +18,7 @@ from gsvnet.store.filesystem import StorageOptions, open_filesystem, read_bytes,
 from gsvnet.store.layout import MANIFEST, SUCCESS, VIDEOS, derived_uri, list_label_pages, split_shard_path
 from gsvnet.store.listing import StoredFile
 from gsvnet.store.publish import replace_bytes
+from gsvnet.store.threads import map_in_threads
 
 Spread = Callable[[Callable[[LabelFiles], pa.RecordBatch], Iterable[LabelFiles]], Iterable[pa.RecordBatch]]
 
@@ -35,8 +35,7 @@ def spread_over_threads(
     describe: Callable[[LabelFiles], pa.RecordBatch], batches: Iterable[LabelFiles]
 ) -> Iterator[pa.RecordBatch]:
     """`describe` of each batch, by eight threads of this process."""
-    with ThreadPoolExecutor(_THREADS) as pool:
-        yield from pool.map(describe, batches)
+    return map_in_threads(describe, batches, num_threads=_THREADS)
 
 
 def write_derived(

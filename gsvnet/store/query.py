@@ -157,7 +157,12 @@ def _offer_frames(database: duckdb.DuckDBPyConnection, labels: Labels) -> None:
 
 
 def _sql_list(texts: Iterable[str]) -> str:
-    return "[" + ", ".join("'" + text.replace("'", "''") + "'" for text in texts) + "]"
+    return f"[{', '.join(map(sql_text, texts))}]"
+
+
+def sql_text(text: str) -> str:
+    """The text as an SQL literal."""
+    return "'" + text.replace("'", "''") + "'"
 
 
 def _import_duckdb() -> Any:

@@ -20,7 +20,7 @@ from gsvnet.classes import ClassSet
 from gsvnet.errors import ConfigError, CorruptLabels, StoreError
 from gsvnet.store.filesystem import StorageOptions, open_filesystem
 from gsvnet.store.job import JobRecord, read_job
-from gsvnet.store.label_file import MASK_COLUMNS, LabelFile, LabelFiles, decode_row
+from gsvnet.store.label_file import MASK_COLUMNS, LabelFile, LabelFileReader, decode_row
 from gsvnet.store.layout import list_label_files, split_shard_path
 from gsvnet.store.schema import FrameRow, ShardFooter, label_schema, table_to_rows
 from gsvnet.store.sources import Source
@@ -78,7 +78,7 @@ class Labels:
     ) -> None:
         self.uri, self.job, self.storage_options = uri, job, storage_options
         fs, _ = open_filesystem(uri, storage_options)
-        self.files = LabelFiles(fs)
+        self.files = LabelFileReader(fs)
         self.paths = list_label_files(uri, storage_options) if paths is None else paths
         self._times = lru_cache(maxsize=_KEPT_TIMES)(self._read_times)
         self._mask_size = lru_cache(maxsize=_KEPT_SIZES)(self._read_mask_size)
@@ -94,8 +94,7 @@ class Labels:
     @property
     def class_table(self) -> pa.Table:
         """One row per class: id, name, identifier (its field in `pixels`), colour ("#804080")."""
-        colours = ["#{:02x}{:02x}{:02x}".format(*colour) for colour in self.classes.colours]
-        columns = [range(len(self.classes)), self.classes.names, self.classes.identifiers, colours]
+        columns = [range(len(self.classes)), self.classes.names, self.classes.identifiers, self.classes.hex_colours]
         return pa.table(dict(zip(("id", "name", "identifier", "colour"), map(list, columns))))
 
     @property

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from gsvnet.store.layout import split_shard_path
-from gsvnet.store.query import run_sql
+from gsvnet.store.query import run_sql, sql_text
 from gsvnet.store.read import Labels
 
 MAX_BINS = 600
@@ -122,7 +122,8 @@ def read_timelines(
     has_drift = "drift" in run_sql(some, "select * from frames limit 0").column_names
     drift = ", avg(drift)::double as drift, max(drift)::double as drift_max" if has_drift else ""
     chosen = ", ".join(
-        f"({_quote(s.video)}, {s.first_frame}, {-(-(s.last_frame + 1 - s.first_frame) // max_bins)})" for s in summaries
+        f"({sql_text(s.video)}, {s.first_frame}, {-(-(s.last_frame + 1 - s.first_frame) // max_bins)})"
+        for s in summaries
     )
     table = run_sql(
         some,
@@ -158,11 +159,7 @@ def _only(labels: Labels, videos: Collection[str]) -> Labels:
 
 
 def _where(videos: Collection[str] | None) -> str:
-    return "" if videos is None else f"where video in ({', '.join(map(_quote, videos)) or 'null'})"
-
-
-def _quote(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
+    return "" if videos is None else f"where video in ({', '.join(map(sql_text, videos)) or 'null'})"
 
 
 _AREA = "sum(height::double * width) filter (status = 'ok') as area"

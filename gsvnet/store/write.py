@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -75,7 +76,7 @@ class ShardWriter:
         try:
             self._spool, self._file = create_temporary(self.spool_dir)
         except OSError as error:
-            raise _spool_error(error, self.spool_dir) from error
+            raise explain_spool_error(error, self.spool_dir) from error
         try:
             self._writer = open_label_writer(self._file, self.footer.classes)
         except BaseException:
@@ -106,7 +107,7 @@ class ShardWriter:
         try:
             self._writer.write_table(rows_to_table(self._rows, self.footer))
         except OSError as error:
-            raise _spool_error(error, self.spool_dir) from error
+            raise explain_spool_error(error, self.spool_dir) from error
         self._rows.clear()
         self._mask_bytes += self._waiting_bytes
         self._waiting_bytes = 0
@@ -122,7 +123,7 @@ class ShardWriter:
             self._file.flush()
             os.fsync(self._file.fileno())
         except OSError as error:
-            raise _spool_error(error, self.spool_dir) from error
+            raise explain_spool_error(error, self.spool_dir) from error
         self._check(self._file)
         publish_file(self._spool, self.uri, self.storage_options, self.unsafe_commit)
         self.published = PublishedShard(
@@ -154,7 +155,7 @@ def check_space(spool_dir: str | Path, needed_bytes: int) -> None:
     try:
         free = shutil.disk_usage(spool_dir).free
     except OSError as error:
-        raise _spool_error(error, Path(spool_dir)) from error
+        raise explain_spool_error(error, Path(spool_dir)) from error
     if free < needed_bytes:
         raise NoSpace(
             f"{spool_dir} has {free / 2**20:.1f} MiB free, a shard may need {needed_bytes / 2**20:.1f} MiB: "
@@ -167,12 +168,18 @@ def estimate_spool_bytes(num_frames: int, height: int, width: int) -> int:
     return num_frames * (2_000 + height * width // 50) + 2**20
 
 
+def default_spool_dir() -> Path:
+    """Where spools are built when nobody says: one folder per user, so that none per job stays behind."""
+    return Path(tempfile.gettempdir()) / f"gsvnet-spool-{os.getuid()}"
+
+
 def sweep_spools(spool_dir: str | Path) -> list[Path]:
     """Remove the spools that dead processes of this host left; the removed paths."""
     return sweep_temporary(spool_dir)
 
 
-def _spool_error(error: OSError, spool_dir: Path) -> StoreError | ConfigError:
+def explain_spool_error(error: OSError, spool_dir: Path) -> StoreError | ConfigError:
+    """What went wrong with a file in the spool folder: NoSpace, or ConfigError where it cannot be written."""
     if error.errno in NO_SPACE_ERRORS:
         return NoSpace(f"no space left in {spool_dir}: free some, or choose another --spool-dir")
     return ConfigError(f"cannot write spools in {spool_dir}: {error.strerror or error}; choose another --spool-dir")

@@ -26,7 +26,7 @@ from bokeh.plotting import figure
 from gsvnet.classes import ClassSet
 from gsvnet.store.timeline import MAX_BINS, Timeline
 from gsvnet.viewing.spans import Span, thin_spans
-from gsvnet.viewing.words import clock, hex_colour, main_classes_in_words
+from gsvnet.viewing.words import clock, main_classes_in_words
 
 MAX_KEYFRAMES = 120
 _INK, _QUIET, _GRID, _LINE = "#1d2733", "#66717f", "#e4e8ec", "#1f6feb"
@@ -132,7 +132,7 @@ def _draw_areas(timeline: Timeline, classes: ClassSet, times: Range1d) -> figure
         row.varea_stack(
             list(columns),
             x="x",
-            color=[hex_colour(classes, label) for label in seen],
+            color=[classes.hex_colours[label] for label in seen],
             source=ColumnDataSource({"x": x.astype(np.float32), **columns}),
         )
     step = -(-len(timeline.keyframe_s) // MAX_KEYFRAMES) or 1

@@ -18,13 +18,12 @@ from gsvnet.viewing.spans import Span
 from gsvnet.viewing.words import (
     clock,
     duration,
-    hex_colour,
     main_classes,
     main_classes_in_words,
     percent,
     shorten,
 )
-from gsvnet.words import size_in_words
+from gsvnet.words import count, size_in_words
 
 MAX_ROWS, MAX_FAILURES, MAX_TROUBLES = 500, 30, 6
 
@@ -49,7 +48,7 @@ def _badges(facts: OutputFacts) -> list[dict[str, str]]:
     if facts.complete:
         state = {"kind": "good", "text": "complete"}
     elif missing or num_failed:
-        state = {"kind": "bad", "text": f"{plural(missing, 'shard')} without labels" if missing else "not complete"}
+        state = {"kind": "bad", "text": f"{count(missing, 'shard')} without labels" if missing else "not complete"}
     else:
         state = {"kind": "", "text": "not marked as complete"}
     return [state] + ([{"kind": "bad", "text": f"{num_failed:,} given up"}] if num_failed else [])
@@ -139,7 +138,7 @@ def _describe_failure(failure: FailureRecord) -> dict[str, str]:
         "what": f"{failure.video}, {shard}",
         "error": failure.error,
         "message": shorten(failure.message, 500),
-        "attempts": plural(failure.attempts, "attempt"),
+        "attempts": count(failure.attempts, "attempt"),
     }
 
 
@@ -153,10 +152,10 @@ def describe_video(facts: VideoFacts, spans: Sequence[Span], classes: ClassSet) 
     more = len(troubles) - MAX_TROUBLES
     return {
         "name": facts.video,
-        "sentence": f"{facts.uri}: {plural(summary.frames, 'frame')} of {summary.width}x{summary.height}, "
+        "sentence": f"{facts.uri}: {count(summary.frames, 'frame')} of {summary.width}x{summary.height}, "
         f"{duration(summary.labeled_s)}{confidence}{lowest}",
         "classes": [
-            {"name": classes.names[label], "colour": hex_colour(classes, label), "share": percent(share)}
+            {"name": classes.names[label], "colour": classes.hex_colours[label], "share": percent(share)}
             for label, share in main_classes(summary.shares, classes, 6)
         ],
         "troubles": troubles[:MAX_TROUBLES] + ([f"and {more:,} more"] if more > 0 else []),
@@ -188,7 +187,7 @@ def _row(facts: VideoFacts, classes: ClassSet) -> dict[str, Any]:
     sure = [summary.confidence, summary.lowest_confidence] if summary else [None, None]
     counts += [(-1, "") if value is None else (value, f"{value:.2f}") for value in sure]
     whole = [failure.error for failure in facts.failures if failure.shard is None]
-    given_up = f"{plural(len(facts.failures), 'shard')} given up" if facts.failures else ""
+    given_up = f"{count(len(facts.failures), 'shard')} given up" if facts.failures else ""
     return {
         "name": facts.video,
         "numbers": [{"value": value, "text": text} for value, text in counts],
@@ -199,8 +198,3 @@ def _row(facts: VideoFacts, classes: ClassSet) -> dict[str, Any]:
 
 def _some(number: int) -> str:
     return f"{number:,}" if number else ""
-
-
-def plural(number: int, noun: str) -> str:
-    """ "1 shard", "2,000 shards"."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

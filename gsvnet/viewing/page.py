@@ -12,7 +12,6 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from gsvnet.classes import ClassSet
-from gsvnet.viewing.words import hex_colour
 
 _PAGES = files("gsvnet.viewing") / "pages"
 
@@ -31,7 +30,7 @@ def read_asset(name: str) -> bytes:
 
 def class_chips(classes: ClassSet) -> list[dict[str, str]]:
     """name and colour of each class, for templates and the browser."""
-    return [{"name": name, "colour": hex_colour(classes, i)} for i, name in enumerate(classes.names)]
+    return [{"name": name, "colour": colour} for name, colour in zip(classes.names, classes.hex_colours)]
 
 
 def _bokeh_path() -> Path:

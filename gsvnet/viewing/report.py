@@ -16,12 +16,13 @@ from gsvnet.uris import redact_uri
 from gsvnet.viewing.charts import HoverPicture, draw_timeline
 from gsvnet.viewing.config import ReportConfig
 from gsvnet.viewing.facts import VideoFacts, read_facts
-from gsvnet.viewing.overview import describe_output, describe_rows, describe_video, plural
+from gsvnet.viewing.overview import describe_output, describe_rows, describe_video
 from gsvnet.viewing.page import render_page
 from gsvnet.viewing.run import read_run
 from gsvnet.viewing.spans import Span, find_spans
 from gsvnet.viewing.thumbnails import Strip, Thumbnail, draw_strips, encode_within
 from gsvnet.viewing.words import clock
+from gsvnet.words import count
 
 MAX_BYTES = 5_000_000
 _CHARTS_BYTES = 2_000_000  # of MAX_BYTES, for all timelines together, but for what is wrong in them
@@ -162,11 +163,11 @@ def _describe_pictures(strips: Sequence[Strip]) -> str:
     """Said once for all videos: why pictures show labels alone, and why there are fewer than asked for."""
     sentences = []
     if problems := [strip.problem for strip in strips if strip.problem]:
-        which = "All pictures" if len(problems) == len(strips) else f"Pictures of {plural(len(problems), 'video')}"
+        which = "All pictures" if len(problems) == len(strips) else f"Pictures of {count(len(problems), 'video')}"
         sentences.append(
             f"{which} show labels alone, as the source could not be read: {problems[0].rstrip('.')}. "
             "--source says where videos are now."
         )
     if num_skipped := sum(strip.num_skipped for strip in strips):
-        sentences.append(f"{plural(num_skipped, 'picture')} would have taken too long to read.")
+        sentences.append(f"{count(num_skipped, 'picture')} would have taken too long to read.")
     return " ".join(sentences)

@@ -17,7 +17,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from gsvnet.errors import ConfigError, CorruptLabels, GsvnetError, StoreError
-from gsvnet.store.query import run_sql
+from gsvnet.store.query import run_sql, sql_text
 from gsvnet.store.read import Labels
 from gsvnet.store.timeline import read_timelines, summarise_videos
 from gsvnet.uris import hide_secrets, redact_uri
@@ -225,7 +225,7 @@ async def _query(request: Request) -> Response:
 
 def _find(viewer: Viewer, where: str, video: str | None) -> dict[str, Any]:
     """How many frames a condition holds for, and the first MAX_HITS of them."""
-    among = "" if video is None else "where video = '" + video.replace("'", "''") + "'"
+    among = "" if video is None else f"where video = {sql_text(video)}"
     table = run_sql(
         viewer.labels,
         f"select video, frame_index, time_s, confidence, count(*) over () as num_frames "

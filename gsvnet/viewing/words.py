@@ -47,8 +47,3 @@ def main_classes_in_words(shares: Sequence[float], classes: ClassSet, num: int =
 def shorten(text: str, num: int) -> str:
     """The text, or its first characters and "…", at most `num` together."""
     return text if len(text) <= num else text[: num - 1].rstrip() + "…"
-
-
-def hex_colour(classes: ClassSet, label: int) -> str:
-    """ "#804080"."""
-    return "#{:02x}{:02x}{:02x}".format(*classes.colours[label])

@@ -79,8 +79,10 @@ def test_each_file_is_opened_once_also_where_more_are_read_than_kept(tmp_path, w
     for letter in "abcd":
         write_shard(out, video=f"{letter}-0", uri=f"s3://videos/{letter}.mp4", num_frames=1)
     opened = []
-    open_file = label_file.LabelFiles._open
-    monkeypatch.setattr(label_file.LabelFiles, "_open", lambda self, path: opened.append(path) or open_file(self, path))
+    open_file = label_file.LabelFileReader._open
+    monkeypatch.setattr(
+        label_file.LabelFileReader, "_open", lambda self, path: opened.append(path) or open_file(self, path)
+    )
     labels = open_labels(out)
     assert labels.indices(VIDEO).tolist() == list(range(20))
     assert len(opened) == 4

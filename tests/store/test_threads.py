@@ -4,17 +4,17 @@ import threading
 
 import pytest
 
-from gsvnet.maintenance.threads import spread_over_threads
+from gsvnet.store.threads import map_in_threads
 
 
 def test_results_come_in_order():
-    assert list(spread_over_threads(lambda n: n * n, range(20), num_threads=3)) == [n * n for n in range(20)]
-    assert list(spread_over_threads(abs, [], num_threads=3)) == []
+    assert list(map_in_threads(lambda n: n * n, range(20), num_threads=3)) == [n * n for n in range(20)]
+    assert list(map_in_threads(abs, [], num_threads=3)) == []
 
 
 def test_few_items_are_taken_before_their_results():
     taken = []
-    results = spread_over_threads(abs, (taken.append(n) or n for n in range(100)), num_threads=2)
+    results = map_in_threads(abs, (taken.append(n) or n for n in range(100)), num_threads=2)
     next(results)
     assert len(taken) <= 5
     results.close()
@@ -29,7 +29,7 @@ def test_the_first_error_ends_all():
             raise ValueError("zero")
         done.append(n)
 
-    results = spread_over_threads(work, range(1000), num_threads=1)
+    results = map_in_threads(work, range(1000), num_threads=1)
     gate.set()
     with pytest.raises(ValueError, match="zero"):
         next(results)

@@ -12,7 +12,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def spread_over_threads(work: Callable[[Item], Result], items: Iterable[Item], *, num_threads: int) -> Iterator[Result]:
+def map_in_threads(work: Callable[[Item], Result], items: Iterable[Item], *, num_threads: int) -> Iterator[Result]:
     """`work` of each item, in their order; few are under way or wait to be fetched. The first error ends all."""
     left = iter(items)
     with ThreadPoolExecutor(num_threads) as pool:
