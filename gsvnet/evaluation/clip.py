@@ -82,7 +82,7 @@ class ClipLabeler:
         index = starts[:, None] + position.minimum(lengths[:, None] - 1)
         keyframes = torch.stack([self._pixels(s)[0] for s in starts.tolist()])
         frames = torch.stack([self._pixels(s)[1] for s in index.flatten().tolist()]).unflatten(0, index.shape)
-        motion, motion_valid = self._trace(chunks) if self.needs.motion else (None, None)
+        motion, motion_valid = self._trace(chunks) if self.needs.motion_grid else (None, None)
         return ChunkBatch(
             first_frame=chunks[0].first_frame,
             num_frames=lengths,
@@ -94,8 +94,9 @@ class ClipLabeler:
         )
 
     def _trace(self, chunks: Sequence[Chunk]) -> tuple[Tensor, Tensor]:
-        """Codec motion on the grid that the network reads frames at."""
-        motion, known = trace_chunks(self.clip, chunks, self.needs.frame_size or self.needs.keyframe_size)
+        """Codec motion on the grid that the network asks for."""
+        assert self.needs.motion_grid is not None
+        motion, known = trace_chunks(self.clip, chunks, self.needs.motion_grid)
         return motion.to(self.device), known.to(self.device)
 
     def _read_pixels(self, index: int) -> tuple[Tensor, Tensor]:
@@ -148,7 +149,7 @@ def find_relabeling(classes: ClassSet, wanted: ClassSet) -> np.ndarray | None:
 def _check_needs(needs: FrameNeeds, clip: Clip) -> None:
     """Refuse what a folder of images, and a video of them where there is one, cannot give."""
     wanted = {
-        "motion": needs.motion and clip.motion is None,
+        "motion": needs.motion_grid is not None and clip.motion is None,
         "frames before": needs.before,
         "frames after": needs.after,
         "the next keyframe": needs.next_keyframe,

@@ -68,7 +68,8 @@ class MotionWarp(nn.Module):
 
     def needs(self, height: int, width: int) -> FrameNeeds:
         """Keyframes as the model does, and codec motion; the other frames are not looked at."""
-        return replace(self.model.needs(height, width), motion=True)
+        needs = self.model.needs(height, width)
+        return replace(needs, motion_grid=needs.frame_size)
 
     def segment(self, chunks: ChunkBatch) -> Iterator[LogitsBatch]:
         """Keyframes, then the other positions on the motion's grid. Where motion is not valid it is used as it is."""

@@ -58,7 +58,7 @@ def views_by_need(shard: Shard, *, interval: int, needs: FrameNeeds) -> Callable
 
 def refuse_unknown_needs(needs: FrameNeeds) -> None:
     """Raises ModelError for needs that labeling does not serve."""
-    if needs.motion or needs.before or needs.after or needs.next_keyframe:
+    if needs.motion_grid or needs.before or needs.after or needs.next_keyframe:
         raise ModelError(f"the model needs more than the frames of its chunks, which labeling does not serve: {needs}")
 
 

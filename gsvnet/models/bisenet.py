@@ -94,6 +94,11 @@ class BiSeNet(nn.Module):
             self.heads["1"] = Head(128, 256, num_classes=num_classes)
 
     @property
+    def has_auxiliary_heads(self) -> bool:
+        """Whether there are heads that only training uses: `segment_with_auxiliary`, `drop_auxiliary_heads`."""
+        return len(self.heads) > 1
+
+    @property
     def classifiers(self) -> tuple[str, ...]:
         """Names of the last layers, auxiliary heads included where there are any."""
         return tuple(f"heads.{name}.conv_1x1" for name in self.heads)

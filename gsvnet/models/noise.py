@@ -19,7 +19,7 @@ def draw_chunks(
     Raises ModelError for needs beyond the chunk itself.
     """
     needs = model.needs(height, width)
-    if needs.motion or needs.before or needs.after or needs.next_keyframe:
+    if needs.motion_grid or needs.before or needs.after or needs.next_keyframe:
         raise ModelError(
             f"{type(model).__name__} needs motion or frames outside the chunk ({needs}); noise is drawn for networks "
             "that read one chunk at a time"

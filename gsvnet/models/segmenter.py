@@ -30,14 +30,15 @@ class FrameNeeds:
     keyframe_size: of keyframes. frame_size: of every frame, the keyframe included, at the propagation grid;
     None: the network reads all frames at keyframe_size. resize: "area" averages straight from the decoder's planes
     to uint8; "exact" is the published way, corner-aligned bilinear on the full-size float frame, not antialiased.
-    motion: codec motion accumulated to the keyframe. before, after: context frames around a batch.
-    next_keyframe: the keyframe that follows the batch.
+    motion_grid: (rows, columns) on which motion to the keyframe is wanted, of every frame; None: not wanted.
+    before, after: context frames around a batch. next_keyframe: the keyframe that follows each chunk, and with a
+    motion_grid motion to it too.
     """
 
     keyframe_size: tuple[int, int]
     frame_size: tuple[int, int] | None = None
     resize: Resize = "area"
-    motion: bool = False
+    motion_grid: tuple[int, int] | None = None
     before: int = 0
     after: int = 0
     next_keyframe: bool = False
@@ -48,11 +49,16 @@ class ChunkBatch:
     """B consecutive chunks of one shard. Pixels are RGB in 0..255, uint8 or float32.
 
     first_frame: index in the video of the batch's first frame. num_frames: (B,) int64, frames per chunk.
-    keyframes: (B [+1], 3, H, W). frames: (B, L, 3, h, w) at FrameNeeds.frame_size (keyframe at position 0), or None.
-    Where frame_size is None and L > 1, frames has keyframe_size.
+    keyframes: (B, 3, H, W), and one more at the end with FrameNeeds.next_keyframe. frames: (B, L, 3, h, w) at
+    FrameNeeds.frame_size (keyframe at position 0), or None. Where frame_size is None and L > 1, frames has
+    keyframe_size.
     valid: (B, L) bool, False past the end of a short chunk and for lost frames; position 0 may be False only in
-    a chunk that is padding (num_frames 0). motion: (B, L, 2, gh, gw) with motion_valid (B, L, gh, gw).
-    before, after: (n, 3, H, W) context frames.
+    a chunk that is padding (num_frames 0). before, after: (n, 3, H, W) context frames.
+    next_valid: (B,) bool with FrameNeeds.next_keyframe: keyframes[c + 1] is the one that follows chunk c. False at the
+    end of a video, for padding, and where that keyframe was lost.
+    motion: (B, L, 2, gh, gw) float32 on FrameNeeds.motion_grid: a frame shows at x what its keyframe shows at
+    x + (dx, dy), in pixels of the motion's own grid. motion_valid: (B, L, gh, gw) bool, where that is known.
+    next_motion, next_motion_valid: the same to keyframes[c + 1].
     """
 
     first_frame: int
@@ -60,8 +66,11 @@ class ChunkBatch:
     keyframes: Tensor
     valid: Tensor
     frames: Tensor | None = None
+    next_valid: Tensor | None = None
     motion: Tensor | None = None
     motion_valid: Tensor | None = None
+    next_motion: Tensor | None = None
+    next_motion_valid: Tensor | None = None
     before: Tensor | None = None
     after: Tensor | None = None
 
@@ -72,6 +81,7 @@ class LogitsBatch:
 
     chunk, position: (N,) int64, which frame of the ChunkBatch each is. logits: (N, C, h, w) float.
     gain: (N, 1, h, w) or None; the factor by which propagation has scaled the logits (confidence divides it out).
+    from_next: (N,) bool or None; where True, the nearest keyframe that the logits draw on is the next chunk's.
     align_corners: corner convention in which the logits are to be upsampled.
     """
 
@@ -79,6 +89,7 @@ class LogitsBatch:
     position: Tensor
     logits: Tensor
     gain: Tensor | None = None
+    from_next: Tensor | None = None
     role: Role = "labels"
     align_corners: bool = True
 

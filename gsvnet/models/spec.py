@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from gsvnet.classes import ClassSet
 from gsvnet.errors import ConfigError, ModelError
 from gsvnet.models.bisenet import BiSeNet
+from gsvnet.models.bisenetv1 import BiSeNetV1
 from gsvnet.models.espnetv2 import ESPNetv2
 from gsvnet.models.fastscnn import FastSCNN
 from gsvnet.models.gsvnet import GSVNet, Propagation
@@ -24,6 +25,7 @@ KEYFRAME_NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "bisenet": BiSeNet,
     "fastscnn": FastSCNN,
     "espnetv2": ESPNetv2,
+    "bisenetv1": BiSeNetV1,
 }
 FAMILIES = (*KEYFRAME_NETWORKS, *(f"gsvnet-{name}" for name in KEYFRAME_NETWORKS))
 OUTSIDE_FAMILY = "gsvnet-outside"  # a propagation alone, made by `gsvnet adapt` for a network that is not ours to store

@@ -1,4 +1,4 @@
-"""Backward warp: the past, fetched to where the current frame sees it."""
+"""Backward warp: another frame, fetched to where the current frame sees it."""
 
 from __future__ import annotations
 
@@ -23,4 +23,19 @@ def warp(source: Tensor, flow: Tensor) -> Tensor:
         x = torch.arange(w, device=flow.device) + dx
         y = torch.arange(h, device=flow.device)[:, None] + dy
         positions = torch.stack([(2 * x + 1) / w - 1, (2 * y + 1) / h - 1], dim=-1)
+        return F.grid_sample(source.float(), positions, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+def warp_as_published(source: Tensor, flow: Tensor) -> Tensor:
+    """`warp` as AR-Seg's authors sample (warpFeature): at x * W / (W - 1) - 0.5 instead of x, likewise in y.
+
+    They normalise for corners that are pixel centres and sample with corners that are pixel edges. So without any motion
+    the map is blurred, moved by half a pixel at its borders, and fades out there; their weights are used to it.
+    """
+    h, w = source.shape[-2:]
+    with torch.autocast(source.device.type, enabled=False):
+        dx, dy = flow.float().unbind(1)
+        x = torch.arange(w, device=flow.device) + dx
+        y = torch.arange(h, device=flow.device)[:, None] + dy
+        positions = torch.stack([2 * x / max(1, w - 1) - 1, 2 * y / max(1, h - 1) - 1], dim=-1)
         return F.grid_sample(source.float(), positions, mode="bilinear", padding_mode="zeros", align_corners=False)

@@ -48,7 +48,7 @@ class TrainKeyframeConfig:
     hold_out: float = 0.0
     """Keep the last so much (0.15: 15 %) of every drive out of training, and score it after every epoch."""
 
-    family: Literal["swiftnet", "bisenet", "espnetv2", "fastscnn"] | None = None
+    family: Literal["swiftnet", "bisenet", "espnetv2", "fastscnn", "bisenetv1", "pspnet18", "pspnet18up"] | None = None
     """Which network; default: that of --init, else swiftnet."""
 
     init: Path | None = None

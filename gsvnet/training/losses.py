@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gsvnet.classes import IGNORE
-from gsvnet.models.bisenet import BiSeNet
 from gsvnet.models.gsvnet import Propagation, with_gain
 from gsvnet.models.segmenter import Normalise
 from gsvnet.training.clips import Clip
@@ -72,9 +71,9 @@ class StillLoss(nn.Module):
         return loss
 
     def _segment(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        """Logits of every head, the one that labels first; BiSeNet's auxiliary heads count like it, as published."""
-        if isinstance(self.net, BiSeNet) and len(self.net.heads) > 1:
-            return self.net.segment_with_auxiliary(pixels)
+        """Logits of every head, the one that labels first; auxiliary heads count like it, as published for BiSeNet."""
+        if getattr(self.net, "has_auxiliary_heads", False):
+            return self.net.segment_with_auxiliary(pixels)  # type: ignore[operator]
         return (self.net(pixels),)
 
 

@@ -8,7 +8,6 @@ from torch import nn
 
 from gsvnet.classes import CAMVID
 from gsvnet.errors import ModelError
-from gsvnet.models.bisenet import BiSeNet
 from gsvnet.models.checkpoints import load_checkpoint, load_strictly
 from gsvnet.models.gsvnet import GSVNet
 from gsvnet.models.segmenter import PerFrame, SizeRule
@@ -67,18 +66,18 @@ def _load_image_network(config: TrainKeyframeConfig) -> PerFrame:
 
 
 def add_auxiliary_heads(net: nn.Module, *, num_classes: int) -> nn.Module:
-    """BiSeNet with new heads that only its training uses; any other network as it is."""
-    if not isinstance(net, BiSeNet):
+    """A network that knows auxiliary heads with new ones, which only its training uses; any other as it is."""
+    if not hasattr(net, "has_auxiliary_heads"):
         return net
-    full = BiSeNet(num_classes=num_classes, auxiliary_heads=True)
-    initialise_for_training(full.heads)
+    full = type(net)(num_classes=num_classes, auxiliary_heads=True)
+    initialise_for_training(full)
     full.load_state_dict(full.state_dict() | net.state_dict())
     return full
 
 
 def drop_auxiliary_heads(net: nn.Module) -> None:
     """Take out, in place, what `add_auxiliary_heads` added."""
-    if isinstance(net, BiSeNet):
+    if hasattr(net, "drop_auxiliary_heads"):
         net.drop_auxiliary_heads()
 
 

@@ -1,0 +1,241 @@
+"""AR-Seg: keyframes in full resolution, the frames between in low resolution, helped by the keyframe's features.
+
+Y. Hu, Y. He, Y. Li, J. Li, Y. Han, J. Wen, S. Liu, "Efficient Semantic Segmentation by Altering Resolutions for
+Compressed Videos", CVPR 2023. Read top to bottom like the paper's figure:
+
+    keyframe, full size --keyframe network--> feature --classifier--> logits
+    other frame, half size --frame network--> feature of half the size
+    keyframe's feature --warp along motion--> where the frame sees it
+    both --cross-resolution fusion (CReFF)--> feature of full size --the same classifier--> logits
+
+Motion comes from the video's codec, or from one that is run for it, and leads from each frame to its keyframe in one hop.
+So nothing is recursive: all frames of all chunks are independent, and each can use the keyframe before it, the one
+after it (the paper has the first only), or both.
+
+Two ways to sample. "published" is the authors' arithmetic, whose weights need it. "exact" samples where motion says, and
+takes what lies outside or is not known as nothing: features of 0, as beyond the border.
+
+Shapes: B chunks, L frames per chunk, K feature channels, H W the keyframe feature's grid, h w the frame feature's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gsvnet.classes import ClassSet
+from gsvnet.errors import ModelError
+from gsvnet.models.segmenter import ChunkBatch, FrameNeeds, LogitsBatch, Normalise, Resize, SizeRule
+from gsvnet.nn.blocks import equal_batches, resize
+from gsvnet.nn.local_attention import MOST_TILE_BYTES, local_attention
+from gsvnet.nn.warp import warp, warp_as_published
+
+CELL_PX = 8  # of the keyframe: motion is wanted in cells of this size, the smallest that codecs tell of
+WINDOW = 7
+Sampling = Literal["exact", "published"]
+References = Literal["before", "nearest", "both"]
+_FUSION_MAPS = 8  # float32 maps of the feature's size that live at the peak of one frame's fusion
+
+
+class SplitNetwork(Protocol):
+    """An image network in two parts, which AR-Seg fuses between. Constructed by the number of classes."""
+
+    feature_channels: int
+    bytes_per_pixel: int
+    """Of memory, at the peak of `extract`, per pixel of an image."""
+
+    def feature_size(self, height: int, width: int) -> tuple[int, int]:
+        """(rows, columns) of the feature of an image."""
+        ...
+
+    def extract(self, image: Tensor) -> Tensor:
+        """Normalised image (N, 3, H, W) -> the last feature before the classifier."""
+        ...
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Feature -> logits on its grid."""
+        ...
+
+
+class CrossResolutionFusion(nn.Module):
+    """CReFF: each place of the low-resolution feature asks a 7x7 window of the high-resolution one (section 3.3)."""
+
+    def __init__(self, *, channels: int) -> None:
+        super().__init__()
+        self.query, self.key, self.value = (
+            nn.Conv2d(channels, channels, 3, padding=1, groups=channels) for _ in range(3)
+        )
+
+    def forward(self, high: Tensor, low: Tensor) -> Tensor:
+        """Warped keyframe feature (N, K, H, W), frame feature (N, K, h, w) -> fused feature (N, K, H, W)."""
+        low = resize(low, high.shape[-2:])
+        return low + local_attention(self.query(low), self.key(high), self.value(high), window=WINDOW)
+
+
+class ARSeg(nn.Module):
+    """Two networks of one kind, at two resolutions, and their fusion, as a VideoSegmenter.
+
+    keyframe_network, frame_network: SplitNetworks of one class. normalise: of both networks' input. size_rule: of
+    keyframes; the other frames are read at `scale` times that size. references: which keyframes a frame draws on;
+    "nearest" and "both" (features mixed by nearness) need the next keyframe. memory_bytes: about what `segment` may
+    take for one micro-batch; one image is taken even beyond it.
+    """
+
+    def __init__(
+        self,
+        keyframe_network: SplitNetwork,
+        frame_network: SplitNetwork,
+        fusion: CrossResolutionFusion,
+        *,
+        classes: ClassSet,
+        normalise: Normalise,
+        size_rule: SizeRule | None = None,
+        scale: float = 0.5,
+        sampling: Sampling = "exact",
+        references: References = "before",
+        resize: Resize = "area",
+        align_corners: bool = False,
+        memory_bytes: int = 4 << 30,
+    ) -> None:
+        super().__init__()
+        if not 0 < scale <= 1:
+            raise ModelError(f"scale {scale} of the frames between keyframes: above 0 and at most 1 is allowed")
+        for name, value, allowed in (
+            ("sampling", sampling, ("exact", "published")),
+            ("references", references, ("before", "nearest", "both")),
+        ):
+            if value not in allowed:
+                raise ModelError(f"{name} {value!r}; allowed: {', '.join(allowed)}")
+        self.keyframe_network, self.frame_network, self.fusion = keyframe_network, frame_network, fusion
+        self.classes, self.normalise = classes, normalise
+        self.size_rule, self.scale = size_rule or SizeRule(), scale
+        self.sampling, self.references = sampling, references
+        self.resize, self.align_corners, self.memory_bytes = resize, align_corners, memory_bytes
+
+    def needs(self, height: int, width: int) -> FrameNeeds:
+        """Keyframes in full size, all frames at `scale` times that, motion in cells of 8 pixels of the keyframe."""
+        h, w = self.size_rule.keyframe_size(height, width)
+        return FrameNeeds(
+            keyframe_size=(h, w),
+            frame_size=(max(1, int(h * self.scale)), max(1, int(w * self.scale))),
+            resize=self.resize,
+            motion_grid=(-(-h // CELL_PX), -(-w // CELL_PX)),
+            next_keyframe=self.references != "before",
+        )
+
+    def peak_bytes(self, height: int, width: int, interval: int) -> int:
+        """About what one chunk of a video of this size takes at most, one image at a time: kept features and work."""
+        needs = self.needs(height, width)
+        assert needs.frame_size is not None
+        kept = self._feature_bytes(needs.keyframe_size) * (2 if needs.next_keyframe else 1)
+        keyframe = self._keyframe_bytes(needs.keyframe_size)
+        frame = self._frame_bytes(needs.frame_size, needs.keyframe_size) if interval > 1 else 0
+        return kept + max(keyframe, frame)
+
+    def segment(self, chunks: ChunkBatch) -> Iterator[LogitsBatch]:
+        """Keyframes, then all other frames of all chunks, in micro-batches of one size that fit into `memory_bytes`.
+
+        Padding runs too and is thrown away: with shapes that never change, a frame's logits do not depend on how
+        many of its neighbours are valid.
+        """
+        valid, features = chunks.valid.cpu(), []
+        every_keyframe = torch.arange(len(chunks.keyframes))
+        most = self.memory_bytes // self._keyframe_bytes(chunks.keyframes.shape[-2:])
+        for rows, new in equal_batches(len(every_keyframe), max(1, most)):
+            feature = self.keyframe_network.extract(self.normalise(chunks.keyframes[rows]))
+            logits = self.keyframe_network.classify(feature)[new]
+            features.append(feature[new])
+            own = every_keyframe[rows][new]
+            own = own[own < len(valid)]
+            yield from self._yield_valid(valid, own, torch.zeros_like(own), logits[: len(own)])
+        if chunks.frames is not None and valid.shape[1] > 1:
+            yield from self._segment_frames(chunks, torch.cat(features), valid)
+
+    def _segment_frames(self, chunks: ChunkBatch, features: Tensor, valid: Tensor) -> Iterator[LogitsBatch]:
+        """All positions but the first. features: (B [+1], K, H, W), of the keyframes."""
+        assert chunks.frames is not None
+        chunk, position = (i.flatten() for i in torch.meshgrid(*map(torch.arange, valid.shape), indexing="ij"))
+        chunk, position = chunk[position > 0], position[position > 0]
+        share = self._share_of_next(chunks, chunk, position)
+        size, keyframe_size = chunks.frames.shape[-2:], chunks.keyframes.shape[-2:]
+        most = self.memory_bytes // self._frame_bytes(size, keyframe_size)
+        for rows, new in equal_batches(len(chunk), max(1, most)):
+            c, p = chunk[rows], position[rows]
+            low = self.frame_network.extract(self.normalise(chunks.frames[c, p]))
+            fused = self._fuse(chunks, features, low, c, p, share[rows])
+            logits = self.frame_network.classify(fused)[new]
+            yield from self._yield_valid(valid, c[new], p[new], logits, from_next=share[rows][new] > 0.5)
+
+    def _fuse(
+        self, chunks: ChunkBatch, features: Tensor, low: Tensor, chunk: Tensor, position: Tensor, share: Tensor
+    ) -> Tensor:
+        """Fused features (N, K, H, W) of frames. low: their own. share: (N,), how much the next keyframe counts."""
+        motion, known = chunks.motion, chunks.motion_valid
+        assert motion is not None, "AR-Seg reads ChunkBatch.motion"
+        assert known is not None, "AR-Seg reads ChunkBatch.motion_valid"
+        if self.references == "before":
+            warped = self.bring(features[chunk], motion[chunk, position], known[chunk, position])
+            return self.fusion(warped, low)
+        next_motion, next_known = chunks.next_motion, chunks.next_motion_valid
+        assert next_motion is not None, "AR-Seg with references on both sides reads ChunkBatch.next_motion"
+        assert next_known is not None, "AR-Seg with references on both sides reads ChunkBatch.next_motion_valid"
+        weight = share.to(low.device).view(-1, 1, 1, 1)
+        if self.references == "nearest":
+            from_next = weight > 0.5
+            motion = torch.where(from_next, next_motion[chunk, position], motion[chunk, position])
+            known = torch.where(from_next[:, 0], next_known[chunk, position], known[chunk, position])
+            return self.fusion(self.bring(features[chunk + (share > 0.5)], motion, known), low)
+        before = self.bring(features[chunk], motion[chunk, position], known[chunk, position])
+        after = self.bring(features[chunk + 1], next_motion[chunk, position], next_known[chunk, position])
+        return torch.lerp(self.fusion(before, low), self.fusion(after, low), weight)
+
+    def bring(self, feature: Tensor, motion: Tensor, known: Tensor) -> Tensor:
+        """A keyframe's feature (N, K, H, W) where a frame sees it: float32.
+
+        motion: (N, 2, gh, gw), frame -> keyframe in pixels of its own grid. known: (N, gh, gw) bool.
+        """
+        h, w = feature.shape[-2:]
+        unit = motion.new_tensor([w / motion.shape[-1], h / motion.shape[-2]]).view(2, 1, 1)
+        if self.sampling == "published":
+            return warp_as_published(feature, resize(motion, (h, w)) * unit)
+        seen = F.interpolate(known[:, None].float(), (h, w), mode="nearest")
+        return warp(feature, resize(motion, (h, w), align_corners=False) * unit) * seen
+
+    def _share_of_next(self, chunks: ChunkBatch, chunk: Tensor, position: Tensor) -> Tensor:
+        """(N,) float in 0..1: how near the next keyframe is; 0 where there is none or it is not asked for."""
+        if self.references == "before":
+            return torch.zeros(len(chunk))
+        assert chunks.next_valid is not None, "AR-Seg with references on both sides reads ChunkBatch.next_valid"
+        share = position / chunks.num_frames.cpu()[chunk].clamp(min=1)
+        return torch.where(chunks.next_valid.cpu()[chunk], share.clamp(max=1.0), 0.0)
+
+    def _yield_valid(
+        self, valid: Tensor, chunk: Tensor, position: Tensor, logits: Tensor, from_next: Tensor | None = None
+    ) -> Iterator[LogitsBatch]:
+        """One LogitsBatch of the frames that are valid, if any is."""
+        kept = valid[chunk, position].nonzero()[:, 0]
+        if len(kept):
+            yield LogitsBatch(
+                chunk=chunk[kept],
+                position=position[kept],
+                logits=logits[kept.to(logits.device)],
+                from_next=from_next[kept] if from_next is not None and self.references != "before" else None,
+                align_corners=self.align_corners,
+            )
+
+    def _feature_bytes(self, size: tuple[int, int] | torch.Size) -> int:
+        rows, columns = self.keyframe_network.feature_size(size[0], size[1])
+        return 4 * self.keyframe_network.feature_channels * rows * columns
+
+    def _keyframe_bytes(self, size: tuple[int, int] | torch.Size) -> int:
+        """Of one keyframe on its way through its network."""
+        return self.keyframe_network.bytes_per_pixel * size[0] * size[1] + self._feature_bytes(size)
+
+    def _frame_bytes(self, size: tuple[int, int] | torch.Size, keyframe_size: tuple[int, int] | torch.Size) -> int:
+        """Of one other frame on its way through its network and the fusion."""
+        network = self.frame_network.bytes_per_pixel * size[0] * size[1]
+        return max(network, _FUSION_MAPS * self._feature_bytes(keyframe_size) + MOST_TILE_BYTES)

@@ -1,0 +1,69 @@
+"""Attention over the square window around each pixel, tile by tile: the windows are never unfolded."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+TILE = 8  # pixels; a window of 7 then reads 14 x 14 keys for 8 x 8 queries
+MOST_TILE_BYTES = 64 << 20  # of one group of tiles, queries, keys and values together
+
+
+def local_attention(query: Tensor, key: Tensor, value: Tensor, *, window: int = 7) -> Tensor:
+    """Weighted mean (N, C, h, w) float32 of `value` over a window x window square around each pixel.
+
+    query, key, value: (N, C, h, w). The weights are the softmax over the window of the products query . key, not scaled;
+    outside the map key and value are 0, so a score of 0 takes part there. As AR-Seg's CUDA operators have it (Hu et
+    al., CVPR 2023, equation 5). Memory: a few rows of tiles at a time, each key about (1 + (window - 1) / TILE)^2 times.
+    """
+    n, _, h, w = query.shape
+    query, key, value = (x.float().movedim(1, -1) for x in (query, key, value))  # (N, h, w, C)
+    rows, columns, reach = math.ceil(h / TILE), math.ceil(w / TILE), window // 2
+    below, right = rows * TILE - h, columns * TILE - w
+    query = F.pad(query, (0, 0, 0, right, 0, below))
+    key, value = (F.pad(x, (0, 0, reach, reach + right, reach, reach + below)) for x in (key, value))
+    mask = _inside_window(window, query.device)
+    out = torch.empty_like(query, memory_format=torch.contiguous_format)
+    step = max(1, MOST_TILE_BYTES // max(1, _bytes_of_row(query, columns, window)))
+    with torch.autocast(query.device.type, enabled=False):
+        for first in range(0, rows, step):
+            last = min(rows, first + step)
+            some = slice(first * TILE, last * TILE)
+            around = slice(first * TILE, last * TILE + 2 * reach)
+            tiles = F.scaled_dot_product_attention(
+                _cut(query[:, some], TILE),
+                _cut(key[:, around], TILE + 2 * reach),
+                _cut(value[:, around], TILE + 2 * reach),
+                attn_mask=mask,
+                scale=1.0,
+            )
+            out[:, some] = _join(tiles, n, last - first, columns)
+    return out[:, :h, :w].movedim(-1, 1)
+
+
+def _cut(x: Tensor, size: int) -> Tensor:
+    """Squares of `size` that begin every TILE pixels of (N, H, W, C): (N * tiles, 1, size * size, C)."""
+    squares = x.unfold(1, size, TILE).unfold(2, size, TILE)  # (N, rows, columns, C, size, size)
+    return squares.permute(0, 1, 2, 4, 5, 3).reshape(-1, 1, size * size, x.shape[-1])
+
+
+def _join(tiles: Tensor, n: int, rows: int, columns: int) -> Tensor:
+    """(N * tiles, 1, TILE * TILE, C) back to (N, rows * TILE, columns * TILE, C)."""
+    squares = tiles.view(n, rows, columns, TILE, TILE, -1)
+    return squares.transpose(2, 3).reshape(n, rows * TILE, columns * TILE, -1)
+
+
+def _inside_window(window: int, device: torch.device) -> Tensor:
+    """(TILE * TILE, keys) bool: which keys of the square around a tile lie in each query's own window."""
+    behind = torch.arange(TILE + window - 1, device=device) - torch.arange(TILE, device=device)[:, None]
+    inside = (behind >= 0) & (behind < window)  # (queries, keys) along one axis
+    return (inside[:, None, :, None] & inside[None, :, None, :]).flatten(2).flatten(0, 1)
+
+
+def _bytes_of_row(query: Tensor, columns: int, window: int) -> int:
+    n, channels = query.shape[0], query.shape[-1]
+    keys = (TILE + window - 1) ** 2
+    return 4 * n * columns * (2 * (TILE**2 + keys) * channels + 2 * TILE**2 * keys)
