@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 import gsvnet
+from gsvnet.store.schema import parse_footer
 
 
 def rows_of(out, storage_options=None):
@@ -18,6 +19,11 @@ def rows_of(out, storage_options=None):
 
 def shards_of(out):
     return sorted(Path(out).glob("labels/*/*.parquet"))
+
+
+def footers_of(out):
+    """What each file says about itself, in the order of files."""
+    return [parse_footer(pq.read_metadata(path).metadata, str(path))[0] for path in shards_of(out)]
 
 
 def assert_equal_rows(found, expected):

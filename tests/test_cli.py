@@ -21,8 +21,8 @@ MORE_FIGURES = "--consistency --consistency-mode --cost --plots"
 # Names that scripts rely on: flags may be added, never renamed or removed without a word in the changelog.
 FLAGS = {
     "label": """
-        --out --model --keyframe-model --keyframe-interval --shard-seconds --shard-frames --num-actors --gpus-per-actor
-        --cpus-per-actor --device --decoder --batch-chunks --precision --compile --mask-size --spool-dir --demo --no-ray
+        --out --model --keyframe-model --references --motion --keyframe-interval --shard-seconds --shard-frames
+        --num-actors --gpus-per-actor --cpus-per-actor --device --decoder --batch-chunks --precision --compile --mask-size --spool-dir --demo --no-ray
         --retry-failed --array-index --array-count --gpu-hour-price --max-attempts --max-failed-fraction --partial-ok
         --shard-timeout-s --drain-seconds --outage-timeout-s --actor-start-timeout-s --max-replacements
         --unsafe-commit --storage-options --video-options

@@ -19,7 +19,7 @@ from gsvnet.errors import OutputConflict
 from gsvnet.labeling.limits import LimitsConfig
 from gsvnet.reading.pictures import read_picture
 from tests.material import repeat_video
-from tests.outputs import assert_equal_rows, rows_of, shards_of
+from tests.outputs import assert_equal_rows, footers_of, rows_of, shards_of
 
 NUM_FRAMES, HEIGHT, WIDTH = 60, 72, 96
 
@@ -54,6 +54,19 @@ def test_labels_of_several_threads_are_the_same_with_and_without_ray(label_confi
     local = gsvnet.label(label_config(**several, out=str(tmp_path / "local")))
     on_ray = gsvnet.label(label_config(**several, out=str(tmp_path / "ray"), no_ray=False))
     assert_equal_rows(rows_of(on_ray.out), rows_of(local.out))
+
+
+def test_labels_of_a_network_that_reads_motion_are_the_same_with_and_without_ray(
+    label_config, media, ray_here, tmp_path
+):
+    options = {"x264-params": "ref=1:bframes=0:keyint=12:scenecut=0"}
+    clip = media.write_clip(tmp_path / "clip.mp4", num_frames=20, options=options)
+    moving = {"videos": (str(clip),), "model": "tests.labeling.tiny_arseg:build_arseg", "references": "nearest"}
+    local = gsvnet.label(label_config(**moving, out=str(tmp_path / "local")))
+    on_ray = gsvnet.label(label_config(**moving, out=str(tmp_path / "ray"), no_ray=False))
+    assert (on_ray.exit_code, on_ray.frames) == (0, 20)
+    assert_equal_rows(rows_of(on_ray.out), rows_of(local.out))
+    assert [footer.motion for footer in footers_of(on_ray.out)] == ["codec", "codec"]
 
 
 def test_two_runs_write_the_same_bytes(label_config, tmp_path):

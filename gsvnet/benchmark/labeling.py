@@ -12,10 +12,11 @@ from gsvnet.benchmark.setting import Setting
 from gsvnet.chunks import Shard
 from gsvnet.labeling.calibrate import CPU_CHUNKS
 from gsvnet.labeling.plan import PlanRule, plan_video
-from gsvnet.labeling.tasks import Device, ShardTask
+from gsvnet.labeling.tasks import Device, Reach, ShardMotion, ShardTask
 from gsvnet.labeling.worker import LabelWorkerSpec
 from gsvnet.models.segmenter import VideoSegmenter
 from gsvnet.video.index import index_video
+from gsvnet.video.motion_source import Wanted
 
 BATCH_CHUNKS = {"cpu": CPU_CHUNKS, "cuda": 8}
 
@@ -24,10 +25,11 @@ BATCH_CHUNKS = {"cpu": CPU_CHUNKS, "cuda": 8}
 class ClipRun:
     """One shard labeled. seconds: from the call, networks being ready, to the published object.
 
-    wall, cores: of each stage, on the clock and of the processor.
+    keyframes: how many of the frames were. wall, cores: of each stage, on the clock and of the processor.
     """
 
     frames: int
+    keyframes: int
     seconds: float
     wall: dict[str, float]
     cores: dict[str, float]
@@ -44,7 +46,10 @@ class ClipRun:
 
 
 class ClipLabeler:
-    """Labels stretches of a clip, each call another shard, with one worker."""
+    """Labels stretches of a clip, each call another shard, with one worker.
+
+    motion: where a network's motion is to come from; None for networks that read none.
+    """
 
     def __init__(
         self,
@@ -58,13 +63,14 @@ class ClipLabeler:
         device: str = "cpu",
         out: str | None = None,
         storage_options: dict | None = None,
+        motion: Wanted | None = None,
     ) -> None:
-        rule = PlanRule(interval=interval, shard_seconds=10**6, shard_frames=10**6)
-        self._video, self._uri = plan_video(str(video), rule=rule).video, str(video)
+        rule = PlanRule(interval=interval, shard_seconds=10**6, shard_frames=10**6, motion=motion)
+        self._plan, self._uri = plan_video(str(video), rule=rule), str(video)
         self._pts = index_video(str(video)).pts.tolist()
         self._numbers = count()
         spec = LabelWorkerSpec(
-            out=out or str(folder / f"L{interval}-{precision}"),
+            out=out or str(folder / "-".join([f"L{interval}", precision, *([motion] if motion else [])])),
             spool_dir=str(folder / "spool"),
             keyframe_interval=interval,
             batch_chunks=BATCH_CHUNKS[device],
@@ -77,20 +83,41 @@ class ClipLabeler:
     def label(self, num_frames: int, *, first_frame: int = 0) -> ClipRun:
         """Label frames [first_frame, first_frame + num_frames), fewer where the clip ends."""
         stop = min(first_frame + num_frames, len(self._pts))
+        (whole,) = self._plan.shards
         shard = Shard(
-            video_id=self._video.id,
+            video_id=self._plan.video.id,
             index=next(self._numbers),
             first_frame=first_frame,
             num_frames=stop - first_frame,
             start_pts=self._pts[first_frame],
             end_pts=self._pts[stop] if stop < len(self._pts) else None,
+            restarts=tuple(frame for frame in whole.restarts if first_frame < frame < stop),
         )
-        result = self.worker(ShardTask(video=self._video, shard=shard, uri=self._uri))
+        task = ShardTask(video=self._plan.video, shard=shard, uri=self._uri, motion=self._motion_of(shard))
+        result = self.worker(task)
         assert result.published
         assert result.num_lost == 0
         return ClipRun(
-            frames=result.num_frames, seconds=result.seconds["total"], wall=result.seconds, cores=result.core_seconds
+            frames=result.num_frames,
+            keyframes=result.num_keyframes,
+            seconds=result.seconds["total"],
+            wall=result.seconds,
+            cores=result.core_seconds,
         )
+
+    def _motion_of(self, shard: Shard) -> ShardMotion | None:
+        """As planned, from the frames of a stretch and as many around it as the codec's references lie away."""
+        choice = self._plan.motion
+        if choice is None:
+            return None
+        first = max(0, shard.first_frame - choice.max_distance)
+        stop = shard.first_frame + shard.num_frames + choice.max_distance
+        reach = Reach(
+            first_frame=first,
+            start_pts=self._pts[first],
+            end_pts=self._pts[stop] if stop < len(self._pts) else None,
+        )
+        return ShardMotion(source=choice.source, max_distance=choice.max_distance, reach=reach)
 
 
 def label_setting(setting: Setting, video: Path, *, interval: int, precision: str) -> ClipLabeler:

@@ -31,6 +31,8 @@ REACH: dict[str, Reach] = {
     "speedup_l4_fast": Reach(what="end to end, L=4 over L=1, bf16", least=2.625),
     "speedup_l12_fp32": Reach(what="end to end, L=12 over L=1, fp32", least=6.0),
     "speedup_l12_fast": Reach(what="end to end, L=12 over L=1, bf16", least=5.0),
+    "arseg_codec": Reach(what="AR-Seg at L=12 over its keyframe network, codec motion", most=0.40),
+    "arseg_proxy": Reach(what="AR-Seg at L=12 over its keyframe network, proxy motion", most=0.40),
     "plain_fp32": Reach(what="L=5 in bf16 over a plain fp32 loop", least=8.0),
     "plain_equal": Reach(what="L=5 over a plain loop, both fp32", least=5.0),
     "ray_data": Reach(what="L=5 over Ray Data, per frame", least=6.0),

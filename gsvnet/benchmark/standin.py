@@ -26,7 +26,7 @@ from gsvnet.models.swiftnet import LadderStep, NormReluConv, SwiftNet
 from gsvnet.nn.resnet import ResNet18Backbone
 
 UNKNOWN_LOGIT = -8.0  # of classes that no drawn street has: far below the others, not so far that float32 loses digits
-_SHARPNESS = 8.0  # logits by which a sure pixel's class leads
+SHARPNESS = 8.0  # logits by which a sure pixel's class leads
 _SAMPLES = 12_000  # pixels of a frame that one regression sees
 _RIDGE = 0.3  # of the features' mean square
 _RANDOM_RIDGE = (1.0, 1.0, 3.0, 10.0)  # times as much for random features, by unit: the finer, the more are noise
@@ -65,7 +65,7 @@ def build_stand_in(images: Sequence[np.ndarray], truth: Sequence[np.ndarray], *,
         assert isinstance(model.keyframe_network, SwiftNet)
         size = model.needs(*truth[0].shape).keyframe_size
         pixels = model.keyframe_normalise(torch.stack([_shrink(image, size) for image in images]))
-        _fit(model.keyframe_network, pixels, _one_hot(truth, size))
+        _fit(model.keyframe_network, pixels, one_hot_truth(truth, size))
     model.propagation = widen_propagation(default.propagation)
     return model.eval()
 
@@ -95,7 +95,7 @@ def _shrink(image: np.ndarray, size: tuple[int, int]) -> Tensor:
     return F.interpolate(planes, size, mode="area")[0].round().to(torch.uint8)
 
 
-def _one_hot(truth: Sequence[np.ndarray], size: tuple[int, int]) -> Tensor:
+def one_hot_truth(truth: Sequence[np.ndarray], size: tuple[int, int]) -> Tensor:
     """(N, 19, h, w) float32 of label maps (H, W) with CamVid's ids."""
     table = torch.zeros(256, dtype=torch.long)
     for ours, theirs in find_counterparts(CAMVID, CITYSCAPES).items():
@@ -133,7 +133,7 @@ def _fit(network: SwiftNet, images: Tensor, truth: Tensor) -> None:
     weight = last.weight[: len(known)].clone()
     last.weight.zero_()
     last.bias.fill_(UNKNOWN_LOGIT)
-    last.weight[known], last.bias[known] = _SHARPNESS * weight, _SHARPNESS * fitted.intercept
+    last.weight[known], last.bias[known] = SHARPNESS * weight, SHARPNESS * fitted.intercept
 
 
 def _start_randomly(network: SwiftNet, images: Tensor) -> None:
@@ -168,16 +168,16 @@ def _fit_unit(
         run()
     listener.remove()
     num_classes, channels, side = truth.shape[1], unit.conv.in_channels, unit.conv.kernel_size[0]
-    sampled = [_sample(x[0], labels, side=side) for x, labels in zip(seen, truth)]
+    sampled = [sample_pixels(x[0], labels, side=side) for x, labels in zip(seen, truth)]
     features, wanted = (torch.cat(parts) for parts in zip(*sampled))
     ridge = torch.full((channels, side * side), random_ridge)
     ridge[:num_classes] = 1.0
-    weight, intercept = _regress(features, wanted, ridge.flatten())
+    weight, intercept = regress(features, wanted, ridge.flatten())
     unit.conv.weight[:num_classes] = weight.T.unflatten(1, (channels, side, side))
     return _Fitted(outputs=[run() for run in runs], intercept=intercept)
 
 
-def _sample(x: Tensor, truth: Tensor, *, side: int) -> tuple[Tensor, Tensor]:
+def sample_pixels(x: Tensor, truth: Tensor, *, side: int) -> tuple[Tensor, Tensor]:
     """Patches (n, C * side * side) at random pixels of features (C, h, w), and the share (n, K) of each class there."""
     h, w = x.shape[1:]
     pixels = torch.randperm(h * w, generator=torch.Generator().manual_seed(0))[:_SAMPLES]
@@ -188,7 +188,7 @@ def _sample(x: Tensor, truth: Tensor, *, side: int) -> tuple[Tensor, Tensor]:
     return torch.stack(patches, 1).flatten(0, 1).T, shares.T
 
 
-def _regress(features: Tensor, wanted: Tensor, ridge: Tensor) -> tuple[Tensor, Tensor]:
+def regress(features: Tensor, wanted: Tensor, ridge: Tensor) -> tuple[Tensor, Tensor]:
     """Weights (F, K) and intercept (K,) of a ridge regression; rare classes count more than their share."""
     weight = wanted @ wanted.mean(0).clamp(min=1e-6) ** -_BALANCE
     weight = (weight / weight.sum())[:, None]

@@ -18,6 +18,7 @@ from gsvnet.evaluation.config import (
     EvaluatePlotConfig,
 )
 from gsvnet.training.adapt_config import AdaptConfig
+from gsvnet.training.arseg_config import TrainArsegConfig
 from gsvnet.training.keyframe_config import TrainKeyframeConfig
 from gsvnet.training.propagation_config import TrainPropagationConfig
 
@@ -42,12 +43,24 @@ def models() -> int:
 class ConvertConfig:
     """Turn published weights into one checkpoint."""
 
-    family: Literal["gsvnet-swiftnet", "gsvnet-bisenet", "swiftnet", "bisenet", "espnetv2"]
+    family: Literal[
+        "gsvnet-swiftnet",
+        "gsvnet-bisenet",
+        "swiftnet",
+        "bisenet",
+        "espnetv2",
+        "arseg-bisenetv1",
+        "arseg-pspnet18",
+        "arseg-pspnet18up",
+        "bisenetv1",
+        "pspnet18",
+        "pspnet18up",
+    ]
     """Which networks the files hold."""
     keyframe: Path
-    """The image network's published file."""
+    """The image network's published file; of AR-Seg the high-resolution one (HR)."""
     propagation: Path | None = None
-    """GSVNet's published file; only for gsvnet-swiftnet and gsvnet-bisenet."""
+    """GSVNet's published file, or AR-Seg's altered-resolution one (AR); only for gsvnet-... and arseg-..."""
     out: Path
     """The .safetensors file to write."""
 
@@ -80,11 +93,12 @@ def evaluate(config: Annotated[EvaluateConfig, tyro.conf.OmitSubcommandPrefixes]
 TrainConfig = (
     Annotated[TrainKeyframeConfig, tyro.conf.subcommand("keyframe")]
     | Annotated[TrainPropagationConfig, tyro.conf.subcommand("propagation")]
+    | Annotated[TrainArsegConfig, tyro.conf.subcommand("arseg")]
 )
 
 
 def train(config: Annotated[TrainConfig, tyro.conf.OmitSubcommandPrefixes]) -> int:
-    """Train a keyframe network, or the propagation for one. The same command goes on where it stopped."""
+    """Train a keyframe network, or what goes with one. The same command goes on where it stopped."""
     from gsvnet.training.commands import train as run
 
     run(config, console=Console(highlight=False, soft_wrap=True))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -13,7 +15,8 @@ from torch import Tensor
 from gsvnet.chunks import Chunk, chunk_starts
 from gsvnet.classes import ClassSet, merge_table
 from gsvnet.errors import ConfigError, ModelError
-from gsvnet.evaluation.codec_motion import trace_chunks
+from gsvnet.evaluation.clip_motion import MotionSource, stack_traced, trace_images, trace_images_to_next
+from gsvnet.evaluation.codec_motion import trace_chunks, trace_chunks_to_next
 from gsvnet.evaluation.dataset import Clip
 from gsvnet.evaluation.resize import resize_image
 from gsvnet.models.prepared import Precision, compute_in
@@ -26,7 +29,10 @@ Place = tuple[int, int]
 class ClipLabeler:
     """Labels chunks of a clip, which may overlap. Images are read when needed and the last few are kept.
 
-    relabel: (256,) uint8 from the network's class ids to the truth's (`find_relabeling`); None where they are the same.
+    interval: the keyframe that follows a chunk is the frame so many behind its first one, if the clip has it; for
+    networks that read the next keyframe a chunk then has to have all `interval` frames. Motion is that of the clip's
+    video where there is one, else of an encoder run over the chunk's own images. relabel: (256,) uint8 from the
+    network's class ids to the truth's (`find_relabeling`); None where they are the same.
     """
 
     def __init__(
@@ -34,24 +40,47 @@ class ClipLabeler:
         clip: Clip,
         segmenter: VideoSegmenter,
         *,
+        interval: int,
         relabel: np.ndarray | None = None,
         device: str = "cpu",
         bf16: bool = False,
         kept_frames: int = 16,
     ) -> None:
         self.clip, self.segmenter, self.relabel, self.device, self.bf16 = clip, segmenter, relabel, device, bf16
+        self.interval = interval
         self.size: tuple[int, int] = clip.frames[0].read_image().shape[:2]
         self.needs = segmenter.needs(*self.size)
-        _check_needs(self.needs, clip)
+        _check_needs(self.needs)
         self._pixels = lru_cache(maxsize=kept_frames)(self._read_pixels)
         self.truth = lru_cache(maxsize=kept_frames)(lambda index: clip.frames[index].read_truth(self.size))
+
+    @property
+    def motion_source(self) -> MotionSource | None:
+        """Where the network's motion comes from; None where it reads none."""
+        if self.needs.motion_grid is None:
+            return None
+        return "proxy" if self.clip.motion is None else "codec"
 
     @torch.inference_mode()
     def label(self, chunks: Sequence[Chunk], wanted: AbstractSet[Place] | None = None) -> dict[Place, np.ndarray]:
         """Labels (H, W) uint8 at the images' size by (chunk, position), of all frames of the chunks or those wanted.
 
-        Raises ModelError where the network leaves out a frame.
+        For a network that reads next keyframes they are one batch as far as each begins an interval behind the one
+        before it. Raises ModelError where the network leaves out a frame.
         """
+        labels: dict[Place, np.ndarray] = {}
+        for first, stop in self._cut_batches(chunks):
+            found = self._label_batch(chunks[first:stop], wanted and {(c - first, p) for c, p in wanted})
+            labels |= {(first + chunk, position): ids for (chunk, position), ids in found.items()}
+        return labels
+
+    def _cut_batches(self, chunks: Sequence[Chunk]) -> list[tuple[int, int]]:
+        """[first, stop) of the chunks that may stand in one ChunkBatch."""
+        starts = [chunk.first_frame for chunk in chunks]
+        gaps = [i + 1 for i, (a, b) in enumerate(pairwise(starts)) if b != a + self.interval]
+        return list(pairwise([0, *(gaps if self.needs.next_keyframe else []), len(chunks)]))
+
+    def _label_batch(self, chunks: Sequence[Chunk], wanted: AbstractSet[Place] | None) -> dict[Place, np.ndarray]:
         batch = self._assemble(chunks)
         expected = {(chunk, position) for chunk, position in batch.valid.nonzero().tolist()}
         labels: dict[Place, np.ndarray] = {}
@@ -82,22 +111,61 @@ class ClipLabeler:
         index = starts[:, None] + position.minimum(lengths[:, None] - 1)
         keyframes = torch.stack([self._pixels(s)[0] for s in starts.tolist()])
         frames = torch.stack([self._pixels(s)[1] for s in index.flatten().tolist()]).unflatten(0, index.shape)
-        motion, motion_valid = self._trace(chunks) if self.needs.motion_grid else (None, None)
-        return ChunkBatch(
+        batch = ChunkBatch(
             first_frame=chunks[0].first_frame,
             num_frames=lengths,
             keyframes=keyframes.to(self.device),
             frames=frames.to(self.device),
             valid=position < lengths[:, None],
-            motion=motion,
-            motion_valid=motion_valid,
+        )
+        if self.needs.motion_grid is not None:
+            motion, known = self._trace(chunks, frames, self.needs.motion_grid)
+            batch = replace(batch, motion=motion.to(self.device), motion_valid=known.to(self.device))
+        return self._add_next_keyframe(batch, chunks, frames) if self.needs.next_keyframe else batch
+
+    def _trace(self, chunks: Sequence[Chunk], frames: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Motion of each frame to its chunk's keyframe. frames: (B, L, 3, h, w)."""
+        if self.clip.motion is not None:
+            return trace_chunks(self.clip, chunks, grid)
+        traced = [trace_images(list(images[: chunk.num_frames]), grid) for chunk, images in zip(chunks, frames)]
+        return stack_traced(traced, frames.shape[1], grid)
+
+    def _add_next_keyframe(self, batch: ChunkBatch, chunks: Sequence[Chunk], frames: Tensor) -> ChunkBatch:
+        """The batch with the keyframe that follows each chunk. frames: (B, L, 3, h, w)."""
+        followers = [self._follower(chunk) for chunk in chunks]
+        there = torch.tensor([follower is not None for follower in followers])
+        last = chunks[-1].first_frame if followers[-1] is None else followers[-1]  # not valid then, but an image
+        keyframes = torch.cat([batch.keyframes, self._pixels(last)[0][None].to(self.device)])
+        batch = replace(batch, keyframes=keyframes, next_valid=there)
+        if self.needs.motion_grid is None:
+            return batch
+        motion, known = self._trace_to_next(chunks, frames, followers, self.needs.motion_grid)
+        return replace(
+            batch,
+            next_motion=motion.to(self.device),
+            next_motion_valid=known.to(self.device),
+            # as in labeling, a keyframe to which no motion leads (an I-frame of the codec's) is as good as none
+            next_valid=there & known.flatten(1).any(1),
         )
 
-    def _trace(self, chunks: Sequence[Chunk]) -> tuple[Tensor, Tensor]:
-        """Codec motion on the grid that the network asks for."""
-        assert self.needs.motion_grid is not None
-        motion, known = trace_chunks(self.clip, chunks, self.needs.motion_grid)
-        return motion.to(self.device), known.to(self.device)
+    def _trace_to_next(
+        self, chunks: Sequence[Chunk], frames: Tensor, followers: Sequence[int | None], grid: tuple[int, int]
+    ) -> tuple[Tensor, Tensor]:
+        if self.clip.motion is not None:
+            return trace_chunks_to_next(self.clip, chunks, followers, grid)
+        traced = [
+            None if follower is None else trace_images_to_next(list(images), self._pixels(follower)[1], grid)
+            for images, follower in zip(frames, followers)
+        ]
+        return stack_traced(traced, frames.shape[1], grid)
+
+    def _follower(self, chunk: Chunk) -> int | None:
+        """Index of the keyframe after a chunk, None where the clip ends before it."""
+        index = chunk.first_frame + self.interval
+        if index >= len(self.clip.frames):
+            return None
+        assert chunk.num_frames == self.interval, f"{chunk} ends before the next keyframe, frame {index}"
+        return index
 
     def _read_pixels(self, index: int) -> tuple[Tensor, Tensor]:
         """A frame as the network reads it, as a keyframe (3, H, W) and on the way (3, h, w)."""
@@ -120,7 +188,7 @@ def label_frames(
     batch_chunks: int = 4,
 ) -> Iterator[np.ndarray]:
     """Labels (H, W) uint8 of every frame in display order; from frame 0 on every interval-th is a keyframe."""
-    labeler = ClipLabeler(clip, segmenter, relabel=relabel, device=device, bf16=bf16)
+    labeler = ClipLabeler(clip, segmenter, interval=interval, relabel=relabel, device=device, bf16=bf16)
     starts = chunk_starts(0, len(clip.frames), interval)
     chunks = [Chunk(first_frame=s, num_frames=min(interval, len(clip.frames) - s)) for s in starts]
     for first in range(0, len(chunks), batch_chunks):
@@ -146,14 +214,8 @@ def find_relabeling(classes: ClassSet, wanted: ClassSet) -> np.ndarray | None:
     return table
 
 
-def _check_needs(needs: FrameNeeds, clip: Clip) -> None:
-    """Refuse what a folder of images, and a video of them where there is one, cannot give."""
-    wanted = {
-        "motion": needs.motion_grid is not None and clip.motion is None,
-        "frames before": needs.before,
-        "frames after": needs.after,
-        "the next keyframe": needs.next_keyframe,
-    }
-    unmet = [name for name, value in wanted.items() if value]
+def _check_needs(needs: FrameNeeds) -> None:
+    """Refuse what the evaluation does not serve."""
+    unmet = [name for name, value in {"frames before": needs.before, "frames after": needs.after}.items() if value]
     if unmet:
         raise ModelError(f"the model needs {', '.join(unmet)}, which the evaluation on images does not offer")

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from gsvnet.chunks import Chunk
 from gsvnet.errors import ConfigError
+from gsvnet.evaluation.clip_motion import stack_traced
 from gsvnet.evaluation.dataset import Clip, ScoredClips
 from gsvnet.uris import redact_uri
-from gsvnet.video.motion import read_motion, trace_to_keyframe
+from gsvnet.video.motion import read_motion, trace_to_keyframe, trace_to_next_keyframe
 from gsvnet.video.probe import probe_video
 
 
@@ -42,10 +41,19 @@ def trace_chunks(clip: Clip, chunks: Sequence[Chunk], size: tuple[int, int]) -> 
     L: of the longest chunk; zero and unknown past the end of a shorter one.
     """
     assert clip.motion is not None, clip.name
-    length = max(chunk.num_frames for chunk in chunks)
-    motion = np.zeros((len(chunks), length, 2, *size), np.float32)
-    known = np.zeros((len(chunks), length, *size), bool)
-    for row, chunk in enumerate(chunks):
-        frames = clip.motion[chunk.first_frame : chunk.first_frame + chunk.num_frames]
-        motion[row, : chunk.num_frames], known[row, : chunk.num_frames] = trace_to_keyframe(frames, *size)
-    return torch.from_numpy(motion), torch.from_numpy(known)
+    frames = [clip.motion[chunk.first_frame : chunk.first_frame + chunk.num_frames] for chunk in chunks]
+    return stack_traced([trace_to_keyframe(chunk, *size) for chunk in frames], max(map(len, frames)), size)
+
+
+def trace_chunks_to_next(
+    clip: Clip, chunks: Sequence[Chunk], followers: Sequence[int | None], size: tuple[int, int]
+) -> tuple[Tensor, Tensor]:
+    """The same to the keyframe that follows each chunk, whose frame index is given; unknown where there is none."""
+    assert clip.motion is not None, clip.name
+    traced = [
+        None
+        if follower is None
+        else trace_to_next_keyframe(clip.motion[chunk.first_frame : follower], clip.motion[follower], *size)
+        for chunk, follower in zip(chunks, followers)
+    ]
+    return stack_traced(traced, max(chunk.num_frames for chunk in chunks), size)

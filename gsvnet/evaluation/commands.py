@@ -26,7 +26,7 @@ from gsvnet.evaluation.config import (
     RunOptions,
 )
 from gsvnet.evaluation.cost import measure_cost
-from gsvnet.evaluation.dataset import ScoredClips
+from gsvnet.evaluation.dataset import ScoredClips, keep_both_sides
 from gsvnet.evaluation.plots import write_plots
 from gsvnet.evaluation.protocol import EvaluationResult
 from gsvnet.evaluation.protocol import evaluate as score_clips
@@ -38,7 +38,7 @@ from gsvnet.models.prepared import prepare_for_inference
 from gsvnet.models.published import PUBLISHED
 from gsvnet.models.segmenter import VideoSegmenter
 from gsvnet.models.spec import build_model
-from gsvnet.models.transfer import with_keyframe_scale
+from gsvnet.models.transfer import with_keyframe_scale, with_references
 
 ScoringConfig = EvaluateCamvidConfig | EvaluateCityscapesConfig
 
@@ -82,11 +82,10 @@ def _score(config: ScoringConfig, console: Console) -> dict:
     run, more = config.run, config.more
     open_split = open_camvid if isinstance(config, EvaluateCamvidConfig) else open_cityscapes
     data = open_split(config.root, config.split, keyframe_interval=run.keyframe_interval)
-    if isinstance(config, EvaluateCamvidConfig) and config.motion_video is not None:
-        data = attach_motion(data, config.motion_video)
     if more.consistency and (data.step_ms is None or min(len(clip.frames) for clip in data.clips) < 2):
         raise ConfigError(f"--consistency: the images of {data.dataset} {data.split} do not follow each other in time")
     runner = _start(run)
+    data = _serve_needs(runner.model, data, config)
     result = _score_clips(runner, data, console)
     show_result(result, console)
     figures = result.to_dict()
@@ -98,6 +97,17 @@ def _score(config: ScoringConfig, console: Console) -> dict:
         size = data.clips[0].frames[0].read_image().shape[:2]
         figures |= _measure_cost(runner, size, data.keyframe_interval, _SECONDS, console)
     return figures
+
+
+def _serve_needs(model: VideoSegmenter, data: ScoredClips, config: ScoringConfig) -> ScoredClips:
+    """The data with the codec's motion where it was given, and only frames that have what the model reads."""
+    needs = model.needs(*data.clips[0].frames[0].read_image().shape[:2])
+    camvid = config if isinstance(config, EvaluateCamvidConfig) else None
+    if camvid is not None and camvid.motion_video is not None:
+        if needs.motion_grid is None:
+            raise ConfigError(f"--motion-video {camvid.motion_video}: the model reads no motion")
+        data = attach_motion(data, camvid.motion_video)
+    return keep_both_sides(data) if needs.next_keyframe or (camvid and camvid.both_sides) else data
 
 
 def _score_clips(runner: _Runner, data: ScoredClips, console: Console) -> EvaluationResult:
@@ -159,6 +169,8 @@ def _start(run: RunOptions, *, untrained: bool = False) -> _Runner:
     model: VideoSegmenter = build_model(PUBLISHED[run.model]).eval() if untrained else load_model(run.model)
     if run.scale is not None:
         model = with_keyframe_scale(model, run.scale)  # type: ignore[type-var]  # refuses others by itself
+    if run.references is not None:
+        model = with_references(model, run.references)
     model = vary_propagation(model, run.propagation)
     return _Runner(
         model=model,
@@ -169,11 +181,13 @@ def _start(run: RunOptions, *, untrained: bool = False) -> _Runner:
 
 
 def _describe(run: RunOptions) -> dict:
-    """What was run, for the JSON; a keyframe scale and another propagation only where one was asked for."""
+    """What was run, for the JSON; scale, references and another propagation only where they were asked for."""
     device = choose_device(run.device)
     about = {"model": run.model, "device": device, "precision": choose_precision(run.precision, device)}
     if run.propagation != "full":
         about["propagation"] = run.propagation
+    if run.references is not None:
+        about["references"] = run.references
     return about if run.scale is None else about | {"scale": run.scale}
 
 

@@ -13,7 +13,7 @@ from gsvnet.errors import ConfigError
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16"]
-Variant = Literal["full", "hold", "motion", "flow", "filter"]
+Variant = Literal["full", "hold", "motion", "flow", "filter", "fusion", "alone"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,9 +29,13 @@ class RunOptions:
     scale: float | None = None
     """Keyframe input size over the frame size that the model works at, such as 0.75; default: the model's own."""
 
+    references: Literal["before", "nearest", "both"] | None = None
+    """Of AR-Seg: the keyframes that a frame draws on; default: the model's own. nearest and both take one after it."""
+
     propagation: Variant = "full"
     """full: as the model has it. For ablations, on the same keyframes: hold (nothing moves), motion (warped by the
-    codec's), flow (warped by the model's flow, no filter), filter (no motion)."""
+    codec's); of GSVNet flow (warped by the model's flow, no filter), filter (no motion); of AR-Seg fusion (no motion),
+    alone (the small frames' network, no fusion)."""
 
     device: Device = "auto"
     """auto: CUDA if there is one."""
@@ -86,15 +90,20 @@ class EvaluateCamvidConfig:
     split: Literal["test", "val"] = "test"
     """test: images a second apart, at distance 0 only unless frames/ is there. val: a clip, at every distance."""
 
+    both_sides: bool = False
+    """Score only frames with a keyframe on both sides at every distance, as is done for models that read both: so they
+    and others are scored on the same frames."""
+
     motion_video: str | None = None
-    """For --propagation motion: the split as a video (path or URI), frame i of it is the i-th image."""
+    """The split as a video (path or URI), frame i of it is the i-th image: its codec's motion is read, by AR-Seg and
+    --propagation motion. Default for AR-Seg: motion by an encoder run over each chunk."""
 
     run: RunOptions = field(default_factory=RunOptions)
     more: MoreFigures = field(default_factory=MoreFigures)
 
     def __post_init__(self) -> None:
-        if (self.run.propagation == "motion") != (self.motion_video is not None):
-            raise ConfigError("--propagation motion and --motion-video VIDEO need each other")
+        if self.run.propagation == "motion" and self.motion_video is None:
+            raise ConfigError("--propagation motion needs --motion-video VIDEO")
         if self.more.cost and self.run.propagation == "motion":
             raise ConfigError("--cost: not measured with --propagation motion, whose vectors come with decoding")
 

@@ -1,7 +1,9 @@
 """What a network costs: bytes of parameters, and multiply-accumulates per keyframe and per other frame.
 
 Multiply-accumulates (MACs) are those of convolutions and matrix products in `segment`, the figure that papers call
-FLOPS; element-wise work (normalisation, resizing, the warp, the filter's weighted sum) is not among them.
+FLOPS; element-wise work (normalisation, resizing, the warp, the filter's weighted sum) is not among them. Local
+attention counts over its windows, as AR-Seg's paper counts it; what our way over tiles multiplies beyond that stands
+beside it.
 """
 
 from __future__ import annotations
@@ -12,12 +14,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from gsvnet.errors import ConfigError, ModelError
+from gsvnet.models.arseg import WINDOW, ARSeg, CrossResolutionFusion
 from gsvnet.models.gsvnet import NEIGHBOURS, GSVNet, GuidedFilter
 from gsvnet.models.noise import draw_chunks
 from gsvnet.models.segmenter import VideoSegmenter
@@ -27,11 +32,14 @@ from gsvnet.models.segmenter import VideoSegmenter
 class Cost:
     """Size and work of a network on videos of one size.
 
-    size: (height, width) of the video. keyframe_size: of the keyframe network's input; grid: of the propagation, None
-    without one. keyframe_parameters_bytes, propagation_parameters_bytes: as they are in memory (GSVNet's paper says
-    "parameters" and means these bytes). keyframe_macs, frame_macs: of a keyframe, of every other frame.
+    size: (height, width) of the video. keyframe_size: of the keyframe network's input; grid: at which other frames are
+    read (GSVNet's propagation, AR-Seg's low resolution), None where they are read as keyframes are.
+    keyframe_parameters_bytes, propagation_parameters_bytes: as they are in memory (GSVNet's paper says "parameters" and
+    means these bytes); AR-Seg propagates by its second network and the fusion, and fusion_parameters_bytes are the
+    latter's alone. keyframe_macs, frame_macs: of a keyframe, of every other frame.
     shift_macs: what the published code spends per frame on shifting logits by a 3-D convolution with one-hot kernels,
-    where we slice; its figures contain it.
+    where we slice; its figures contain it. tile_macs: what we multiply per frame beyond the windows of local attention,
+    which runs over tiles; frame_macs do not contain it.
     """
 
     size: tuple[int, int]
@@ -43,11 +51,28 @@ class Cost:
     keyframe_macs: int
     frame_macs: int
     shift_macs: int = 0
+    tile_macs: int = 0
+    fusion_parameters_bytes: int | None = None
 
     @property
     def average_macs(self) -> float:
         """MACs per frame, over a chunk of keyframe_interval frames."""
         return self._average(self.frame_macs)
+
+    @property
+    def per_frame_share(self) -> float:
+        """MACs over those of the keyframe network run on every frame."""
+        return self.average_macs / self.keyframe_macs if self.keyframe_macs else 1.0
+
+    @property
+    def computed_frame_macs(self) -> int:
+        """MACs of a frame that is no keyframe, with what attention over tiles adds: what our code multiplies."""
+        return self.frame_macs + self.tile_macs
+
+    @property
+    def computed_average_macs(self) -> float:
+        """MACs per frame, over a chunk of keyframe_interval frames, with what attention over tiles adds."""
+        return self._average(self.computed_frame_macs)
 
     @property
     def published_frame_macs(self) -> int:
@@ -60,7 +85,7 @@ class Cost:
         return self._average(self.published_frame_macs)
 
     def to_dict(self) -> dict:
-        """JSON-ready; bytes by part of the network, MACs as numbers (not in billions)."""
+        """JSON-ready; bytes by part of the network (propagation contains fusion), MACs as numbers (not in billions)."""
         return {
             "size": list(self.size),
             "keyframe_size": list(self.keyframe_size),
@@ -69,12 +94,16 @@ class Cost:
             "parameters_bytes": {
                 "keyframe_network": self.keyframe_parameters_bytes,
                 "propagation": self.propagation_parameters_bytes,
+                **({} if self.fusion_parameters_bytes is None else {"fusion": self.fusion_parameters_bytes}),
             },
             "keyframe_macs": self.keyframe_macs,
             "frame_macs": self.frame_macs,
             "average_macs": self.average_macs,
+            "per_frame_share": self.per_frame_share,
             "published_frame_macs": self.published_frame_macs,
             "published_average_macs": self.published_average_macs,
+            "computed_frame_macs": self.computed_frame_macs,
+            "computed_average_macs": self.computed_average_macs,
         }
 
     def _average(self, frame_macs: int) -> float:
@@ -91,19 +120,21 @@ def measure_cost(model: VideoSegmenter, *, height: int, width: int, keyframe_int
     check_positive(height=height, width=width, keyframe_interval=keyframe_interval)
     if not isinstance(model, nn.Module):
         raise ModelError(f"cost is counted of a torch.nn.Module, not of {type(model).__name__}")
-    keyframe_macs, both_macs = (_count_macs(model, height, width, num_frames=n) for n in (1, 2))
+    keyframe, both = (_count_macs(model, height, width, num_frames=n) for n in (1, 2))
     needs = model.needs(height, width)
-    propagation_bytes = _parameters_bytes(model.propagation) if isinstance(model, GSVNet) else 0
+    keyframe_bytes, all_bytes = _parameters_bytes(_keyframe_part(model)), _parameters_bytes(model)
     return Cost(
         size=(height, width),
         keyframe_size=needs.keyframe_size,
         grid=needs.frame_size,
         keyframe_interval=keyframe_interval,
-        keyframe_parameters_bytes=_parameters_bytes(model) - propagation_bytes,
-        propagation_parameters_bytes=propagation_bytes,
-        keyframe_macs=keyframe_macs,
-        frame_macs=both_macs - keyframe_macs,
+        keyframe_parameters_bytes=keyframe_bytes,
+        propagation_parameters_bytes=all_bytes - keyframe_bytes,
+        keyframe_macs=keyframe.architecture,
+        frame_macs=both.architecture - keyframe.architecture,
         shift_macs=_shift_macs(model, needs.frame_size) if isinstance(model, GSVNet) and needs.frame_size else 0,
+        tile_macs=both.tiles - keyframe.tiles,
+        fusion_parameters_bytes=_parameters_bytes(model.fusion) if isinstance(model, ARSeg) else None,
     )
 
 
@@ -114,16 +145,69 @@ def check_positive(**values: int) -> None:
             raise ConfigError(f"{name.replace('_', ' ')} {value} must be >= 1")
 
 
-def _count_macs(model: nn.Module, height: int, width: int, *, num_frames: int) -> int:
-    """MACs of one chunk. Attention runs as plain matrix products: its fused CPU kernel is unknown to the counter."""
+def _keyframe_part(model: nn.Module) -> nn.Module:
+    """What runs on keyframes."""
+    return model.keyframe_network if isinstance(model, GSVNet | ARSeg) else model
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Macs:
+    """MACs of the architecture, and what attention over tiles adds."""
+
+    architecture: int
+    tiles: int
+
+
+def _count_macs(model: nn.Module, height: int, width: int, *, num_frames: int) -> _Macs:
+    """MACs of one chunk.
+
+    Attention that is not caught by name runs as plain matrix products: its fused CPU kernel is unknown to the counter.
+    """
     evaluated = copy.deepcopy(model).eval()
     assert isinstance(evaluated, VideoSegmenter)
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     chunks = draw_chunks(evaluated, height=height, width=width, num_chunks=1, interval=num_frames, device=device)
-    with FlopCounterMode(display=False) as counter, _SkipConvolutions(), sdpa_kernel(SDPBackend.MATH):
+    attention = _SkipAttention(evaluated)
+    with FlopCounterMode(display=False) as counter, _SkipConvolutions(), attention, sdpa_kernel(SDPBackend.MATH):
         for _ in evaluated.segment(chunks):
             pass
-    return counter.get_total_flops() // 2
+    return _Macs(
+        architecture=counter.get_total_flops() // 2 + attention.macs - attention.beyond_windows,
+        tiles=attention.beyond_windows,
+    )
+
+
+class _SkipAttention(TorchFunctionMode):
+    """Attention gives zeros of its shape and is counted, not computed: over a large map it would take long.
+
+    macs: of all attention that ran. beyond_windows: those of them that a fusion spends beyond the 7 x 7 places of each
+    window, which take it one product for the score and one for the weighted sum.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.macs = self.beyond_windows = 0
+        for part in model.modules():
+            if isinstance(part, CrossResolutionFusion):
+                part.register_forward_pre_hook(self._enter)
+                part.register_forward_hook(self._leave)
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is not F.scaled_dot_product_attention:
+            return func(*args, **(kwargs or {}))
+        return self._attend(*args, **(kwargs or {}))
+
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) -> Tensor:
+        self.macs += query.shape[:-1].numel() * key.shape[-2] * (query.shape[-1] + value.shape[-1])
+        return query.new_zeros(*query.shape[:-1], value.shape[-1])
+
+    def _enter(self, fusion: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        self.beyond_windows -= self.macs
+
+    def _leave(self, fusion: nn.Module, inputs: tuple[Tensor, ...], fused: Tensor) -> None:
+        self.beyond_windows += self.macs - 2 * WINDOW**2 * fused.numel()
 
 
 class _SkipConvolutions(TorchDispatchMode):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
@@ -109,6 +109,37 @@ class ScoredClips:
     def num_scored(self) -> int:
         """Scored frames of all clips."""
         return sum(len(clip.scored) for clip in self.clips)
+
+
+def keep_both_sides(data: ScoredClips) -> ScoredClips:
+    """`data` without the scored frames that lack a keyframe behind them at some distance; the notes say how many.
+
+    So networks that read the keyframe on one side and on both are scored on the same frames. Raises ConfigError where
+    no scored frame is left.
+    """
+    interval, clips = data.keyframe_interval, []
+    for clip in data.clips:
+        scored = tuple(frame for frame in clip.scored if _has_both_sides(frame, clip, interval))
+        if scored:
+            clips.append(replace(clip, scored=scored))
+    if not clips:
+        raise ConfigError(
+            f"no labelled frame of {data.dataset} {data.split} has the {interval - 1} frames after it that a keyframe "
+            f"on both sides takes at every distance of keyframe interval {interval}"
+        )
+    kept = replace(data, clips=tuple(clips))
+    note = f"only frames with a keyframe on both sides are scored, {kept.num_scored} of {data.num_scored}"
+    return replace(kept, notes=(*data.notes, note)) if data.is_propagated else kept
+
+
+def has_both_sides(data: ScoredClips) -> bool:
+    """Whether every scored frame has a keyframe on both sides at every distance."""
+    return all(_has_both_sides(clip.scored[-1], clip, data.keyframe_interval) for clip in data.clips)
+
+
+def _has_both_sides(frame: int, clip: Clip, interval: int) -> bool:
+    """The next keyframe is farthest from the keyframe right before a frame; a keyframe itself draws on no other."""
+    return interval == 1 or frame - 1 + interval < len(clip.frames)
 
 
 def _read_pixels(path: Path, mode: str | None) -> np.ndarray:

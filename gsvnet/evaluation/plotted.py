@@ -101,10 +101,10 @@ def _read_result(result: Mapping[str, Any], model: str) -> PlottedResult:
 
 
 def _full_name(result: Mapping[str, Any]) -> str:
-    """The model as it was named, with the keyframe's size over the frame's and the propagation where chosen."""
-    scale, propagation = result.get("scale"), result.get("propagation")
+    """The model as it was named, with the keyframe's size over the frame's, references and propagation where chosen."""
+    scale, ways = result.get("scale"), (result.get("references"), result.get("propagation"))
     size = "" if scale is None else f" x{scale:g}"
-    return str(result["model"]) + size + ("" if propagation in (None, "full") else f" ({propagation})")
+    return str(result["model"]) + size + "".join(f" ({way})" for way in ways if way not in (None, "full"))
 
 
 def _short_names(names: Sequence[str]) -> dict[str, str]:

@@ -3,7 +3,9 @@
 A scored frame t is labeled L times: its keyframe placed at t, t - 1, ..., t - (L - 1). So all distances score the same
 frames and their mIoUs may be compared. On a densely labelled clip the scored frames are those from L - 1 on; where
 labels are sparse (Cityscapes) they are the labelled ones, and only what leads to them is labeled. This is the protocol
-of GSVNet (ICME 2021): all pairs of a keyframe and a scored frame behind it, propagated step by step.
+of GSVNet (ICME 2021): all pairs of a keyframe and a scored frame behind it, propagated step by step. It is AR-Seg's
+(CVPR 2023) too. For a network that reads the next keyframe that one is placed L frames behind the first, and only
+frames that have it at all distances are scored.
 """
 
 from __future__ import annotations
@@ -22,8 +24,9 @@ from gsvnet.chunks import Chunk
 from gsvnet.classes import ClassSet
 from gsvnet.errors import ConfigError
 from gsvnet.evaluation.clip import ClipLabeler, find_relabeling
+from gsvnet.evaluation.clip_motion import MOTION_NOTES, MotionSource
 from gsvnet.evaluation.confusion import ConfusionMatrix
-from gsvnet.evaluation.dataset import Clip, ScoredClips
+from gsvnet.evaluation.dataset import Clip, ScoredClips, has_both_sides
 from gsvnet.models.segmenter import VideoSegmenter
 
 Progress = Callable[[int, int], None]
@@ -35,7 +38,8 @@ class EvaluationResult:
 
     distances: one matrix per distance from the keyframe, 0..L-1, all over the same num_frames frames. held: the same
     for the baseline that keeps the keyframe's own labels; None where propagation is not scored. step_ms: time from
-    frame to frame where known. notes: what a reader of the numbers must know.
+    frame to frame where known. motion: where the network's motion came from, if it reads any. notes: what a reader of
+    the numbers must know.
     """
 
     dataset: str
@@ -45,6 +49,7 @@ class EvaluationResult:
     distances: tuple[ConfusionMatrix, ...]
     held: tuple[ConfusionMatrix, ...] | None = None
     step_ms: float | None = None
+    motion: MotionSource | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -80,7 +85,8 @@ class EvaluationResult:
 
         per_class: of the matrix pooled over distances. labeled_but_absent: classes given to pixels though no scored
         frame has them; they have no IoU, their pixels miss their true classes. per_frame: the network run on every
-        scored frame, which is distance 0. hold: only where propagation is scored.
+        scored frame, which is distance 0. hold: only where propagation is scored. motion: only where the network reads
+        it.
         """
         pooled = self.pooled
         result = {
@@ -100,6 +106,8 @@ class EvaluationResult:
             "labeled_but_absent": [self.classes.identifiers[i] for i in pooled.only_labeled()],
             "notes": list(self.notes),
         }
+        if self.motion is not None:
+            result["motion"] = self.motion
         if self.held is not None:
             result["hold"] = {"per_distance": [percent(matrix.miou()) for matrix in self.held]}
         return result
@@ -119,25 +127,27 @@ def evaluate(
     batch_chunks: chunks at a time. progress: called with chunks done and in all. Memory does not grow with the data.
     Raises ConfigError for bad arguments or files, ModelError for a network that does not fit.
     """
-    if batch_chunks < 1:
-        raise ConfigError(f"batch of {batch_chunks} chunks: at least 1")
-    if precision not in ("fp32", "bf16"):
-        raise ConfigError(f"precision {precision!r}; allowed: fp32, bf16")
+    _check_run(batch_chunks, precision)
     relabel = find_relabeling(segmenter.classes, data.classes)
     interval = data.keyframe_interval
     distances = tuple(ConfusionMatrix(len(data.classes)) for _ in range(interval))
     held = tuple(ConfusionMatrix(len(data.classes)) for _ in range(interval))
-    plans = [plan_chunks(clip.scored, interval) for clip in data.clips]
-    done, total = 0, sum(map(len, plans))
-    for clip, chunks in zip(data.clips, plans):
+    motion: MotionSource | None = None
+    done, total = 0, sum(len(plan_chunks(clip.scored, interval)) for clip in data.clips)
+    for clip in data.clips:
         labeler = ClipLabeler(
             clip,
             segmenter,
+            interval=interval,
             relabel=relabel,
             device=device,
             bf16=precision == "bf16",
             kept_frames=batch_chunks + interval,
         )
+        motion, chunks = labeler.motion_source, plan_chunks(clip.scored, interval)
+        if labeler.needs.next_keyframe:
+            _check_both_sides(data)
+            chunks = chain_chunks(chunks, interval)
         for first in range(0, len(chunks), batch_chunks):
             batch = chunks[first : first + batch_chunks]
             _score_batch(labeler, batch, distances, held)
@@ -152,12 +162,33 @@ def evaluate(
         distances=distances,
         held=held if data.is_propagated else None,
         step_ms=data.step_ms,
-        notes=data.notes if relabel is None else (*data.notes, _merge_note(segmenter.classes, data.classes)),
+        motion=motion,
+        notes=(*data.notes, *_notes(segmenter.classes, data.classes, motion)),
     )
 
 
-def _merge_note(classes: ClassSet, wanted: ClassSet) -> str:
-    return f"the model's {len(classes)} {classes.name} classes were merged into {len(wanted)} of {wanted.name}"
+def _check_run(batch_chunks: int, precision: str) -> None:
+    if batch_chunks < 1:
+        raise ConfigError(f"batch of {batch_chunks} chunks: at least 1")
+    if precision not in ("fp32", "bf16"):
+        raise ConfigError(f"precision {precision!r}; allowed: fp32, bf16")
+
+
+def _notes(classes: ClassSet, wanted: ClassSet, motion: MotionSource | None) -> list[str]:
+    """What is to be known of how the network's answers came to be."""
+    notes = [] if motion is None else [MOTION_NOTES[motion]]
+    if classes.identifiers != wanted.identifiers:
+        merged = f"{len(classes)} {classes.name} classes were merged into {len(wanted)} of {wanted.name}"
+        notes.append(f"the model's {merged}")
+    return notes
+
+
+def _check_both_sides(data: ScoredClips) -> None:
+    if not has_both_sides(data):
+        raise ConfigError(
+            f"the model reads the keyframe after a frame too, and at keyframe interval {data.keyframe_interval} not "
+            f"every scored frame of {data.dataset} {data.split} has one; score only those that do (keep_both_sides)"
+        )
 
 
 def plan_chunks(scored: Sequence[int], interval: int) -> list[Chunk]:
@@ -170,6 +201,16 @@ def plan_chunks(scored: Sequence[int], interval: int) -> list[Chunk]:
     """
     starts = sorted({frame - distance for frame in scored for distance in range(interval)})
     return [Chunk(first_frame=s, num_frames=scored[bisect_left(scored, s + interval) - 1] - s + 1) for s in starts]
+
+
+def chain_chunks(chunks: Sequence[Chunk], interval: int) -> list[Chunk]:
+    """The same chunks for networks that read the next keyframe: whole, and each before the one that follows it.
+
+    >>> [(chunk.first_frame, chunk.num_frames) for chunk in chain_chunks(plan_chunks([1, 2, 3], 2), 2)]
+    [(0, 2), (2, 2), (1, 2), (3, 2)]
+    """
+    starts = sorted((chunk.first_frame % interval, chunk.first_frame) for chunk in chunks)
+    return [Chunk(first_frame=start, num_frames=interval) for _, start in starts]
 
 
 def _score_batch(

@@ -53,19 +53,30 @@ def show_consistency(consistency: ComparedConsistency, console: Console) -> None
 def show_cost(cost: Cost, console: Console) -> None:
     """Print size and work of a network: megabytes, and multiply-accumulates (MAC) in billions."""
     (height, width), (key_height, key_width) = cost.size, cost.keyframe_size
-    grid = "" if cost.grid is None else f", propagation grid {cost.grid[1]}x{cost.grid[0]}"
+    grid = "" if cost.grid is None else f", other frames at {cost.grid[1]}x{cost.grid[0]}"
     console.print(f"cost of a video {width}x{height}: keyframes read at {key_width}x{key_height}{grid}")
     table = Table()
     for name in ("", "MB", "GMAC", "GMAC as published"):
         table.add_column(name, justify="right" if name else "left")
+    if cost.tile_macs:
+        table.add_column("GMAC with tiles", justify="right")
     keyframe, frame = cost.keyframe_parameters_bytes, cost.propagation_parameters_bytes
-    for name, num_bytes, macs, published in (
-        ("keyframe", keyframe, cost.keyframe_macs, cost.keyframe_macs),
-        ("other frame", frame, cost.frame_macs, cost.published_frame_macs),
-        (f"mean at L={cost.keyframe_interval}", keyframe + frame, cost.average_macs, cost.published_average_macs),
+    for name, num_bytes, *macs in (
+        ("keyframe", keyframe, cost.keyframe_macs, cost.keyframe_macs, cost.keyframe_macs),
+        ("other frame", frame, cost.frame_macs, cost.published_frame_macs, cost.computed_frame_macs),
+        (
+            f"mean at L={cost.keyframe_interval}",
+            keyframe + frame,
+            cost.average_macs,
+            cost.published_average_macs,
+            cost.computed_average_macs,
+        ),
     ):
-        table.add_row(name, f"{num_bytes / 1e6:.2f}", f"{macs / 1e9:.2f}", f"{published / 1e9:.2f}")
+        shown = macs if cost.tile_macs else macs[:2]
+        table.add_row(name, f"{num_bytes / 1e6:.2f}", *(f"{figure / 1e9:.2f}" for figure in shown))
     console.print(table)
+    if cost.frame_macs != cost.keyframe_macs:
+        console.print(f"{100 * cost.per_frame_share:.1f} % of the keyframe network's GMAC run on every frame")
 
 
 def _by_distance(result: EvaluationResult, figures: dict) -> Table:

@@ -66,12 +66,16 @@ class BackOff:
 
 
 def take_chunks(chunks: ChunkBatch, start: int, stop: int) -> ChunkBatch:
-    """The chunks [start, stop) of a batch without context frames; nothing is copied."""
+    """The chunks [start, stop) of a batch without context frames; nothing is copied.
+
+    Where the batch holds the keyframe after its last chunk, so does the part.
+    """
     assert (chunks.before, chunks.after) == (None, None), "labeling serves no context frames"
     if start == 0 and stop >= len(chunks.valid):
         return chunks
     parts: dict[str, Any] = {f.name: getattr(chunks, f.name) for f in fields(chunks)}
     rows = {name: part[start:stop] for name, part in parts.items() if isinstance(part, Tensor)}
+    rows["keyframes"] = chunks.keyframes[start : stop + len(chunks.keyframes) - len(chunks.valid)]
     first_frame = chunks.first_frame + int(chunks.num_frames[:start].sum())
     return replace(chunks, first_frame=first_frame, **rows)
 
@@ -102,4 +106,5 @@ def _only_new(output: LogitsBatch, given: set[tuple[int, int, str]]) -> LogitsBa
         position=output.position[new],
         logits=output.logits[new],
         gain=None if output.gain is None else output.gain[new],
+        from_next=None if output.from_next is None else output.from_next[new],
     )

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from gsvnet.chunks import Shard, planned_keyframe
 from gsvnet.errors import ModelError
+from gsvnet.labeling.chunk_motion import ChunkMotion, Trace, add_motion, trace_by_images
+from gsvnet.labeling.clock import Seconds, timing
 from gsvnet.models.segmenter import ChunkBatch, FrameNeeds
 from gsvnet.video.decode import Frame
 from gsvnet.video.frames import View
@@ -20,6 +22,7 @@ class FramePlace:
     """Where one frame of the video sits in a batch. keyframe: index in the video of the keyframe that it follows.
 
     chunk, position: its place in the ChunkBatch; position None: the frame was lost, there is nothing to segment.
+    next_keyframe: index of the keyframe after its chunk, where the network sees that too.
     """
 
     index: int
@@ -27,29 +30,35 @@ class FramePlace:
     keyframe: int
     chunk: int
     position: int | None
+    next_keyframe: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class DecodedBatch:
-    """Consecutive frames in display order and the ChunkBatch that holds their pixels."""
+    """Consecutive frames in display order and the ChunkBatch that holds their pixels. tracing: what its motion took."""
 
     places: tuple[FramePlace, ...]
     chunks: ChunkBatch
+    tracing: Seconds = field(default_factory=Seconds)
 
 
 def views_by_need(shard: Shard, *, interval: int, needs: FrameNeeds) -> Callable[[int], Sequence[View]]:
     """What to render of frame i when it comes out of the decoder, called in display order.
 
     The first decodable frame of a chunk is its keyframe: normally the planned one, else the one that takes its place.
+    Before the shard nothing is rendered; the frame at its planned end, if that is read, is the next shard's keyframe.
     """
     refuse_unknown_needs(needs)
     keyframe_view = View(*needs.keyframe_size, needs.resize)
     frame_view = View(*(needs.frame_size or needs.keyframe_size), needs.resize)
+    stop = None if shard.end_pts is None else _stop(shard)
     current: int | None = None
 
     def views(index: int) -> Sequence[View]:
         nonlocal current
-        chunk = planned_keyframe(shard, index, interval)
+        if index < shard.first_frame:
+            return ()
+        chunk = index if index == stop else planned_keyframe(shard, index, interval)
         is_keyframe, current = chunk != current, chunk
         return (keyframe_view, frame_view) if is_keyframe and needs.frame_size else (frame_view,)
 
@@ -58,77 +67,164 @@ def views_by_need(shard: Shard, *, interval: int, needs: FrameNeeds) -> Callable
 
 def refuse_unknown_needs(needs: FrameNeeds) -> None:
     """Raises ModelError for needs that labeling does not serve."""
-    if needs.motion_grid or needs.before or needs.after or needs.next_keyframe:
-        raise ModelError(f"the model needs more than the frames of its chunks, which labeling does not serve: {needs}")
+    if needs.before or needs.after:
+        raise ModelError(f"the model needs frames around its chunks, which labeling does not serve: {needs}")
 
 
 def batch_chunks(
-    frames: Iterable[Frame], *, shard: Shard, interval: int, needs: FrameNeeds, num_chunks: int
+    frames: Iterable[Frame],
+    *,
+    shard: Shard,
+    interval: int,
+    needs: FrameNeeds,
+    num_chunks: int,
+    trace: Trace = trace_by_images,
 ) -> Iterator[DecodedBatch]:
     """Groups decoded frames into batches of exactly `num_chunks` chunks; the last one is padded with empty chunks.
 
-    Batches always have the same shape, so a frame's labels do not depend on its neighbours in the batch.
+    Batches always have the same shape, so a frame's labels do not depend on its neighbours in the batch. Frames before
+    the shard are left out. The first one after it, where it is read, is the keyframe that follows the last chunk; a
+    planned keyframe that was lost is nobody's next one. trace: finds motion, where `needs.motion_grid` asks for it.
     """
+    batcher = _Batcher(interval=interval, needs=needs, num_chunks=num_chunks, trace=trace)
     pending: list[list[Frame]] = []
     current: int | None = None
+    following: Frame | None = None
     for frame in frames:
+        if frame.index < shard.first_frame:
+            continue
+        if shard.end_pts is not None and frame.pts >= shard.end_pts:
+            following = frame if frame.index == _stop(shard) else None
+            break
         chunk = planned_keyframe(shard, frame.index, interval)
         if chunk != current:
             if len(pending) == num_chunks:
-                yield _assemble(pending, interval=interval, needs=needs, num_chunks=num_chunks)
+                yield batcher.assemble(pending, following=frame)
                 pending = []
             pending.append([])
             current = chunk
         pending[-1].append(frame)
     if pending:
-        yield _assemble(pending, interval=interval, needs=needs, num_chunks=num_chunks)
+        yield batcher.assemble(pending, following=following)
 
 
-def _assemble(chunks: list[list[Frame]], *, interval: int, needs: FrameNeeds, num_chunks: int) -> DecodedBatch:
-    pixels, keyframes = _make_room(chunks, interval=interval, needs=needs, num_chunks=num_chunks)
-    valid = torch.zeros(num_chunks, interval, dtype=torch.bool)
+@dataclass(frozen=True, kw_only=True)
+class _Batcher:
+    """Makes batches of one shape; the fields are arguments of `batch_chunks`."""
+
+    interval: int
+    needs: FrameNeeds
+    num_chunks: int
+    trace: Trace
+
+    def assemble(self, chunks: list[list[Frame]], *, following: Frame | None) -> DecodedBatch:
+        """The batch of some chunks' frames, lost ones too. following: the first frame after them, if there is one."""
+        next_keyframes = self._find_next_keyframes(chunks, following)
+        with timing() as tracing:
+            traced = [self._trace_chunk(frames, k) for frames, k in zip(chunks, next_keyframes)]
+        # a keyframe to which no motion leads (an I-frame, where the codec is asked) is as good as none
+        next_keyframes = [k if t is None or t.reaches_next else None for k, t in zip(next_keyframes, traced)]
+        valid, pixels = self._collect_frames(chunks)
+        keyframes = self._collect_keyframes(chunks, next_keyframes[-1], pixels)
+        batch = ChunkBatch(
+            first_frame=chunks[0][0].index,
+            num_frames=valid.sum(1),
+            keyframes=_to_channels_first(keyframes),
+            frames=_to_channels_first(pixels),
+            valid=valid,
+            next_valid=self._mark_next(next_keyframes),
+        )
+        if self.needs.motion_grid is not None:
+            batch = add_motion(batch, traced, self.needs)
+        return DecodedBatch(places=_places(chunks, next_keyframes), chunks=batch, tracing=tracing)
+
+    def _find_next_keyframes(self, chunks: list[list[Frame]], following: Frame | None) -> list[Frame | None]:
+        """The planned keyframe after each chunk; None where there is none, it was lost, or nobody asks for it."""
+        if not self.needs.next_keyframe:
+            return [None] * len(chunks)
+        firsts = [*(frames[0] for frames in chunks[1:]), following]
+        return [
+            first if first is not None and first.status == "ok" and _decoded(frames) else None
+            for frames, first in zip(chunks, firsts)
+        ]
+
+    def _mark_next(self, next_keyframes: Sequence[Frame | None]) -> Tensor | None:
+        if not self.needs.next_keyframe:
+            return None
+        marks = torch.zeros(self.num_chunks, dtype=torch.bool)
+        marks[: len(next_keyframes)] = torch.tensor([keyframe is not None for keyframe in next_keyframes])
+        return marks
+
+    def _trace_chunk(self, frames: list[Frame], next_keyframe: Frame | None) -> ChunkMotion | None:
+        """Motion of a chunk's decoded frames; None where it is not wanted or there are none."""
+        first = next((n for n, frame in enumerate(frames) if frame.status == "ok"), None)
+        if self.needs.motion_grid is None or first is None:
+            return None
+        return self.trace(frames[first:], next_keyframe, self.needs)
+
+    def _collect_frames(self, chunks: list[list[Frame]]) -> tuple[Tensor, Tensor]:
+        """valid (num_chunks, L) bool, and pixels of all frames (num_chunks, L, h, w, 3), where the images lie."""
+        height, width = self.needs.frame_size or self.needs.keyframe_size
+        pixels = self._make_room((self.num_chunks, self.interval, height, width, 3), chunks)
+        valid = torch.zeros(self.num_chunks, self.interval, dtype=torch.bool)
+        for c, frames in enumerate(chunks):
+            decoded = _decoded(frames)
+            for p, frame in enumerate(decoded):
+                pixels[c, p] = torch.as_tensor(frame.images[-1])
+            valid[c, : len(decoded)] = True
+        pixels[~valid.to(pixels.device)] = 0
+        return valid, pixels
+
+    def _collect_keyframes(self, chunks: list[list[Frame]], last: Frame | None, pixels: Tensor) -> Tensor:
+        """Pixels of keyframes (num_chunks, H, W, 3), and with `needs.next_keyframe` one more: `last`."""
+        if self.needs.frame_size is None and not self.needs.next_keyframe:
+            return pixels[:, 0]
+        num_keyframes = self.num_chunks + self.needs.next_keyframe
+        keyframes = self._make_room((num_keyframes, *self.needs.keyframe_size, 3), chunks)
+        used = torch.zeros(num_keyframes, dtype=torch.bool)
+        own = [next(iter(_decoded(frames)), None) for frames in chunks]
+        for c, keyframe in enumerate([*own, last]):
+            if keyframe is not None:
+                keyframes[c], used[c] = torch.as_tensor(keyframe.images[0]), True
+        keyframes[~used.to(keyframes.device)] = 0
+        return keyframes
+
+    def _make_room(self, shape: tuple[int, ...], chunks: list[list[Frame]]) -> Tensor:
+        """A tensor for images, where those lie. Its content is arbitrary: filling it with zeros first costs as much as
+        the copies.
+        """
+        images = (frame.images[-1] for frames in chunks for frame in frames if frame.images)
+        device = next((image.device for image in images), "cpu")
+        dtype = torch.float32 if self.needs.resize == "exact" else torch.uint8
+        return torch.empty(shape, dtype=dtype, device=device)
+
+
+def _places(chunks: list[list[Frame]], next_keyframes: Sequence[Frame | None]) -> tuple[FramePlace, ...]:
     places = []
-    for c, frames in enumerate(chunks):
-        decoded = [f for f in frames if f.status == "ok"]
-        if decoded and needs.frame_size:
-            keyframes[c] = torch.as_tensor(decoded[0].images[0])
-        for p, frame in enumerate(decoded):
-            pixels[c, p] = torch.as_tensor(frame.images[-1])
-        valid[c, : len(decoded)] = True
+    for c, (frames, next_keyframe) in enumerate(zip(chunks, next_keyframes)):
+        decoded = _decoded(frames)
         position = {frame.index: p for p, frame in enumerate(decoded)}
         keyframe = decoded[0].index if decoded else frames[0].index
         places += [
-            FramePlace(index=f.index, pts=f.pts, keyframe=keyframe, chunk=c, position=position.get(f.index))
+            FramePlace(
+                index=f.index,
+                pts=f.pts,
+                keyframe=keyframe,
+                chunk=c,
+                position=position.get(f.index),
+                next_keyframe=None if next_keyframe is None else next_keyframe.index,
+            )
             for f in frames
         ]
-    pixels[~valid.to(pixels.device)] = 0
-    if needs.frame_size:
-        keyframes[~valid[:, 0].to(pixels.device)] = 0
-    batch = ChunkBatch(
-        first_frame=chunks[0][0].index,
-        num_frames=valid.sum(1),
-        keyframes=_to_channels_first(keyframes),
-        frames=_to_channels_first(pixels),
-        valid=valid,
-    )
-    return DecodedBatch(places=tuple(places), chunks=batch)
+    return tuple(places)
 
 
-def _make_room(
-    chunks: list[list[Frame]], *, interval: int, needs: FrameNeeds, num_chunks: int
-) -> tuple[Tensor, Tensor]:
-    """Pixels of all frames (num_chunks, L, h, w, 3) and of keyframes (num_chunks, H, W, 3), where the images lie.
+def _decoded(frames: Sequence[Frame]) -> list[Frame]:
+    return [frame for frame in frames if frame.status == "ok"]
 
-    Their content is arbitrary: filling it with zeros first costs as much as the copies.
-    """
-    images = (frame.images[-1] for frames in chunks for frame in frames if frame.images)
-    device = next((image.device for image in images), "cpu")
-    dtype = torch.float32 if needs.resize == "exact" else torch.uint8
-    height, width = needs.frame_size or needs.keyframe_size
-    pixels = torch.empty((num_chunks, interval, height, width, 3), dtype=dtype, device=device)
-    if needs.frame_size is None:
-        return pixels, pixels[:, 0]
-    return pixels, torch.empty((num_chunks, *needs.keyframe_size, 3), dtype=dtype, device=device)
+
+def _stop(shard: Shard) -> int:
+    return shard.first_frame + shard.num_frames
 
 
 def _to_channels_first(pixels: Tensor) -> Tensor:

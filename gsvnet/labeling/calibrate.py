@@ -14,6 +14,7 @@ import torch
 from gsvnet.errors import WorkerError
 from gsvnet.labeling.backoff import free_cached_memory, is_out_of_memory
 from gsvnet.labeling.config import LabelConfig
+from gsvnet.labeling.network import sample_needs
 from gsvnet.labeling.tasks import Device
 from gsvnet.models.noise import draw_chunks
 from gsvnet.models.prepared import Precision, autocast_to, prepare_for_inference
@@ -21,6 +22,7 @@ from gsvnet.models.segmenter import VideoSegmenter
 from gsvnet.store.job import read_settled, write_settled
 
 CPU_CHUNKS = 1  # one thread per batch: larger ones are no faster, and every thread holds one
+CPU_CHUNKS_TWO_SIDED = 4  # a batch runs the keyframe after it too, so alone each chunk would run two
 MOST_CHUNKS = 32
 LEAST_GAIN = 1.05  # a batch twice as large has to be so much faster
 MEMORY_SHARE = 0.5  # of the GPU; the rest is for upsampling and for what the largest batch did not meet
@@ -46,16 +48,24 @@ class Trial:
     memory_share: float
 
 
-def settle_batch_chunks(config: LabelConfig, device: Device, measure: Callable[[], int]) -> int:
+def default_cpu_chunks(model: VideoSegmenter) -> int:
+    """Chunks per batch on a CPU where the options leave it open."""
+    return CPU_CHUNKS_TWO_SIDED if sample_needs(model).next_keyframe else CPU_CHUNKS
+
+
+def settle_batch_chunks(
+    config: LabelConfig, device: Device, measure: Callable[[], int], *, cpu_chunks: int = CPU_CHUNKS
+) -> int:
     """Chunks per batch on this kind of device: as asked for; else as an earlier run of this output settled; else new.
 
-    measure: called on CUDA when nothing is settled. Of several drivers that measure at once the first decides for all.
+    Nothing settled: `measure` is called on CUDA, cpu_chunks taken on a CPU. Of several drivers that measure at once the
+    first decides for all.
     """
     if config.batch_chunks != "auto":
         return config.batch_chunks
     settled = read_settled(config.out, device, config.storage_options)
     if settled is None:
-        mine = {"batch_chunks": measure() if device == "cuda" else CPU_CHUNKS}
+        mine = {"batch_chunks": measure() if device == "cuda" else cpu_chunks}
         settled = write_settled(config.out, device, mine, config.storage_options, config.unsafe_commit)
     return int(settled["batch_chunks"])
 

@@ -34,6 +34,14 @@ class LabelConfig:
     keyframe_model: str | None = None
     """Another keyframe network for a propagating model: a name, a file, or package.module:factory."""
 
+    references: Literal["before", "nearest", "both"] | None = None
+    """Which keyframes a frame draws on, for networks with that choice (AR-Seg): the one before it, the nearer one, or
+    both; default: the network's own. Part of the fingerprint."""
+
+    motion: Literal["auto", "codec", "proxy"] = "auto"
+    """Where motion comes from, for networks that read it (AR-Seg). codec: the video's own; proxy: a small encode made
+    for it; auto: codec where that can be trusted, chosen per video. Part of the fingerprint for such networks."""
+
     keyframe_interval: int = 5
     """Most frames per chunk: one keyframe, the rest propagated. 1 segments every frame by itself."""
 
@@ -61,8 +69,8 @@ class LabelConfig:
     fingerprint: colours may differ in a level."""
 
     batch_chunks: int | Literal["auto"] = "auto"
-    """Chunks that run through the networks as one batch; part of the fingerprint. auto: 1 on a CPU, measured once per
-    output on CUDA."""
+    """Chunks that run through the networks as one batch; part of the fingerprint. auto: 1 on a CPU (4 for networks
+    that read the next keyframe too), measured once per output on CUDA."""
 
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto: bf16 on CUDA, fp32 on CPU."""

@@ -17,7 +17,7 @@ from torch import Tensor
 from gsvnet.labeling.tasks import Device
 from gsvnet.models.segmenter import ChunkBatch, LogitsBatch
 
-_ON_CPU = ("num_frames", "valid")
+_ON_CPU = ("num_frames", "valid", "next_valid")
 _per_thread = threading.local()
 
 

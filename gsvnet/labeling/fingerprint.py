@@ -6,13 +6,15 @@ from dataclasses import asdict
 
 from gsvnet.errors import ModelError
 from gsvnet.labeling.config import LabelConfig
-from gsvnet.models.segmenter import VideoSegmenter
+from gsvnet.labeling.network import motion_wish
+from gsvnet.models.segmenter import FrameNeeds, VideoSegmenter
 from gsvnet.models.spec import describe_model
 
 
 def fingerprint_fields(config: LabelConfig, model: VideoSegmenter) -> dict:
     """What the labels depend on beside the model itself, by the name of the flag where there is one."""
-    return {
+    wish = motion_wish(config, model)
+    return ({} if wish is None else {"motion": wish}) | {
         "model_settings": describe_settings(model),
         "keyframe_interval": config.keyframe_interval,
         "shard_seconds": config.shard_seconds,
@@ -31,4 +33,10 @@ def describe_settings(model: VideoSegmenter) -> dict:
     try:
         return describe_model(model).to_dict()  # type: ignore[arg-type]
     except ModelError:
-        return {f"{h}x{w}": asdict(model.needs(h, w)) for h, w in ((360, 640), (720, 1280), (1080, 1920))}
+        return {f"{h}x{w}": _describe_needs(model.needs(h, w)) for h, w in ((360, 640), (720, 1280), (1080, 1920))}
+
+
+def _describe_needs(needs: FrameNeeds) -> dict:
+    """All needs; of motion nothing but that it is not read, as before its grid could be told."""
+    described = asdict(needs)
+    return described | {"motion": described.pop("motion_grid") or False}

@@ -15,8 +15,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gsvnet.errors import VideoError
-from gsvnet.labeling.calibrate import CPU_CHUNKS, Calibration, measure_batch_chunks
+from gsvnet.labeling.calibrate import Calibration, default_cpu_chunks, measure_batch_chunks
 from gsvnet.labeling.config import LabelConfig
+from gsvnet.labeling.ledger import shard_tasks
+from gsvnet.labeling.network import motion_wish
 from gsvnet.labeling.plan import PlanRule, plan_video
 from gsvnet.labeling.precision import resolve_precision
 from gsvnet.labeling.survey import Size, SizeCount
@@ -102,12 +104,17 @@ class Forecast:
 
 
 def make_trial(
-    config: LabelConfig, sizes: Mapping[Size, SizeCount], *, device: Device, gpu_share: float = 1.0
+    config: LabelConfig,
+    sizes: Mapping[Size, SizeCount],
+    model: VideoSegmenter,
+    *,
+    device: Device,
+    gpu_share: float = 1.0,
 ) -> Trial:
     """What to measure for these videos. Raises VideoError where no sample can be read any more."""
-    samples = tuple(_samples(config, sizes, device))
+    samples = tuple(_samples(config, sizes, model, device))
     settled = read_settled(config.out, device, config.storage_options) if config.out else None
-    batch_chunks = CPU_CHUNKS if config.batch_chunks == "auto" else config.batch_chunks
+    batch_chunks = default_cpu_chunks(model) if config.batch_chunks == "auto" else config.batch_chunks
     calibration = None
     if config.batch_chunks == "auto" and settled is not None:
         batch_chunks = int(settled["batch_chunks"])
@@ -132,7 +139,7 @@ def measure_speeds(trial: Trial, model: VideoSegmenter, device: Device) -> list[
     with tempfile.TemporaryDirectory(prefix="gsvnet-forecast-") as folder:
         worker = replace(spec, out=folder).build(model, device=device, num_threads=trial.num_threads)
         with closing(worker):
-            return [_measure(worker, task, folder) for task in trial.samples]
+            return _measure_all(worker, trial.samples, folder)
 
 
 def forecast(
@@ -172,12 +179,15 @@ def forecast(
     )
 
 
-def _samples(config: LabelConfig, sizes: Mapping[Size, SizeCount], device: Device) -> Iterator[ShardTask]:
+def _samples(
+    config: LabelConfig, sizes: Mapping[Size, SizeCount], model: VideoSegmenter, device: Device
+) -> Iterator[ShardTask]:
     """The beginning of a video of each of the most common sizes: it starts with an I-frame, as long shards do."""
     rule = PlanRule(
         interval=config.keyframe_interval,
         shard_seconds=config.shard_seconds,
         shard_frames=min(config.shard_frames, SAMPLE_FRAMES[device]),
+        motion=motion_wish(config, model),
     )
     by_frames = sorted(sizes.values(), key=lambda size: size.frames, reverse=True)
     num_samples, problem = 0, None
@@ -188,9 +198,22 @@ def _samples(config: LabelConfig, sizes: Mapping[Size, SizeCount], device: Devic
             problem = error
             continue
         num_samples += 1
-        yield ShardTask(video=plan.video, shard=plan.shards[0], uri=size.sample_uri)
+        yield shard_tasks(size.sample_uri, plan)[0]
     if problem is not None and not num_samples:
         raise problem
+
+
+def _measure_all(worker: ShardWorker, samples: Sequence[ShardTask], folder: str) -> list[Speed]:
+    """Of the samples that can be labeled. Raises VideoError where none can (too large for the memory)."""
+    speeds, problem = [], None
+    for task in samples:
+        try:
+            speeds.append(_measure(worker, task, folder))
+        except VideoError as error:
+            problem = error
+    if problem is not None and not speeds:
+        raise problem
+    return speeds
 
 
 def _measure(worker: ShardWorker, task: ShardTask, folder: str) -> Speed:

@@ -15,13 +15,14 @@ from gsvnet.labeling.failures import earlier_failures, failure_recorder
 from gsvnet.labeling.fingerprint import fingerprint_fields
 from gsvnet.labeling.inputs import expand_inputs
 from gsvnet.labeling.ledger import Ledger
+from gsvnet.labeling.network import load_network, motion_wish
 from gsvnet.labeling.plan import PlanRule
 from gsvnet.labeling.planning import PlanRequest, in_share
 from gsvnet.labeling.progress import JobProgress
 from gsvnet.labeling.report import JobReport, measure, show
 from gsvnet.labeling.tasks import ShardTask
 from gsvnet.labeling.workplace import Used, Work, open_workplace
-from gsvnet.models.checkpoints import content_hash, load_model
+from gsvnet.models.checkpoints import content_hash
 from gsvnet.models.segmenter import VideoSegmenter
 from gsvnet.store.job import JobRecord, open_job
 from gsvnet.store.layout import derived_uri, list_committed
@@ -40,7 +41,7 @@ def label(config: LabelConfig, *, console: Console | None = None) -> JobReport:
     """
     config.check_for_labeling()
     console = console or Console(quiet=True)
-    model = load_model(config.model, keyframe_model=config.keyframe_model)
+    model = load_network(config)
     uris = expand_inputs(config.videos, storage_options=config.video_options)
     asked = {video_id(uri): uri for uri in uris}
     videos = own_share(asked, config)
@@ -61,7 +62,7 @@ def label(config: LabelConfig, *, console: Console | None = None) -> JobReport:
                 on_failure=failure_recorder(config, videos, progress),
             )
             wanted = [uri for name, uri in videos.items() if (name, None) not in given_up]
-            planned = workplace.plan(plan_request(config), wanted)
+            planned = workplace.plan(plan_request(config, model), wanted)
             tasks = ledger.pending(planned, progress=progress, on_failure=work.on_failure)
             used = workplace.label(work, no_longer_complete(config, tasks))
         report = finish(work, used, ledger, asked=asked, spread=workplace.spread)
@@ -125,12 +126,15 @@ def own_share(videos: Mapping[str, str], config: LabelConfig) -> dict[str, str]:
     return {name: uri for name, uri in videos.items() if in_share(name, index, count)}
 
 
-def plan_request(config: LabelConfig) -> PlanRequest:
+def plan_request(config: LabelConfig, model: VideoSegmenter) -> PlanRequest:
     """How the job's videos are planned."""
     return PlanRequest(
         out=config.out or None,
         rule=PlanRule(
-            interval=config.keyframe_interval, shard_seconds=config.shard_seconds, shard_frames=config.shard_frames
+            interval=config.keyframe_interval,
+            shard_seconds=config.shard_seconds,
+            shard_frames=config.shard_frames,
+            motion=motion_wish(config, model),
         ),
         storage_options=config.storage_options,
         video_options=config.video_options,

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 
 from gsvnet.labeling.plan import VideoPlan
 from gsvnet.labeling.planning import Planned
 from gsvnet.labeling.progress import JobProgress
 from gsvnet.labeling.tasks import ShardFailure, ShardTask
 from gsvnet.uris import redact_uri
+from gsvnet.words import count
 
 ShardKey = tuple[str, str]  # video id, shard name
 LONGEST_SILENCE_S = 0.5
@@ -26,6 +28,7 @@ class Ledger:
         self.committed, self.given_up = committed, frozenset(given_up)
         self.num_shards: dict[str, int] = {}  # by video id, of the videos planned so far
         self.num_labeled_before = 0
+        self.num_by_motion: Counter[str] = Counter()  # videos by where their motion comes from
 
     def pending(
         self,
@@ -54,11 +57,15 @@ class Ledger:
                 for task in self._pending_of(item.uri, item.plan, progress):
                     yield task
                     given_s = time.monotonic()
+        if self.num_by_motion:
+            progress.note(f"motion: {describe_motion(self.num_by_motion)}")
         progress.all_planned()
 
     def _pending_of(self, uri: str, plan: VideoPlan, progress: JobProgress) -> list[ShardTask]:
         tasks = shard_tasks(uri, plan)
         self.num_shards[plan.video.id] = len(tasks)
+        if plan.motion is not None:
+            self.num_by_motion[plan.motion.source] += 1
         unlabeled = [task for task in tasks if (task.video.id, task.shard.name) not in self.committed]
         self.num_labeled_before += len(tasks) - len(unlabeled)
         pending = [task for task in unlabeled if (task.video.id, task.shard.name) not in self.given_up]
@@ -68,6 +75,12 @@ class Ledger:
         return pending
 
 
+def describe_motion(num_by_motion: Mapping[str, int]) -> str:
+    """ "3 videos by their own codec, 1 video by a proxy encode"."""
+    ways = {"codec": "by their own codec", "proxy": "by a proxy encode"}
+    return ", ".join(f"{count(number, 'video')} {ways[name]}" for name, number in sorted(num_by_motion.items()))
+
+
 def shard_tasks(uri: str, plan: VideoPlan) -> list[ShardTask]:
     """All shards of a planned video, in order. uri: as the user gave it."""
-    return [ShardTask(video=plan.video, shard=shard, uri=uri) for shard in plan.shards]
+    return [ShardTask(video=plan.video, shard=shard, uri=uri, motion=plan.motion_of(shard)) for shard in plan.shards]

@@ -33,17 +33,18 @@ class Lanes:
     """
 
     def __init__(self, num_threads: int) -> None:
-        self.num_lanes = num_threads
+        self.num_lanes = self.at_once = num_threads  # at_once: how many lanes are used; fewer where memory is short
         self._threads = _start_threads(num_threads, "gsvnet-lane")
 
     def rows(self, batches: Iterable[DecodedBatch], segment: Segment, maker: RowMaker) -> Iterator[FrameRow]:
-        """Rows of all frames in order. `segment` runs in the lanes, one batch beyond them waits for its turn."""
+        """Rows of all frames in order. `segment` runs in the lanes; if all are used, one batch more waits its turn."""
         waiting: deque[Future[list[FrameRow]]] = deque()
+        most = self.at_once if self.at_once < self.num_lanes else self.num_lanes + 1
         try:
             for batch in batches:
                 waiting.append(self._threads.submit(_label_here, batch, segment, maker))
                 del batch  # the next one is waited for without this one's pixels
-                while len(waiting) > self.num_lanes:
+                while len(waiting) >= most:
                     yield from waiting.popleft().result()
             while waiting:
                 yield from waiting.popleft().result()

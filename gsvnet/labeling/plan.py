@@ -13,9 +13,11 @@ from typing import Any
 
 from gsvnet.chunks import Shard, Video, cut_shards
 from gsvnet.errors import OutputConflict, SourceChanged, StoreError
+from gsvnet.labeling.tasks import Reach, ShardMotion
 from gsvnet.store.job import read_plan, write_plan
 from gsvnet.uris import absolute_uri
-from gsvnet.video.index import index_video
+from gsvnet.video.index import VideoIndex, index_video
+from gsvnet.video.motion_source import MotionChoice, Wanted, choose_motion_source
 from gsvnet.video.probe import probe_video, video_identity
 from gsvnet.video.source import video_id
 
@@ -24,18 +26,23 @@ PLAN_VERSION = 1
 
 @dataclass(frozen=True, kw_only=True)
 class PlanRule:
-    """How videos are cut; the same for a whole job. shard_seconds by pts, interval and shard_frames in frames."""
+    """How videos are cut; the same for a whole job. shard_seconds by pts, interval and shard_frames in frames.
+
+    motion: which source of motion is wanted, for networks that read motion; None: the network reads none.
+    """
 
     interval: int
     shard_seconds: float
     shard_frames: int
+    motion: Wanted | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class VideoPlan:
     """A planned video. numbers_from: "index" (container) or "scan" (all packets). problems: what looked odd.
 
-    end_pts: ticks, where the last frame ends; None in plans of the first version.
+    end_pts: ticks, where the last frame ends; None in plans of the first version. motion: where it comes from; None:
+    nobody asked. reaches: for codec motion, what has to be decoded for each shard; else empty.
     """
 
     video: Video
@@ -43,6 +50,16 @@ class VideoPlan:
     numbers_from: str
     problems: tuple[str, ...] = ()
     end_pts: int | None = None
+    motion: MotionChoice | None = None
+    reaches: tuple[Reach, ...] = ()
+
+    def motion_of(self, shard: Shard) -> ShardMotion | None:
+        """What a worker has to know of the motion of a shard's frames."""
+        if self.motion is None:
+            return None
+        alone = Reach(first_frame=shard.first_frame, start_pts=shard.start_pts, end_pts=shard.end_pts)
+        reach = self.reaches[shard.index] if self.reaches else alone
+        return ShardMotion(source=self.motion.source, max_distance=self.motion.max_distance, reach=reach)
 
     @property
     def media_s(self) -> float:
@@ -58,7 +75,10 @@ class VideoPlan:
 
 
 def plan_video(uri: str, *, rule: PlanRule, storage_options: dict | None = None) -> VideoPlan:
-    """Probe and index a video, then cut it. Raises VideoError when it cannot be used."""
+    """Probe and index a video, choose its motion, then cut it. Raises VideoError when it cannot be used.
+
+    Codec motion does not lead past I-frames, so with it chunks restart there.
+    """
     info = probe_video(uri, storage_options)
     index = index_video(uri, storage_options)
     video = Video(
@@ -71,6 +91,8 @@ def plan_video(uri: str, *, rule: PlanRule, storage_options: dict | None = None)
         time_base=info.time_base,
         num_frames=len(index.pts),
     )
+    motion = _choose_motion(uri, index, rule, storage_options)
+    by_codec = motion is not None and motion.source == "codec"
     shards = cut_shards(
         video_id=video.id,
         pts=index.pts.tolist(),
@@ -78,6 +100,7 @@ def plan_video(uri: str, *, rule: PlanRule, storage_options: dict | None = None)
         interval=rule.interval,
         max_ticks=max(1, int(Fraction(rule.shard_seconds) / info.time_base)),
         max_frames=rule.shard_frames,
+        restarts=index.sync_frames.tolist() if by_codec else (),
     )
     return VideoPlan(
         video=video,
@@ -85,7 +108,33 @@ def plan_video(uri: str, *, rule: PlanRule, storage_options: dict | None = None)
         numbers_from=index.numbers_from,
         problems=tuple(index.problems),
         end_pts=index.end_pts,
+        motion=motion,
+        reaches=tuple(_reach(shard, index, motion.max_distance) for shard in shards) if motion and by_codec else (),
     )
+
+
+def _choose_motion(uri: str, index: VideoIndex, rule: PlanRule, storage_options: dict | None) -> MotionChoice | None:
+    if rule.motion is None:
+        return None
+    return choose_motion_source(
+        uri,
+        interval=rule.interval,
+        sync_frames=index.sync_frames.tolist(),
+        num_frames=len(index.pts),
+        wanted=rule.motion,
+        storage_options=storage_options,
+    )
+
+
+def _reach(shard: Shard, index: VideoIndex, max_distance: int) -> Reach:
+    """The shard, as many frames around it as are compared to find the codec's references, and at least one after it.
+
+    So what is found does not depend on where the video is cut.
+    """
+    around = max_distance if max_distance > 1 else 0
+    first, stop = max(0, shard.first_frame - around), shard.first_frame + shard.num_frames + max(1, around)
+    end_pts = None if stop >= len(index.pts) else int(index.pts[stop])
+    return Reach(first_frame=first, start_pts=int(index.pts[first]), end_pts=end_pts)
 
 
 def stored_or_new_plan(
@@ -124,23 +173,34 @@ def stored_or_new_plan(
 def _to_dict(plan: VideoPlan, rule: PlanRule) -> dict[str, Any]:
     data = asdict(plan) | {"version": PLAN_VERSION, "rule": asdict(rule)}
     data["video"]["time_base"] = str(plan.video.time_base)
+    if plan.motion is None:  # as in the plans of all networks that read none
+        del data["motion"], data["reaches"], data["rule"]["motion"]
     return data
 
 
-_FLAGS = {"interval": "--keyframe-interval", "shard_seconds": "--shard-seconds", "shard_frames": "--shard-frames"}
+_FLAGS = {
+    "interval": "--keyframe-interval",
+    "shard_seconds": "--shard-seconds",
+    "shard_frames": "--shard-frames",
+    "motion": "--motion",
+}
 
 
 def _check_rule(stored: Mapping[str, Any], rule: PlanRule, name: str) -> None:
     """Refuse a plan of another rule: `gsvnet plan` keeps plans before there is a job record that would refuse it."""
-    theirs = stored.get("rule", {})
+    theirs = {"motion": None} | stored.get("rule", {})
     differing = [
-        f"{_FLAGS[field.name]} {theirs[field.name]:g} there, {getattr(rule, field.name):g} now"
+        f"{_FLAGS[field.name]} {_show(theirs[field.name])} there, {_show(getattr(rule, field.name))} now"
         for field in fields(PlanRule)
         if field.name in theirs and theirs[field.name] != getattr(rule, field.name)
     ]
     if differing:
         settings = ", ".join(differing)
         raise OutputConflict(f"the output holds a plan of {name} with other settings: {settings}; use another --out")
+
+
+def _show(value: float | str | None) -> str:
+    return "not read" if value is None else value if isinstance(value, str) else f"{value:g}"
 
 
 def plan_from_dict(data: Mapping[str, Any], name: str) -> VideoPlan:
@@ -152,6 +212,8 @@ def plan_from_dict(data: Mapping[str, Any], name: str) -> VideoPlan:
             numbers_from=data["numbers_from"],
             problems=tuple(data["problems"]),
             end_pts=data.get("end_pts"),
+            motion=MotionChoice(**data["motion"]) if data.get("motion") else None,
+            reaches=tuple(Reach(**reach) for reach in data.get("reaches", ())),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(f"the stored plan of {name} is not of this version: {error!r}") from error

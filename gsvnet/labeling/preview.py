@@ -13,11 +13,12 @@ from gsvnet.labeling.config import LabelConfig, PlanConfig
 from gsvnet.labeling.forecast import Forecast, Speed, forecast, make_trial, measure_speeds
 from gsvnet.labeling.inputs import expand_inputs
 from gsvnet.labeling.job import own_share, plan_request
+from gsvnet.labeling.network import load_network, motion_wish
 from gsvnet.labeling.planning import Planned
 from gsvnet.labeling.progress import LINE_EVERY_S
 from gsvnet.labeling.survey import Survey
 from gsvnet.labeling.workplace import local_device, open_workplace
-from gsvnet.models.checkpoints import load_model
+from gsvnet.models.segmenter import VideoSegmenter
 from gsvnet.store.job import read_job
 from gsvnet.store.layout import list_committed
 from gsvnet.video.source import video_id
@@ -56,33 +57,37 @@ def preview(config: PlanConfig, *, console: Console) -> Preview:
     Raises ConfigError as `gsvnet label` would, OutputConflict when the output is cut by another rule.
     """
     job = config.job
+    model = load_network(job)
     if job.out:
-        check_rule(job)
+        check_rule(job, model)
     committed = list_committed(job.out, job.storage_options) if job.out else ()
     asked = {video_id(uri): uri for uri in expand_inputs(job.videos, storage_options=job.video_options)}
     wanted = list(own_share(asked, job).values())
     survey = Survey(array_count=job.array_count if job.array_index is None else None)
     with open_workplace(job) as workplace:
-        planned = workplace.plan(plan_request(job), wanted)
+        planned = workplace.plan(plan_request(job, model), wanted)
         for video in _shown(planned, total=len(wanted), console=console):
             survey.add(video, committed)
         expected = None
         if not config.no_calibrate and survey.frames_to_label:
             with console.status("measuring the speed of an actor"):
-                expected = predict(job, survey)
+                expected = predict(job, survey, model)
     return Preview(config=job, survey=survey, forecast=expected)
 
 
-def check_rule(config: LabelConfig) -> None:
+def check_rule(config: LabelConfig, model: VideoSegmenter) -> None:
     """Raise OutputConflict where the output's job cuts videos by another rule."""
     try:
         fields = read_job(config.out, config.storage_options).fields
     except StoreError:  # no job there yet; planning says it if the store is down
         return
+    ours: dict[str, object] = {
+        name: getattr(config, name) for name in ("keyframe_interval", "shard_seconds", "shard_frames")
+    }
     differing = [
-        f"--{name.replace('_', '-')}: {fields[name]} in the output, {getattr(config, name)} now"
-        for name in ("keyframe_interval", "shard_seconds", "shard_frames")
-        if name in fields and fields[name] != getattr(config, name)
+        f"--{name.replace('_', '-')}: {fields[name]} in the output, {value} now"
+        for name, value in (ours | {"motion": motion_wish(config, model)}).items()
+        if name in fields and fields[name] != value
     ]
     if differing:
         raise OutputConflict(
@@ -91,16 +96,15 @@ def check_rule(config: LabelConfig) -> None:
         )
 
 
-def predict(config: LabelConfig, survey: Survey) -> Forecast:
+def predict(config: LabelConfig, survey: Survey, model: VideoSegmenter) -> Forecast:
     """The forecast for what is to label, on this process or on the cluster, as the job would run."""
-    return _predict_here(config, survey) if config.no_ray else _predict_on_ray(config, survey)
+    return (_predict_here if config.no_ray else _predict_on_ray)(config, survey, model)
 
 
-def _predict_here(config: LabelConfig, survey: Survey) -> Forecast:
+def _predict_here(config: LabelConfig, survey: Survey, model: VideoSegmenter) -> Forecast:
     device = local_device(config)
-    model = load_model(config.model, keyframe_model=config.keyframe_model)
     started_s = time.perf_counter()
-    speeds = measure_speeds(make_trial(config, survey.sizes, device=device), model, device)
+    speeds = measure_speeds(make_trial(config, survey.sizes, model, device=device), model, device)
     start_s = _time_to_start(started_s, speeds)
     gpus = 1.0 if device == "cuda" else 0.0
     return forecast(
@@ -108,18 +112,17 @@ def _predict_here(config: LabelConfig, survey: Survey) -> Forecast:
     )
 
 
-def _predict_on_ray(config: LabelConfig, survey: Survey) -> Forecast:
+def _predict_on_ray(config: LabelConfig, survey: Survey, model: VideoSegmenter) -> Forecast:
     try:
         from gsvnet.labeling.ray.cluster import connect
         from gsvnet.labeling.ray.forecast import measure_on_ray
         from gsvnet.labeling.ray.workplace import ray_options
     except ImportError as error:
         raise MissingExtra("ray", "label") from error
-    model = load_model(config.model, keyframe_model=config.keyframe_model)
     with connect(min_cpus=config.cpus_per_actor) as cluster:
         options, num_actors = cluster.fit(ray_options(config))
         gpus = (options.gpus_per_actor or 0.0) if config.device != "cpu" else 0.0
-        trial = make_trial(config, survey.sizes, device="cuda" if gpus else "cpu", gpu_share=min(1.0, gpus))
+        trial = make_trial(config, survey.sizes, model, device="cuda" if gpus else "cpu", gpu_share=min(1.0, gpus))
         started_s = time.perf_counter()
         speeds = measure_on_ray(trial, model, options)
         start_s = _time_to_start(started_s, speeds)

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from gsvnet.labeling.forecast import Forecast
+from gsvnet.labeling.ledger import describe_motion
 from gsvnet.labeling.preview import Preview
 from gsvnet.labeling.survey import Group, Survey
 from gsvnet.words import count, size_in_words
@@ -56,6 +57,7 @@ def preview_to_dict(preview: Preview) -> dict[str, Any]:
         "videos_scanned": survey.num_scanned,
         "bytes_scanned": survey.scanned_bytes,
         "sizes": {f"{h}x{w}": {"videos": size.videos, "frames": size.frames} for (h, w), size in survey.sizes.items()},
+        "motion": dict(survey.motion),
         "videos_with_problems": survey.num_with_problems,
         "problems": [asdict(group) for group in survey.problems.values()],
         "failed": [asdict(group) for group in survey.failed.values()],
@@ -86,12 +88,14 @@ def _describe_videos(survey: Survey) -> Lines:
     from_headers = survey.num_videos - survey.num_scanned
     scanned = f", {survey.num_scanned:,} from a full scan ({size_in_words(survey.scanned_bytes)} read)"
     done = f", of which {survey.num_shards_done:,} are labeled already" if survey.num_shards_done else ""
+    motion: Lines = [("motion", describe_motion(survey.motion))] if survey.motion else []
     return [
         ("videos", f"{survey.num_videos:,}, {hours(survey.media_s)}, {size_in_words(survey.num_bytes)}"),
         ("frames", f"{survey.num_frames:,}"),
         ("sizes", _describe_sizes(survey)),
         ("shards", f"{survey.num_shards:,}{done}"),
         ("numbers", f"{from_headers:,} from headers{scanned if survey.num_scanned else ''}"),
+        *motion,
     ]
 
 

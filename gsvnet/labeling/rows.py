@@ -33,6 +33,7 @@ class RowMaker:
             labels = upsample_labels(logits, self.size, align_corners=output.align_corners).cpu().numpy()
             confidence, confidence_p05 = (x.tolist() for x in frame_confidence(logits, output.gain))
         keys = zip(output.chunk.tolist(), output.position.tolist())
+        from_next = [False] * len(labels) if output.from_next is None else output.from_next.tolist()
         rows = []
         with self.clock.stage("encode"):
             for n, place in enumerate(places[key] for key in keys):
@@ -42,7 +43,7 @@ class RowMaker:
                     pts=place.pts,
                     time_s=float(place.pts * self.time_base),
                     is_keyframe=place.index == place.keyframe,
-                    keyframe_distance=place.index - place.keyframe,
+                    keyframe_distance=_distance(place, from_next=from_next[n]),
                     height=self.size[0],
                     width=self.size[1],
                     pixels=pixels,
@@ -65,3 +66,11 @@ class RowMaker:
             width=self.size[1],
             status="decode_error",
         )
+
+
+def _distance(place: FramePlace, *, from_next: bool) -> int:
+    """Frames to the nearest keyframe that the labels draw on. from_next: that is the one after the chunk."""
+    if not from_next:
+        return place.index - place.keyframe
+    assert place.next_keyframe is not None, "labels draw on a keyframe that the network was not given"
+    return place.next_keyframe - place.index

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Container
 from dataclasses import dataclass, field
 
@@ -61,7 +62,8 @@ class Survey:
     """Totals over videos that can be used; `failed` are the others, by error class.
 
     num_scanned, scanned_bytes: videos whose numbers took a pass over the whole file. num_shards_done, num_frames_done:
-    with labels already. problems: by their words without the numbers.
+    with labels already. problems: by their words without the numbers. motion: videos by where their motion comes from
+    ("codec", "proxy"), for networks that read it.
     """
 
     array_count: int | None = None
@@ -78,6 +80,7 @@ class Survey:
     sizes: dict[Size, SizeCount] = field(default_factory=dict)
     problems: dict[str, Group] = field(default_factory=dict)
     failed: dict[str, Group] = field(default_factory=dict)
+    motion: Counter[str] = field(default_factory=Counter)
     shares: list[ShareCount] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -116,6 +119,8 @@ class Survey:
         if plan.numbers_from == "scan":
             self.num_scanned += 1
             self.scanned_bytes += plan.num_bytes
+        if plan.motion is not None:
+            self.motion[plan.motion.source] += 1
         size = self.sizes.setdefault((video.height, video.width), SizeCount())
         size.videos += 1
         size.frames += video.num_frames - sum(frames_done)

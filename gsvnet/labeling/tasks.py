@@ -27,12 +27,37 @@ ErrorKind = Literal["video", "store", "outage", "space", "fatal", "other"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Reach:
+    """Frames [first_frame, ...) with start_pts <= pts < end_pts (None: to the end) that have to be decoded."""
+
+    first_frame: int
+    start_pts: int
+    end_pts: int | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShardMotion:
+    """Where the motion of a shard's frames comes from: the video's codec, or a proxy's that encodes its small images.
+
+    max_distance: how many frames away the codec's references lie. reach: what has to be decoded to find them.
+    """
+
+    source: Literal["codec", "proxy"]
+    max_distance: int
+    reach: Reach
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ShardTask:
-    """One shard to label. uri: as the user gave it, with credentials and query; never shown or stored."""
+    """One shard to label. uri: as the user gave it, with credentials and query; never shown or stored.
+
+    motion: as planned; None: planned for a network that reads none. A network that does then gets a proxy's.
+    """
 
     video: Video
     shard: Shard
     uri: str = field(repr=False)
+    motion: ShardMotion | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +65,8 @@ class ShardResult:
     """A labeled shard. Returned by value, so it stays small.
 
     num_frames: rows. num_lost: rows with status decode_error. num_bytes: of the Parquet object.
-    media_s: seconds of video labeled. seconds: stage (decode, segment, upsample, encode, write, total) -> busy seconds.
+    media_s: seconds of video labeled. seconds: stage (decode, segment, upsample, encode, write, total) -> busy seconds;
+    for networks that read motion also how much of decode was spent on it (motion).
     core_seconds: the same of processor time; total is the whole process's, which is more than its stages know of.
     published: False when another attempt was first: this one's copy was thrown away, or, where the object was there
     before work began, nothing was done, num_frames is the planned number, num_keyframes and num_bytes are 0.

@@ -19,23 +19,24 @@ import torch
 from gsvnet.errors import AlreadyPublished, ConfigError, StoreRefused, WorkerError
 from gsvnet.labeling.ahead import ReadAhead
 from gsvnet.labeling.backoff import BackOff
-from gsvnet.labeling.batching import DecodedBatch, batch_chunks, views_by_need
+from gsvnet.labeling.batching import DecodedBatch, batch_chunks
 from gsvnet.labeling.clock import StageClock, Timed, timed_decoding
 from gsvnet.labeling.device import pin, to_device
+from gsvnet.labeling.memory import lanes_that_fit
 from gsvnet.labeling.pipeline import Lanes, RowPool
 from gsvnet.labeling.precision import advise_precision, resolve_precision
 from gsvnet.labeling.rows import RowMaker
+from gsvnet.labeling.shard_frames import choose_trace, motion_source, read_shard
 from gsvnet.labeling.sight import Probe, check_sight
 from gsvnet.labeling.tally import Tally, already_labeled
 from gsvnet.labeling.tasks import Device, ShardResult, ShardTask
 from gsvnet.models.checkpoints import content_hash
 from gsvnet.models.prepared import compute_in, prepare_for_inference
-from gsvnet.models.segmenter import ChunkBatch, LogitsBatch, VideoSegmenter
+from gsvnet.models.segmenter import ChunkBatch, FrameNeeds, LogitsBatch, VideoSegmenter
 from gsvnet.store.filesystem import has_object
 from gsvnet.store.layout import shard_uri
 from gsvnet.store.schema import FrameRow, ShardFooter
 from gsvnet.store.write import ShardWriter, estimate_spool_bytes, sweep_spools
-from gsvnet.video.decode import read_frames
 from gsvnet.video.nvdec import DecoderChoice, choose_decoder
 
 BATCHES_AHEAD = 2
@@ -119,6 +120,7 @@ class ShardWorker:
         clock, tally = StageClock(), Tally()
         if self._is_labeled(task):
             return already_labeled(task, clock)
+        self._choose_lanes(task)
         writer = self._open_writer(task)
         published = True
         try:
@@ -155,9 +157,29 @@ class ShardWorker:
         except StoreRefused:  # may write but not look: publishing will tell
             return False
 
+    def _needs(self, task: ShardTask) -> FrameNeeds:
+        return self.model.needs(task.video.height, task.video.width)
+
+    def _choose_lanes(self, task: ShardTask) -> None:
+        if isinstance(self.pipeline, Lanes):
+            self.pipeline.at_once = lanes_that_fit(
+                self.model,
+                height=task.video.height,
+                width=task.video.width,
+                interval=self.spec.keyframe_interval,
+                num_chunks=self.spec.batch_chunks,
+                num_lanes=self.pipeline.num_lanes,
+            )
+
     def _decoder_notes(self, task: ShardTask) -> list[str]:
-        reason = self._choose_decoder(task.uri).reason
+        reason = self._decoder_of(task).reason
         return [f"decoded on the CPU: {reason}"] if reason and task.shard.index == 0 else []
+
+    def _decoder_of(self, task: ShardTask) -> DecoderChoice:
+        if motion_source(task, self._needs(task)) != "codec":
+            return self._choose_decoder(task.uri)
+        asked = self.spec.decoder != "cpu"
+        return DecoderChoice(name="cpu", reason="its motion is the codec's, which NVDEC does not give" if asked else "")
 
     def _find_decoder(self, uri: str) -> DecoderChoice:
         return choose_decoder(self.spec.decoder, uri, device=self.device, storage_options=self.spec.video_options)
@@ -178,7 +200,8 @@ class ShardWorker:
             precision=self.precision,
             device=self.device,
             threads=self.num_threads,
-            decoder=self._choose_decoder(task.uri).name,
+            decoder=self._decoder_of(task).name,
+            motion=motion_source(task, self._needs(task)),
         )
         return ShardWriter(
             shard_uri(self.spec.out, video.id, shard.name),
@@ -200,25 +223,27 @@ class ShardWorker:
             clock=clock,
         )
         with closing(self._ahead.items(task)) as timed:
-            batches = (clock.count("decode", batch) for batch in timed)
+            batches = (_count(clock, batch) for batch in timed)
             yield from self.pipeline.rows(batches, self._segment, maker)
 
     def _decode(self, task: ShardTask) -> Iterator[Timed[DecodedBatch]]:
-        shard, interval = task.shard, self.spec.keyframe_interval
-        needs = self.model.needs(task.video.height, task.video.width)
-        frames = read_frames(
-            task.uri,
-            first_frame=shard.first_frame,
-            start_pts=shard.start_pts,
-            end_pts=shard.end_pts,
-            views=views_by_need(shard, interval=interval, needs=needs),
-            rotation=task.video.rotation,
+        needs, interval = self._needs(task), self.spec.keyframe_interval
+        frames = read_shard(
+            task,
+            needs=needs,
+            interval=interval,
+            decoder=self._decoder_of(task).name,
             threads=decoder_threads(self.num_threads, self.device),
-            decoder=self._choose_decoder(task.uri).name,
             storage_options=self.spec.video_options,
-            identity=task.video.identity,
         )
-        batches = batch_chunks(frames, shard=shard, interval=interval, needs=needs, num_chunks=self.spec.batch_chunks)
+        batches = batch_chunks(
+            frames,
+            shard=task.shard,
+            interval=interval,
+            needs=needs,
+            num_chunks=self.spec.batch_chunks,
+            trace=choose_trace(task, needs),
+        )
         if self.device == "cuda":
             batches = (replace(batch, chunks=pin(batch.chunks)) for batch in batches)
         return timed_decoding(batches)
@@ -230,6 +255,13 @@ class ShardWorker:
             return self.model.segment(to_device(chunks, self.device))
 
         return compute_in(self.device, self.precision, self._back_off.segment(batch.chunks, run))
+
+
+def _count(clock: StageClock, timed: Timed[DecodedBatch]) -> DecodedBatch:
+    """The batch, after what it took was added to stage "decode"; what of that went into motion is told beside it."""
+    if timed.item.chunks.motion is not None:
+        clock.add("motion", timed.item.tracing)
+    return clock.count("decode", timed)
 
 
 def _make_spool_folder(folder: str) -> None:

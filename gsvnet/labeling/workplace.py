@@ -10,7 +10,12 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from gsvnet.errors import GsvnetError, MissingExtra
-from gsvnet.labeling.calibrate import Calibration, measure_batch_chunks, settle_batch_chunks
+from gsvnet.labeling.calibrate import (
+    Calibration,
+    default_cpu_chunks,
+    measure_batch_chunks,
+    settle_batch_chunks,
+)
 from gsvnet.labeling.config import LabelConfig
 from gsvnet.labeling.feed import Peekable
 from gsvnet.labeling.local import run_local
@@ -105,7 +110,10 @@ class Here:
         if first is None:
             return Used(device="none", precision=precision, num_actors=0)
         batch_chunks = settle_batch_chunks(
-            config, device, lambda: measure_batch_chunks(work.model, calibration(first, config, device))
+            config,
+            device,
+            lambda: measure_batch_chunks(work.model, calibration(first, config, device)),
+            cpu_chunks=default_cpu_chunks(work.model),
         )
         error = None
         try:

@@ -8,12 +8,12 @@ Compressed Videos", CVPR 2023. Read top to bottom like the paper's figure:
     keyframe's feature --warp along motion--> where the frame sees it
     both --cross-resolution fusion (CReFF)--> feature of full size --the same classifier--> logits
 
-Motion comes from the video's codec, or from one that is run for it, and leads from each frame to its keyframe in one hop.
-So nothing is recursive: all frames of all chunks are independent, and each can use the keyframe before it, the one
+Motion comes from the video's codec, or from one that is run for it, and leads from each frame to its keyframe in one
+hop. So nothing is recursive: all frames of all chunks are independent, and each can use the keyframe before it, the one
 after it (the paper has the first only), or both.
 
-Two ways to sample. "published" is the authors' arithmetic, whose weights need it. "exact" samples where motion says, and
-takes what lies outside or is not known as nothing: features of 0, as beyond the border.
+Two ways to sample. "published" is the authors' arithmetic, whose weights need it. "exact" samples where motion says,
+and takes what lies outside or is not known as nothing: features of 0, as beyond the border.
 
 Shapes: B chunks, L frames per chunk, K feature channels, H W the keyframe feature's grid, h w the frame feature's.
 """
@@ -21,7 +21,7 @@ Shapes: B chunks, L frames per chunk, K feature channels, H W the keyframe featu
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal, Protocol
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from gsvnet.classes import ClassSet
 from gsvnet.errors import ModelError
 from gsvnet.models.segmenter import ChunkBatch, FrameNeeds, LogitsBatch, Normalise, Resize, SizeRule
+from gsvnet.models.split import SplitNetwork
 from gsvnet.nn.blocks import equal_batches, resize
 from gsvnet.nn.local_attention import MOST_TILE_BYTES, local_attention
 from gsvnet.nn.warp import warp, warp_as_published
@@ -38,27 +39,7 @@ CELL_PX = 8  # of the keyframe: motion is wanted in cells of this size, the smal
 WINDOW = 7
 Sampling = Literal["exact", "published"]
 References = Literal["before", "nearest", "both"]
-_FUSION_MAPS = 8  # float32 maps of the feature's size that live at the peak of one frame's fusion
-
-
-class SplitNetwork(Protocol):
-    """An image network in two parts, which AR-Seg fuses between. Constructed by the number of classes."""
-
-    feature_channels: int
-    bytes_per_pixel: int
-    """Of memory, at the peak of `extract`, per pixel of an image."""
-
-    def feature_size(self, height: int, width: int) -> tuple[int, int]:
-        """(rows, columns) of the feature of an image."""
-        ...
-
-    def extract(self, image: Tensor) -> Tensor:
-        """Normalised image (N, 3, H, W) -> the last feature before the classifier."""
-        ...
-
-    def classify(self, features: Tensor) -> Tensor:
-        """Feature -> logits on its grid."""
-        ...
+_FUSION_MAPS = 9  # float32 maps of the feature's size that live at the peak of one frame's fusion
 
 
 class CrossResolutionFusion(nn.Module):
@@ -74,6 +55,18 @@ class CrossResolutionFusion(nn.Module):
         """Warped keyframe feature (N, K, H, W), frame feature (N, K, h, w) -> fused feature (N, K, H, W)."""
         low = resize(low, high.shape[-2:])
         return low + local_attention(self.query(low), self.key(high), self.value(high), window=WINDOW)
+
+
+def check_settings(*, scale: float = 0.5, sampling: str = "exact", references: str = "before") -> None:
+    """Raises ModelError for settings that ARSeg does not know; a checkpoint may hold any value."""
+    if isinstance(scale, bool | str) or not 0 < scale <= 1:
+        raise ModelError(f"scale {scale!r} of the frames between keyframes: above 0 and at most 1 is allowed")
+    for name, value, allowed in (
+        ("sampling", sampling, get_args(Sampling)),
+        ("references", references, get_args(References)),
+    ):
+        if value not in allowed:
+            raise ModelError(f"{name} {value!r}; allowed: {', '.join(allowed)}")
 
 
 class ARSeg(nn.Module):
@@ -102,19 +95,18 @@ class ARSeg(nn.Module):
         memory_bytes: int = 4 << 30,
     ) -> None:
         super().__init__()
-        if not 0 < scale <= 1:
-            raise ModelError(f"scale {scale} of the frames between keyframes: above 0 and at most 1 is allowed")
-        for name, value, allowed in (
-            ("sampling", sampling, ("exact", "published")),
-            ("references", references, ("before", "nearest", "both")),
-        ):
-            if value not in allowed:
-                raise ModelError(f"{name} {value!r}; allowed: {', '.join(allowed)}")
+        check_settings(scale=scale, sampling=sampling, references=references)
         self.keyframe_network, self.frame_network, self.fusion = keyframe_network, frame_network, fusion
         self.classes, self.normalise = classes, normalise
         self.size_rule, self.scale = size_rule or SizeRule(), scale
-        self.sampling, self.references = sampling, references
+        self.sampling: Sampling = sampling
+        self.references: References = references
         self.resize, self.align_corners, self.memory_bytes = resize, align_corners, memory_bytes
+
+    @property
+    def options(self) -> dict[str, float | str]:
+        """JSON-ready constructor arguments that are AR-Seg's own; all of them, defaults too."""
+        return {"scale": self.scale, "sampling": self.sampling, "references": self.references}
 
     def needs(self, height: int, width: int) -> FrameNeeds:
         """Keyframes in full size, all frames at `scale` times that, motion in cells of 8 pixels of the keyframe."""
@@ -127,11 +119,11 @@ class ARSeg(nn.Module):
             next_keyframe=self.references != "before",
         )
 
-    def peak_bytes(self, height: int, width: int, interval: int) -> int:
-        """About what one chunk of a video of this size takes at most, one image at a time: kept features and work."""
+    def peak_bytes(self, height: int, width: int, interval: int, *, num_chunks: int = 1) -> int:
+        """About what chunks of a video of this size take at most, one image at a time: kept features and work."""
         needs = self.needs(height, width)
         assert needs.frame_size is not None
-        kept = self._feature_bytes(needs.keyframe_size) * (2 if needs.next_keyframe else 1)
+        kept = self._feature_bytes(needs.keyframe_size) * (num_chunks + needs.next_keyframe)
         keyframe = self._keyframe_bytes(needs.keyframe_size)
         frame = self._frame_bytes(needs.frame_size, needs.keyframe_size) if interval > 1 else 0
         return kept + max(keyframe, frame)
@@ -142,21 +134,23 @@ class ARSeg(nn.Module):
         Padding runs too and is thrown away: with shapes that never change, a frame's logits do not depend on how
         many of its neighbours are valid.
         """
-        valid, features = chunks.valid.cpu(), []
+        valid = chunks.valid.cpu()
+        features: list[Tensor] = []  # (1, K, H, W) each
+        keeps = chunks.frames is not None and valid.shape[1] > 1
         every_keyframe = torch.arange(len(chunks.keyframes))
         most = self.memory_bytes // self._keyframe_bytes(chunks.keyframes.shape[-2:])
         for rows, new in equal_batches(len(every_keyframe), max(1, most)):
             feature = self.keyframe_network.extract(self.normalise(chunks.keyframes[rows]))
             logits = self.keyframe_network.classify(feature)[new]
-            features.append(feature[new])
+            features += feature[new].split(1) if keeps else []
             own = every_keyframe[rows][new]
             own = own[own < len(valid)]
             yield from self._yield_valid(valid, own, torch.zeros_like(own), logits[: len(own)])
-        if chunks.frames is not None and valid.shape[1] > 1:
-            yield from self._segment_frames(chunks, torch.cat(features), valid)
+        if keeps:
+            yield from self._segment_frames(chunks, features, valid)
 
-    def _segment_frames(self, chunks: ChunkBatch, features: Tensor, valid: Tensor) -> Iterator[LogitsBatch]:
-        """All positions but the first. features: (B [+1], K, H, W), of the keyframes."""
+    def _segment_frames(self, chunks: ChunkBatch, features: list[Tensor], valid: Tensor) -> Iterator[LogitsBatch]:
+        """All positions but the first. features: (1, K, H, W), of each keyframe."""
         assert chunks.frames is not None
         chunk, position = (i.flatten() for i in torch.meshgrid(*map(torch.arange, valid.shape), indexing="ij"))
         chunk, position = chunk[position > 0], position[position > 0]
@@ -171,27 +165,22 @@ class ARSeg(nn.Module):
             yield from self._yield_valid(valid, c[new], p[new], logits, from_next=share[rows][new] > 0.5)
 
     def _fuse(
-        self, chunks: ChunkBatch, features: Tensor, low: Tensor, chunk: Tensor, position: Tensor, share: Tensor
+        self, chunks: ChunkBatch, features: list[Tensor], low: Tensor, chunk: Tensor, position: Tensor, share: Tensor
     ) -> Tensor:
         """Fused features (N, K, H, W) of frames. low: their own. share: (N,), how much the next keyframe counts."""
-        motion, known = chunks.motion, chunks.motion_valid
-        assert motion is not None, "AR-Seg reads ChunkBatch.motion"
-        assert known is not None, "AR-Seg reads ChunkBatch.motion_valid"
+        own, own_known = _take(chunks.motion, chunks.motion_valid, chunk, position)
         if self.references == "before":
-            warped = self.bring(features[chunk], motion[chunk, position], known[chunk, position])
-            return self.fusion(warped, low)
-        next_motion, next_known = chunks.next_motion, chunks.next_motion_valid
-        assert next_motion is not None, "AR-Seg with references on both sides reads ChunkBatch.next_motion"
-        assert next_known is not None, "AR-Seg with references on both sides reads ChunkBatch.next_motion_valid"
+            return self.fusion(self.bring(_gather(features, chunk), own, own_known), low)
+        following, following_known = _take(chunks.next_motion, chunks.next_motion_valid, chunk, position)
         weight = share.to(low.device).view(-1, 1, 1, 1)
         if self.references == "nearest":
             from_next = weight > 0.5
-            motion = torch.where(from_next, next_motion[chunk, position], motion[chunk, position])
-            known = torch.where(from_next[:, 0], next_known[chunk, position], known[chunk, position])
-            return self.fusion(self.bring(features[chunk + (share > 0.5)], motion, known), low)
-        before = self.bring(features[chunk], motion[chunk, position], known[chunk, position])
-        after = self.bring(features[chunk + 1], next_motion[chunk, position], next_known[chunk, position])
-        return torch.lerp(self.fusion(before, low), self.fusion(after, low), weight)
+            motion = torch.where(from_next, following, own)
+            known = torch.where(from_next[:, 0], following_known, own_known)
+            return self.fusion(self.bring(_gather(features, chunk + (share > 0.5)), motion, known), low)
+        before = self.fusion(self.bring(_gather(features, chunk), own, own_known), low)
+        after = self.fusion(self.bring(_gather(features, chunk + 1), following, following_known), low)
+        return torch.lerp(before, after, weight)
 
     def bring(self, feature: Tensor, motion: Tensor, known: Tensor) -> Tensor:
         """A keyframe's feature (N, K, H, W) where a frame sees it: float32.
@@ -238,4 +227,16 @@ class ARSeg(nn.Module):
     def _frame_bytes(self, size: tuple[int, int] | torch.Size, keyframe_size: tuple[int, int] | torch.Size) -> int:
         """Of one other frame on its way through its network and the fusion."""
         network = self.frame_network.bytes_per_pixel * size[0] * size[1]
-        return max(network, _FUSION_MAPS * self._feature_bytes(keyframe_size) + MOST_TILE_BYTES)
+        maps = _FUSION_MAPS + (self.references == "both")
+        return max(network, maps * self._feature_bytes(keyframe_size) + MOST_TILE_BYTES)
+
+
+def _take(motion: Tensor | None, known: Tensor | None, chunk: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
+    assert motion is not None, "AR-Seg reads the motion in ChunkBatch; to the next keyframe too where it draws on that"
+    assert known is not None, "where motion is known belongs to it"
+    return motion[chunk, position], known[chunk, position]
+
+
+def _gather(features: list[Tensor], keyframes: Tensor) -> Tensor:
+    """(N, K, H, W) of the wished keyframes; not indexed out of one tensor, which would hold them all once more."""
+    return torch.cat([features[i] for i in keyframes.tolist()])

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gsvnet.models.bisenet import AttentionRefinement, Head, SpatialPath
+from gsvnet.models.split import SplitNetwork
 from gsvnet.nn.blocks import ConvUnit, resize
 from gsvnet.nn.resnet import ResNet18Backbone
 
@@ -31,14 +32,14 @@ class GatedFusion(nn.Module):
         return x + x * torch.sigmoid(self.channel_attention(x))
 
 
-class BiSeNetV1(nn.Module):
+class BiSeNetV1(SplitNetwork):
     """BiSeNetV1-R18: normalised RGB (N, 3, H, W) -> logits (N, num_classes, 2 ceil(H/16), 2 ceil(W/16)), no softmax.
 
     auxiliary_heads: also build the heads on the context at 1/8 and 1/16, which published files hold and training wants.
     """
 
     feature_channels = 256
-    bytes_per_pixel = 400  # of an image, at the peak of `extract`
+    bytes_per_pixel = 240
 
     def __init__(self, *, num_classes: int, auxiliary_heads: bool = False) -> None:
         super().__init__()
@@ -62,10 +63,6 @@ class BiSeNetV1(nn.Module):
     def classifiers(self) -> tuple[str, ...]:
         """Names of the last layers, auxiliary heads included where there are any."""
         return ("head.conv_1x1", *(f"auxiliary_heads.{i}.conv_1x1" for i in range(len(self.auxiliary_heads))))
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Logits at 1/8 of the input, not upsampled."""
-        return self.classify(self.extract(image))
 
     def extract(self, image: Tensor) -> Tensor:
         """The last feature before the classifier, (N, 256, 2 ceil(H/16), 2 ceil(W/16)): AR-Seg's `p`."""

@@ -20,10 +20,12 @@ import torch
 from torch import Tensor, nn
 
 from gsvnet.errors import ModelError
+from gsvnet.models.arseg import ARSeg
 from gsvnet.models.gsvnet import GSVNet
 from gsvnet.models.outside import OutsideNetwork
 from gsvnet.models.segmenter import Normalise, PerFrame, VideoSegmenter
 from gsvnet.models.spec import FAMILIES, ModelSpec, build_model, describe_model
+from gsvnet.models.transfer import image_network_of
 
 FORMAT_VERSION = 1
 DEFAULT_WEIGHTS = Path(__file__).parents[1] / "weights" / "default.safetensors"
@@ -49,7 +51,7 @@ def save_checkpoint(path: str | Path, model: nn.Module, *, notes: dict | None = 
     unfinished.replace(path)
 
 
-def load_checkpoint(path: str | Path) -> GSVNet | PerFrame:
+def load_checkpoint(path: str | Path) -> GSVNet | PerFrame | ARSeg:
     """The network of one of our own checkpoints, float32, in evaluation mode. Raises ModelError if it is refused."""
     spec, _, tensors = _read_checkpoint(Path(path))
     model = build_model(spec)
@@ -142,8 +144,9 @@ def keyframe_hash(model: GSVNet) -> str:
 
 def without_keyframe_network(model: GSVNet) -> GSVNet:
     """The same model with the hash of its keyframe network in place of the network; any GSVNet can be stored so."""
-    outside = OutsideNetwork(num_classes=len(model.classes), sha256=keyframe_hash(model))
-    return _with_keyframe_network(model, outside, model)
+    own = image_network_of(model)
+    own.net = OutsideNetwork(num_classes=len(model.classes), sha256=keyframe_hash(model))
+    return _with_keyframe_network(model, own)
 
 
 def _find_model(name: str) -> VideoSegmenter:
@@ -180,34 +183,30 @@ def _replace_keyframe_network(model: VideoSegmenter, keyframe_model: VideoSegmen
     """`model`'s propagation on top of `keyframe_model`'s image network, with that network's sizes and normalisation."""
     if not isinstance(model, GSVNet):
         raise ModelError(f"a keyframe model needs a GSVNet to propagate it, not {type(model).__name__}")
-    if not isinstance(keyframe_model, GSVNet | PerFrame):
-        raise ModelError(f"a keyframe model is a PerFrame or a GSVNet, not {type(keyframe_model).__name__}")
+    if not isinstance(keyframe_model, GSVNet | PerFrame | ARSeg):
+        kind = type(keyframe_model).__name__
+        raise ModelError(f"a keyframe model is a PerFrame, a GSVNet or an ARSeg, not {kind}")
     if keyframe_model.classes.names != model.classes.names:
         raise ModelError(
             f"keyframe model's classes ({keyframe_model.classes.name}: {', '.join(keyframe_model.classes.names)}) "
             f"are not the model's ({model.classes.name}: {', '.join(model.classes.names)})"
         )
-    network = keyframe_model.keyframe_network if isinstance(keyframe_model, GSVNet) else keyframe_model.net
-    replaced = _with_keyframe_network(model, network, keyframe_model)
+    replaced = _with_keyframe_network(model, image_network_of(keyframe_model))
     if isinstance(model.keyframe_network, OutsideNetwork):
         _check_pair(model, replaced, wanted=model.keyframe_network.sha256)
     return replaced
 
 
-def _with_keyframe_network(model: GSVNet, network: nn.Module, source: GSVNet | PerFrame) -> GSVNet:
-    """`model` with another keyframe network, whose sizes, normalisation and corner convention are `source`'s."""
-    if isinstance(source, GSVNet):
-        normalise, size_rule = source.keyframe_normalise, source.keyframe_size_rule or source.size_rule
-    else:
-        normalise, size_rule = source.normalise, source.size_rule
+def _with_keyframe_network(model: GSVNet, source: PerFrame) -> GSVNet:
+    """`model` with another keyframe network, its sizes, normalisation and corner convention."""
     return GSVNet(
-        network,
+        source.net,
         model.propagation,
         classes=model.classes,
-        keyframe_normalise=normalise,
+        keyframe_normalise=source.normalise,
         frame_normalise=model.frame_normalise,
         size_rule=model.size_rule,
-        keyframe_size_rule=size_rule,
+        keyframe_size_rule=source.size_rule,
         resize=model.resize,
         align_corners=source.align_corners,
     ).eval()

@@ -8,21 +8,24 @@ from torch import Tensor
 from gsvnet.errors import ModelError
 from gsvnet.models.segmenter import ChunkBatch, VideoSegmenter
 
+_KNOWN = 0.9  # share of the cells whose motion is known
+
 
 def draw_chunks(
     model: VideoSegmenter, *, height: int, width: int, num_chunks: int, interval: int, device: str | torch.device
 ) -> ChunkBatch:
     """Whole chunks of `interval` frames of random pixels, as the network needs them of a video of height x width.
 
-    In memory a pixel's three values are neighbours, as labeling hands them over.
+    Motion of about a cell, known in most places, and the keyframe after the chunks are there where the network reads
+    them. In memory a pixel's three values are neighbours, as labeling hands them over.
 
-    Raises ModelError for needs beyond the chunk itself.
+    Raises ModelError for needs beyond the chunk and the keyframe after it.
     """
     needs = model.needs(height, width)
-    if needs.motion_grid or needs.before or needs.after or needs.next_keyframe:
+    if needs.before or needs.after:
         raise ModelError(
-            f"{type(model).__name__} needs motion or frames outside the chunk ({needs}); noise is drawn for networks "
-            "that read one chunk at a time"
+            f"{type(model).__name__} needs frames outside the chunk ({needs}); noise is drawn for networks "
+            "that read one chunk, and the keyframe after it, at a time"
         )
     generator = torch.Generator().manual_seed(0)
 
@@ -30,11 +33,27 @@ def draw_chunks(
         noise = torch.randint(256, (*shape, 3), dtype=torch.uint8, generator=generator).to(device).movedim(-1, -3)
         return noise.float() if needs.resize == "exact" else noise
 
+    def draw_motion() -> tuple[Tensor | None, Tensor | None]:
+        if needs.motion_grid is None:
+            return None, None
+        shape = num_chunks, interval, *needs.motion_grid
+        motion = torch.randn(*shape[:2], 2, *shape[2:], generator=generator)
+        return motion.to(device), (torch.rand(shape, generator=generator) < _KNOWN).to(device)
+
     frame_size = needs.frame_size or (needs.keyframe_size if interval > 1 else None)
+    keyframes = pixels(num_chunks + needs.next_keyframe, *needs.keyframe_size)
+    frames = pixels(num_chunks, interval, *frame_size) if frame_size else None
+    motion, motion_valid = draw_motion()
+    next_motion, next_motion_valid = draw_motion() if needs.next_keyframe else (None, None)
     return ChunkBatch(
         first_frame=0,
         num_frames=torch.full((num_chunks,), interval),
-        keyframes=pixels(num_chunks, *needs.keyframe_size),
-        frames=pixels(num_chunks, interval, *frame_size) if frame_size else None,
+        keyframes=keyframes,
+        frames=frames,
         valid=torch.ones(num_chunks, interval, dtype=torch.bool),
+        next_valid=torch.ones(num_chunks, dtype=torch.bool) if needs.next_keyframe else None,
+        motion=motion,
+        motion_valid=motion_valid,
+        next_motion=next_motion,
+        next_motion_valid=next_motion_valid,
     )

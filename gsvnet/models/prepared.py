@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from gsvnet.errors import ConfigError
+from gsvnet.models.arseg import ARSeg
 from gsvnet.models.gsvnet import GSVNet
 from gsvnet.models.noise import draw_chunks
 from gsvnet.models.segmenter import LogitsBatch, PerFrame, VideoSegmenter
@@ -72,6 +73,8 @@ def _run_few_at_once(model: VideoSegmenter) -> None:
         model.keyframe_batch, model.frame_batch = 1, 16
     elif isinstance(model, PerFrame):
         model.micro_batch = 1
+    elif isinstance(model, ARSeg):
+        model.memory_bytes = 0  # one image at a time
 
 
 def compute_in(device: str, precision: Precision, outputs: Iterator[LogitsBatch]) -> Iterator[LogitsBatch]:
@@ -120,5 +123,8 @@ def _compile(model: VideoSegmenter, *, device: str) -> None:
             setattr(model.propagation, name, torch.compile(getattr(model.propagation, name), dynamic=False))
     elif isinstance(model, PerFrame):
         model.net.compile(dynamic=False)
+    elif isinstance(model, ARSeg):
+        for network in (model.keyframe_network, model.frame_network):
+            setattr(network, "extract", torch.compile(network.extract, dynamic=False))  # noqa: B010, a method
     else:
         raise ConfigError(f"--compile: {type(model).__name__} cannot be compiled; leave --compile out")

@@ -1,7 +1,7 @@
-"""The authors' own files for Cityscapes: SwiftNet-R18, BiSeNet-R18, GSVNet's propagation for each, and ESPNetv2.
+"""The authors' own files: SwiftNet-R18, BiSeNet-R18, GSVNet's propagation for each, ESPNetv2, and AR-Seg's.
 
 Every name and shape has to fit: GSVNet's authors load non-strictly, which lets a wrong file through with a printed
-warning. `unpickle.py` reads the files, `published_espnetv2.py` knows ESPNetv2's names.
+warning. `unpickle.py` reads the files, `published_espnetv2.py` and `published_arseg.py` know those networks' names.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from torch import Tensor, nn
 
 from gsvnet.classes import CITYSCAPES, ClassSet
 from gsvnet.errors import ModelError
+from gsvnet.models.arseg import ARSeg
 from gsvnet.models.bisenet import BiSeNet
 from gsvnet.models.checkpoints import load_strictly, save_checkpoint
 from gsvnet.models.gsvnet import NEIGHBOURS, GSVNet, Propagation
+from gsvnet.models.published_arseg import PUBLISHED_ARSEG, build_published_arseg
 from gsvnet.models.published_espnetv2 import load_published_espnetv2
 from gsvnet.models.segmenter import PerFrame, SizeRule
 from gsvnet.models.spec import ModelSpec, NormaliseSpec, build_model, options_of
@@ -58,6 +60,7 @@ PUBLISHED: dict[str, ModelSpec] = {
     "swiftnet": _SWIFTNET,
     "bisenet": _BISENET,
     "espnetv2": _ESPNETV2,
+    **PUBLISHED_ARSEG,
 }
 """The settings that the published weights were trained for, by family."""
 
@@ -151,29 +154,40 @@ def convert_published(
     propagation: str | Path | None,
     out: str | Path,
     *,
-    classes: ClassSet = CITYSCAPES,
+    classes: ClassSet | None = None,
     half: bool = False,
-) -> GSVNet | PerFrame:
+) -> GSVNet | PerFrame | ARSeg:
     """Write one checkpoint of our own from published files, with the settings they were trained for.
 
-    family: one of PUBLISHED. propagation: GSVNet's file where the family has one, trained for that keyframe network,
-    else None. half: see `save_checkpoint`; False keeps every bit. Returns the model that was saved.
+    family: one of PUBLISHED. propagation: GSVNet's or AR-Seg's second file where the family has one, trained for that
+    keyframe network, else None. classes: default: those that the files were trained for. half: see `save_checkpoint`;
+    False keeps every bit. Returns the model that was saved.
     """
     if family not in PUBLISHED:
         raise ModelError(f"no published files of family {family!r}; known: {', '.join(PUBLISHED)}")
-    spec = PUBLISHED[family]
     _check_propagation(family, propagation)
-    network = _LOAD_KEYFRAME[spec.keyframe_family](keyframe, num_classes=len(classes))
-    model = build_model(replace(spec, classes=classes, network=options_of(network)))
-    if isinstance(model, PerFrame):
-        model.net = network
-    else:
-        assert propagation is not None
-        model.keyframe_network = network
-        model.propagation = load_published_propagation(propagation, num_classes=len(classes))
+    build = build_published_arseg if family in PUBLISHED_ARSEG else _build_published
+    model = build(family, keyframe, propagation, classes)
     notes = {"converted_from": [Path(file).name for file in (keyframe, propagation) if file is not None]}
     save_checkpoint(out, model, notes=notes, half=half)
     return model.eval()
+
+
+def _build_published(
+    family: str, keyframe: str | Path, propagation: str | Path | None, classes: ClassSet | None
+) -> GSVNet | PerFrame:
+    spec = PUBLISHED[family]
+    spec = spec if classes is None else replace(spec, classes=classes)
+    network = _LOAD_KEYFRAME[spec.keyframe_family](keyframe, num_classes=len(spec.classes))
+    model = build_model(replace(spec, network=options_of(network)))
+    if isinstance(model, PerFrame):
+        model.net = network
+        return model
+    assert isinstance(model, GSVNet)
+    assert propagation is not None
+    model.keyframe_network = network
+    model.propagation = load_published_propagation(propagation, num_classes=len(spec.classes))
+    return model
 
 
 _LOAD_KEYFRAME: dict[str, Callable[..., nn.Module]] = {
@@ -184,9 +198,10 @@ _LOAD_KEYFRAME: dict[str, Callable[..., nn.Module]] = {
 
 
 def _check_propagation(family: str, propagation: str | Path | None) -> None:
-    if family.startswith("gsvnet-") and propagation is None:
-        raise ModelError(f"family {family!r} needs --propagation, the published file of its propagation")
-    if not family.startswith("gsvnet-") and propagation is not None:
+    has_two_files = family.startswith(("gsvnet-", "arseg-"))
+    if has_two_files and propagation is None:
+        raise ModelError(f"family {family!r} needs --propagation, the published file for frames between keyframes")
+    if not has_two_files and propagation is not None:
         raise ModelError(f"family {family!r} has no propagation; leave out --propagation {propagation}")
 
 

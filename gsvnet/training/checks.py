@@ -13,6 +13,7 @@ from gsvnet.errors import ConfigError
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["bf16", "fp32"]
 Optimiser = Literal["adamw", "sgd"]
+LabelLoss = Literal["cross-entropy", "ohem"]  # of logits and true labels
 
 
 def check_out(out: Path) -> None:

@@ -66,7 +66,7 @@ class StillClips:
         """One clip of `num_frames` frames."""
         i = int(generator.integers(len(self.stills)))
         height, width = self.stills.labels.shape[-2:]
-        positions = _moving_positions(num_frames, (height, width), generator)
+        positions = moving_positions(num_frames, (height, width), generator)
         image = self.stills.images[i].float().expand(num_frames, -1, -1, -1)
         moved = F.grid_sample(image, positions, mode="bilinear", padding_mode="border", align_corners=False)
         labels = (self.stills.labels[i].float() + 1).expand(num_frames, 1, -1, -1)
@@ -172,10 +172,13 @@ def _flow_between(positions: Tensor, grid: tuple[int, int]) -> Tensor:
     return torch.where((before.abs() <= 1).all(dim=1, keepdim=True), flow, float("nan"))
 
 
-def _moving_positions(num_frames: int, size: tuple[int, int], generator: np.random.Generator) -> Tensor:
+def moving_positions(
+    num_frames: int, size: tuple[int, int], generator: np.random.Generator, *, pace: float = 1.0
+) -> Tensor:
     """(T, H, W, 2): where in the still each pixel of each frame comes from, in grid_sample's units.
 
     A pixel of frame t moved by t times a displacement that varies smoothly over the picture; frame 0 is the still.
+    pace: factor on every displacement.
     """
     height, width = size
     y, x = torch.meshgrid(
@@ -191,5 +194,5 @@ def _moving_positions(num_frames: int, size: tuple[int, int], generator: np.rand
     depth = 0.4 + 1.2 * ((y + 1) / 2)  # what is low in the picture is near and moves faster
     dx = depth * (zoom * (x - focus[0]) + shift[0]) + roll * y / aspect + bend[0]
     dy = depth * (zoom * (y - focus[1]) + shift[1]) - roll * x * aspect + bend[1]
-    steps = torch.arange(num_frames).view(-1, 1, 1)
+    steps = pace * torch.arange(num_frames).view(-1, 1, 1)
     return torch.stack([x + steps * dx, y + steps * dy], dim=-1).float()

@@ -12,6 +12,8 @@ from gsvnet.evaluation.commands import choose_device
 from gsvnet.models.checkpoints import keyframe_hash, read_notes, save_checkpoint
 from gsvnet.models.spec import describe_model
 from gsvnet.training import parallel
+from gsvnet.training.arseg_config import TrainArsegConfig
+from gsvnet.training.arseg_run import run_arseg_training
 from gsvnet.training.keyframe import KeyframeTraining, train_keyframe
 from gsvnet.training.keyframe_config import TrainKeyframeConfig
 from gsvnet.training.material import count_targets, gather_clips, gather_stills
@@ -23,7 +25,7 @@ from gsvnet.training.record import TrainingRecord
 from gsvnet.training.start import drop_auxiliary_heads, start_keyframe_network, start_propagation
 from gsvnet.training.teacher import load_teacher
 
-TrainConfig = TrainKeyframeConfig | TrainPropagationConfig
+TrainConfig = TrainKeyframeConfig | TrainPropagationConfig | TrainArsegConfig
 
 
 def train(config: TrainConfig, *, console: Console | None = None) -> None:
@@ -40,6 +42,8 @@ def train(config: TrainConfig, *, console: Console | None = None) -> None:
         torch.manual_seed(config.seed)
         if isinstance(config, TrainKeyframeConfig):
             _train_keyframe(config, device, console)
+        elif isinstance(config, TrainArsegConfig):
+            run_arseg_training(config, device, console)
         else:
             _train_propagation(config, device, console)
         console.print(f"wrote {config.out}; use it with --model {config.out}")
@@ -62,6 +66,7 @@ def _train_keyframe(config: TrainKeyframeConfig, device: str, console: Console) 
         weight_decay=config.weight_decay,
         weight_temper=config.weight_temper,
         distillation=config.distillation,
+        loss=config.loss,
         optimiser=config.optimiser,
         warmup_steps=config.warmup_steps,
         precision=config.precision,

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from gsvnet.errors import ConfigError
 from gsvnet.models.segmenter import Normalise
 from gsvnet.training import parallel
+from gsvnet.training.checks import LabelLoss
 from gsvnet.training.hold_out import score_stills
 from gsvnet.training.losses import StillLoss
 from gsvnet.training.schedule import check_recipe, cosine_with_warmup, make_optimiser, set_rates
@@ -30,8 +31,9 @@ class KeyframeTraining:
 
     learning_rate: the optimiser's peak; linear warm-up over `warmup_steps`, then cosine to zero. ema_decay: of the
     weight average that is kept as the result. weight_temper: of `class_weights`; larger counts classes more equally.
-    distillation: how much the divergence from a teacher counts beside cross-entropy, per pixel. optimiser: as in
-    `make_optimiser`. precision: "bf16" (autocast) or "fp32". batch_size: of all processes together.
+    distillation: how much the divergence from a teacher counts beside cross-entropy, per pixel. loss: "cross-entropy"
+    (with class weights) or "ohem" (of hard pixels, without). optimiser: as in `make_optimiser`. precision: "bf16"
+    (autocast) or "fp32". batch_size: of all processes together.
     """
 
     epochs: int = 100
@@ -45,6 +47,7 @@ class KeyframeTraining:
     ema_decay: float = 0.998
     weight_temper: float = 1.1
     distillation: float = 1.0
+    loss: LabelLoss = "cross-entropy"
     optimiser: str = "adamw"
     precision: str = "bf16"
     seed: int = 0
@@ -94,7 +97,7 @@ def train_keyframe(
     first_epoch = _resume(folder, config, run)
     weights = class_weights(stills.labels, num_classes, temper=config.weight_temper).to(device)
     loss_of = parallel.share_gradients(
-        StillLoss(net, weights, distillation=config.distillation, bf16=config.precision == "bf16")
+        StillLoss(net, weights, distillation=config.distillation, bf16=config.precision == "bf16", loss=config.loss)
     )
     for epoch in range(first_epoch, config.epochs):
         started, losses = time.monotonic(), []

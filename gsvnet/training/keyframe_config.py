@@ -10,6 +10,7 @@ from gsvnet.errors import ConfigError
 from gsvnet.labeling.config import parse_size
 from gsvnet.training.checks import (
     Device,
+    LabelLoss,
     Optimiser,
     Precision,
     check_hold_out,
@@ -69,6 +70,10 @@ class TrainKeyframeConfig:
 
     scales: tuple[float, float] = (0.6, 1.8)
     """Zoom range of the views; larger is nearer."""
+
+    loss: LabelLoss = "cross-entropy"
+    """cross-entropy: of all pixels, with class weights. ohem: of the pixels that the network is worst at, without; how
+    AR-Seg's authors train BiSeNet."""
 
     optimiser: Optimiser = "adamw"
     """sgd: with Nesterov momentum 0.9, for much larger learning rates."""

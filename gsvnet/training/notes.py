@@ -10,13 +10,19 @@ from pathlib import Path
 from gsvnet.errors import ConfigError
 from gsvnet.training import parallel
 from gsvnet.training.adapt_config import AdaptConfig
+from gsvnet.training.arseg_config import TrainArsegConfig
 from gsvnet.training.keyframe_config import TrainKeyframeConfig
 from gsvnet.training.propagation_config import TrainPropagationConfig
 from gsvnet.uris import redact_uri
 
-Config = TrainKeyframeConfig | TrainPropagationConfig | AdaptConfig
+Config = TrainKeyframeConfig | TrainPropagationConfig | TrainArsegConfig | AdaptConfig
 
-_COMMANDS = {TrainKeyframeConfig: "train keyframe", TrainPropagationConfig: "train propagation", AdaptConfig: "adapt"}
+_COMMANDS = {
+    TrainKeyframeConfig: "train keyframe",
+    TrainPropagationConfig: "train propagation",
+    TrainArsegConfig: "train arseg",
+    AdaptConfig: "adapt",
+}
 _FREE_TO_CHANGE = ("out", "threads", "device", "interval", "agreement")  # the last two: of what is reported at the end
 _POSITIONAL = ("videos",)
 _KEYFRAME_FILE = "keyframe.sha256"

@@ -75,7 +75,7 @@ def draw_stills(net: nn.Module, path: Path, title: str, *, stills: Stills, model
                 ),
             ]
         )
-    _draw_grid(rows, model.classes, [stills.labels.numpy(), labels], path=path, title=title)
+    draw_grid(rows, model.classes, [stills.labels.numpy(), labels], path=path, title=title)
 
 
 @torch.no_grad()
@@ -118,7 +118,7 @@ def draw_clips(
         labels, flow = propagate_clip(propagation, sample.clip, model=model)
         rows += _draw_clip(sample, labels, flow, model.classes)
         shown += [labels, sample.clip.targets.numpy()]
-    _draw_grid(rows, model.classes, shown, path=path, title=title)
+    draw_grid(rows, model.classes, shown, path=path, title=title)
 
 
 @torch.no_grad()
@@ -177,7 +177,7 @@ def describe_score(truth: np.ndarray, labels: np.ndarray, num_classes: int) -> s
     return "no truth" if np.isnan(matrix.miou()) else f"mIoU {100 * matrix.miou():.1f} %"
 
 
-def _draw_grid(
+def draw_grid(
     rows: Sequence[Sequence[Panel]], classes: ClassSet, shown: Sequence[np.ndarray], *, path: Path, title: str
 ) -> None:
     """Write the panels as one PNG with a title, and the colours of the classes that occur in `shown` below."""

@@ -79,16 +79,24 @@ def make_street_clips(
     num_clips: int, num_frames: int, size: tuple[int, int], model: GSVNet, *, seed: int
 ) -> Iterator[VideoClips]:
     """`num_clips` drives of `num_frames` frames, each in a drawn street of its own, with exact labels as targets."""
-    generator = np.random.default_rng([seed, 2])
     _, grid = _sizes(model, size)
-    for i in range(num_clips):
-        scene = _draw_street(_STREETS_OF_CLIPS + 1000 * seed + i, size, generator)
-        first = int(generator.integers(0, 400))
-        drawn = [scene.frame(j) for j in range(first, first + num_frames)]
+    for scene, indices in plan_drives(num_clips, num_frames, size, seed=seed):
+        drawn = [scene.frame(j) for j in indices]
         images = torch.stack([torch.from_numpy(frame.image).permute(2, 0, 1) for frame in drawn])
         targets = torch.stack([torch.from_numpy(frame.labels) for frame in drawn])
         flow = torch.stack([_flow_to_grid(frame, grid) for frame in drawn])
         yield VideoClips(to_grid(images, grid).to(torch.uint8), _see_all(model, images), targets, flow=flow)
+
+
+def plan_drives(
+    num_drives: int, num_frames: int, size: tuple[int, int], *, seed: int
+) -> Iterator[tuple[StreetScene, range]]:
+    """`num_drives` streets to draw, each another one, and which frames of each."""
+    generator = np.random.default_rng([seed, 2])
+    for i in range(num_drives):
+        scene = _draw_street(_STREETS_OF_CLIPS + 1000 * seed + i, size, generator)
+        first = int(generator.integers(0, 400))
+        yield scene, range(first, first + num_frames)
 
 
 def make_video_clips(uri: str, model: GSVNet, *, max_frames: int, threads: int = 1) -> VideoClips:

@@ -8,11 +8,12 @@ from torch import nn
 
 from gsvnet.classes import CAMVID
 from gsvnet.errors import ModelError
+from gsvnet.models.arseg import ARSeg
 from gsvnet.models.checkpoints import load_checkpoint, load_strictly
 from gsvnet.models.gsvnet import GSVNet
 from gsvnet.models.segmenter import PerFrame, SizeRule
 from gsvnet.models.spec import ModelSpec, NormaliseSpec, build_model, describe_model
-from gsvnet.models.transfer import replace_classes
+from gsvnet.models.transfer import image_network_of, replace_classes
 from gsvnet.nn.resnet import initialise_for_training
 from gsvnet.training.keyframe_config import TrainKeyframeConfig
 from gsvnet.training.propagation_config import TrainPropagationConfig
@@ -53,21 +54,17 @@ def _size_rule(config: TrainKeyframeConfig) -> SizeRule:
 def _load_image_network(config: TrainKeyframeConfig) -> PerFrame:
     """The network of --init that labels single frames, in the conventions of training."""
     assert config.init is not None
-    found = load_checkpoint(config.init)
-    family = describe_model(found).keyframe_family
+    found = image_network_of(load_checkpoint(config.init))
+    family = describe_model(found).family
     if config.family not in (None, family):
         raise ModelError(f"{config.init} holds {family}, --family asks for {config.family}; leave --family out")
-    net, normalise = (
-        (found.keyframe_network, found.keyframe_normalise)
-        if isinstance(found, GSVNet)
-        else (found.net, found.normalise)
-    )
-    return PerFrame(net, classes=found.classes, normalise=normalise, size_rule=_size_rule(config), align_corners=False)
+    found.size_rule, found.align_corners, found.resize = _size_rule(config), False, "area"
+    return found
 
 
 def add_auxiliary_heads(net: nn.Module, *, num_classes: int) -> nn.Module:
     """A network that knows auxiliary heads with new ones, which only its training uses; any other as it is."""
-    if not hasattr(net, "has_auxiliary_heads"):
+    if not hasattr(net, "drop_auxiliary_heads"):
         return net
     full = type(net)(num_classes=num_classes, auxiliary_heads=True)
     initialise_for_training(full)
@@ -77,8 +74,9 @@ def add_auxiliary_heads(net: nn.Module, *, num_classes: int) -> nn.Module:
 
 def drop_auxiliary_heads(net: nn.Module) -> None:
     """Take out, in place, what `add_auxiliary_heads` added."""
-    if hasattr(net, "drop_auxiliary_heads"):
-        net.drop_auxiliary_heads()
+    drop = getattr(net, "drop_auxiliary_heads", None)
+    if drop is not None:
+        drop()
 
 
 def start_propagation(config: TrainPropagationConfig) -> GSVNet:
@@ -87,9 +85,10 @@ def start_propagation(config: TrainPropagationConfig) -> GSVNet:
     Raises ModelError for networks that do not fit each other.
     """
     keyframe = load_checkpoint(config.keyframe)
-    network = keyframe.keyframe_network if isinstance(keyframe, GSVNet) else keyframe.net
+    if isinstance(keyframe, ARSeg):
+        keyframe = image_network_of(keyframe)
     spec = describe_model(keyframe)
-    family = spec.family if spec.family.startswith("gsvnet-") else f"gsvnet-{spec.family}"
+    family = f"gsvnet-{spec.keyframe_family}"
     frame_normalise = spec.frame_normalise or spec.normalise
     options = {"intra": False} if config.without_intra else {}
     rule = spec.size_rule if config.stride is None else replace(spec.size_rule, strides=(config.stride,))
@@ -98,7 +97,7 @@ def start_propagation(config: TrainPropagationConfig) -> GSVNet:
     )
     model = build_model(spec)
     assert isinstance(model, GSVNet)
-    model.keyframe_network.load_state_dict(network.state_dict())
+    model.keyframe_network.load_state_dict(image_network_of(keyframe).net.state_dict())
     if config.init is not None:
         start = load_checkpoint(config.init)
         if not isinstance(start, GSVNet) or start.classes.names != model.classes.names:

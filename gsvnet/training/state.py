@@ -5,25 +5,28 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 
 from gsvnet.errors import ConfigError
 
 if TYPE_CHECKING:
+    from gsvnet.training.arseg import ArsegTraining
     from gsvnet.training.keyframe import KeyframeTraining
     from gsvnet.training.propagation import PropagationTraining
 
+    Training: TypeAlias = KeyframeTraining | PropagationTraining | ArsegTraining
 
-def save_state(folder: Path, config: KeyframeTraining | PropagationTraining, state: dict) -> None:
+
+def save_state(folder: Path, config: Training, state: dict) -> None:
     """Write `folder`/state.pt, the old one or the new one at any moment: the entries of `state`, and the config."""
     unfinished = folder / ".state.pt"
     torch.save({"config": asdict(config), **state}, unfinished)
     unfinished.replace(folder / "state.pt")
 
 
-def load_state(folder: Path, config: KeyframeTraining | PropagationTraining) -> dict | None:
+def load_state(folder: Path, config: Training) -> dict | None:
     """What `save_state` wrote last, on the CPU; None where nothing was. The number of threads may change.
 
     Raises ConfigError, naming what differs, when it belongs to a run with another configuration.

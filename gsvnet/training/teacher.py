@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from gsvnet.classes import ClassSet
 from gsvnet.errors import ModelError
 from gsvnet.models.checkpoints import load_checkpoint
-from gsvnet.models.gsvnet import GSVNet
 from gsvnet.models.segmenter import Normalise
+from gsvnet.models.transfer import image_network_of
 
 
 class Teacher(nn.Module):
@@ -51,6 +51,5 @@ def load_teacher(path: Path, classes: ClassSet, size: tuple[int, int]) -> Teache
             f"the student's are {classes.name} ({len(classes)})"
         )
     scale = model.needs(*size).keyframe_size[0] / size[0]
-    if isinstance(model, GSVNet):
-        return Teacher(model.keyframe_network, model.keyframe_normalise, scale=scale, align_corners=model.align_corners)
-    return Teacher(model.net, model.normalise, scale=scale, align_corners=model.align_corners)
+    image = image_network_of(model)
+    return Teacher(image.net, image.normalise, scale=scale, align_corners=image.align_corners)

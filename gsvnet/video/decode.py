@@ -77,12 +77,18 @@ def read_frames(
         identity=identity,
     )
     for index, (pts, picture) in enumerate(pictures, start=first_frame):
-        if picture is None:
-            yield Frame(index=index, pts=pts, images=(), status="decode_error")
-        else:
-            on_device = picture.format.name == "cuda"
-            images = (render_on_device if on_device else render_views)(picture, views(index), rotation)
-            yield Frame(index=index, pts=pts, images=images, status="ok")
+        yield make_frame(index, pts, picture, views, rotation)
+
+
+def make_frame(
+    index: int, pts: int, picture: av.VideoFrame | None, views: Callable[[int], Sequence[View]], rotation: int
+) -> Frame:
+    """The Frame of a decoded picture, or of a lost one (None), with the views that are wanted of it."""
+    if picture is None:
+        return Frame(index=index, pts=pts, images=(), status="decode_error")
+    on_device = picture.format.name == "cuda"
+    images = (render_on_device if on_device else render_views)(picture, views(index), rotation)
+    return Frame(index=index, pts=pts, images=images, status="ok")
 
 
 def read_frame_at(

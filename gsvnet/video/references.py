@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 _SAMPLES = 4  # per axis of a block, to compare it by
 _STEP_PENALTY = 0.5  # grey levels by which a frame has to fit better than one that is a frame nearer
+_WORST_FIT = 10.0  # grey levels; where nothing fits better, the vector leads farther than was looked
 
 Floats = NDArray[np.float32]
 
@@ -47,7 +48,7 @@ def find_distances(window: tuple[CodedPicture | None, ...]) -> NDArray[np.int8]:
         return best
     x, y = _sample_points(vectors)
     block, shift = _sample(here.luma, x, y), vectors_px(vectors)[..., None]
-    lowest = np.full(len(vectors), np.inf, np.float32)
+    lowest = np.full(len(vectors), _WORST_FIT, np.float32)
     for distance in sorted((d for d in range(-reach, reach + 1) if d), key=abs):
         other, penalty = window[reach - distance], _STEP_PENALTY * (abs(distance) - 1)
         open_ = np.flatnonzero(((vectors["source"] < 0) == (distance > 0)) & (lowest > penalty))

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 
+from gsvnet.benchmark.altering import measure_altering
 from gsvnet.benchmark.children import Child
-from gsvnet.benchmark.labeling import ClipRun, label_setting, loop_clip
+from gsvnet.benchmark.labeling import ClipLabeler, ClipRun, label_setting, loop_clip
 from gsvnet.benchmark.overhead import measure_overhead
 from gsvnet.benchmark.overlap import INTERVAL, make_waiting, measure_overlap, networks_frame_s
 from gsvnet.benchmark.plain_loop import measure_plain_loop, start_plain
@@ -23,6 +24,7 @@ from gsvnet.errors import WorkerError
 from gsvnet.models.noise import draw_chunks
 from gsvnet.video.decode import read_pictures
 from gsvnet.video.index import index_video
+from tests.labeling.tiny_arseg import build_arseg
 
 
 def test_a_looped_clip_shows_its_frames_again_and_again(tiny_setting):
@@ -65,6 +67,33 @@ def test_speedups_are_frames_per_second_over_those_of_keyframes_alone(tiny_setti
         assert row.detail["intervals_run_once"] == ["L=2"]
 
 
+@pytest.mark.slow
+def test_altering_resolutions_is_timed_against_the_keyframe_network(tiny_setting):
+    rows = measure_altering(tiny_setting, frames={"per frame": 2, "codec": 12, "proxy": 12})
+    assert [row.name for row in rows] == ["arseg_codec", "arseg_proxy"]
+    for row in rows:
+        assert row.ratio == row.seconds["L=12"] / row.seconds["per frame"]
+        assert row.detail["fitted"] is True
+        assert row.detail["motion_s"] > 0
+        assert set(row.detail["core_s"]) == {"per frame", "codec", "proxy"}
+
+
+def test_with_codec_motion_a_chunk_begins_at_every_i_frame(tiny_setting):
+    model, keyframes = build_arseg(), {}
+    for motion in ("codec", "proxy"):
+        labeler = ClipLabeler(
+            model,
+            tiny_setting.video,
+            interval=12,
+            precision="fp32",
+            threads=1,
+            folder=tiny_setting.folder / motion,
+            motion=motion,
+        )
+        keyframes[motion] = labeler.label(12).keyframes
+    assert keyframes == {"codec": 3, "proxy": 1}  # I-frames at 0, 5 and 10
+
+
 def test_the_plain_loop_writes_a_png_of_full_size_per_frame(tiny_setting):
     image = pytest.importorskip("PIL.Image")
     start_plain(tiny_setting, "fp32", 3)()
@@ -74,7 +103,7 @@ def test_the_plain_loop_writes_a_png_of_full_size_per_frame(tiny_setting):
 
 
 def test_networks_take_what_the_cores_spend_or_the_gpu(tiny_setting):
-    run = ClipRun(frames=10, seconds=9.0, wall={"segment": 3.0}, cores={"segment": 8.0})
+    run = ClipRun(frames=10, keyframes=2, seconds=9.0, wall={"segment": 3.0}, cores={"segment": 8.0})
     assert networks_frame_s(run, replace(tiny_setting, threads=2)) == pytest.approx(0.4)
     assert networks_frame_s(run, replace(tiny_setting, threads=2, device="cuda")) == pytest.approx(0.3)
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from gsvnet.classes import ClassSet
 from gsvnet.evaluation.variants import vary_propagation
+from gsvnet.models.arseg import ARSeg, CrossResolutionFusion
 from gsvnet.models.gsvnet import GSVNet, Propagation
 from gsvnet.models.segmenter import (
     ChunkBatch,
@@ -25,11 +26,14 @@ from gsvnet.models.segmenter import (
     SizeRule,
     VideoSegmenter,
 )
+from gsvnet.models.split import SplitNetwork
 from gsvnet.nn.blocks import resize
+from gsvnet.nn.local_attention import MOST_TILE_BYTES
 
 CLASSES = ClassSet(name="five", names=tuple("abcde"), colours=((0, 0, 0),) * 5)
 HEIGHT, WIDTH, INTERVAL = 32, 48, 4
 STARTS = (0, 4, 7, 11, 12, 16, 19)  # of chunks of 4, 3, 4, 1, 4 and 3 frames
+NUM_CHUNKS = len(STARTS) - 1
 LOST = frozenset({2, 9, 17})  # frames that did not decode; never a keyframe
 
 
@@ -67,12 +71,11 @@ class NextKeyframeDummy(nn.Module):
 
     def segment(self, chunks: ChunkBatch) -> Iterator[LogitsBatch]:
         scores = self.net(chunks.keyframes.float() / 64 - 2)
-        if len(scores) > len(chunks.valid):
-            last = torch.tensor([len(scores) - 1])
+        if chunks.next_valid[-1]:
+            last = torch.tensor([len(chunks.valid)])
             yield LogitsBatch(chunk=last - 1, position=last * 0, logits=scores[last], role="arrival")
         for c in range(len(chunks.valid)):
-            goes_on = c + 1 < len(scores) and (c + 1 == len(chunks.valid) or chunks.num_frames[c + 1] > 0)
-            following = scores[c + 1] if goes_on else scores[c]
+            following = scores[c + 1] if chunks.next_valid[c] else scores[c]
             for p in chunks.valid[c].nonzero()[:, 0]:
                 share = p / chunks.num_frames[c]
                 logits = ((1 - share) * scores[c] + share * following)[None]
@@ -101,6 +104,41 @@ def build_gsvnet() -> GSVNet:
     )
 
 
+class TinySplit(SplitNetwork):
+    """Two convolutions: a feature of 6 channels at 1/4."""
+
+    feature_channels, bytes_per_pixel, classifiers = 6, 100, ("classifier",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features, self.classifier = nn.Conv2d(3, 6, 4, 4), nn.Conv2d(6, len(CLASSES), 1)
+
+    @staticmethod
+    def feature_size(height: int, width: int) -> tuple[int, int]:
+        return height // 4, width // 4
+
+    def extract(self, image: Tensor) -> Tensor:
+        return self.features(image)
+
+    def classify(self, features: Tensor) -> Tensor:
+        return self.classifier(features)
+
+    def drop_auxiliary_heads(self) -> None:
+        pass
+
+
+def build_arseg(references: str) -> ARSeg:
+    return ARSeg(
+        TinySplit(),
+        TinySplit(),
+        CrossResolutionFusion(channels=6),
+        classes=CLASSES,
+        normalise=Normalise(mean=(0.5,) * 3, std=(0.25,) * 3),
+        references=references,
+        memory_bytes=3 * MOST_TILE_BYTES,  # two frames at once
+    )
+
+
 SEGMENTERS = {
     "per_frame": build_per_frame,
     "gsvnet": build_gsvnet,
@@ -108,6 +146,9 @@ SEGMENTERS = {
     "filter": lambda: vary_propagation(build_gsvnet(), "filter"),
     "before": BeforeDummy,
     "next_keyframe": NextKeyframeDummy,
+    "arseg_before": lambda: build_arseg("before"),
+    "arseg_nearest": lambda: build_arseg("nearest"),
+    "arseg_both": lambda: build_arseg("both"),
 }
 
 
@@ -149,9 +190,13 @@ def batch_chunks(
         keyframes[c] = large[start]
         frames[c, : lengths[c]] = small[start : start + lengths[c]]
         valid[c, : lengths[c]] = torch.tensor([start + p not in LOST for p in range(lengths[c])])
-    if needs.next_keyframe and STARTS[stop] < STARTS[-1]:
-        assert padding == 0, "the next keyframe stands after the last chunk"
-        keyframes = torch.cat([keyframes, large[STARTS[stop], None]])
+    next_valid = torch.tensor([first + c + 2 < len(STARTS) for c in range(stop - first)] + [False] * padding)
+    if needs.next_keyframe:
+        assert padding == 0 or stop == NUM_CHUNKS, "the next keyframe stands after the last chunk"
+        following = large[STARTS[stop]] if stop < NUM_CHUNKS else torch.randint_like(keyframes[0], 256)
+        keyframes = torch.cat([keyframes, following[None]])
+    motion, motion_valid = draw_motion(needs, first, lengths, length, seed=3)
+    next_motion, next_motion_valid = draw_motion(needs, first, lengths, length, seed=4)
     context = [f for f in range(STARTS[first]) if f not in LOST][-needs.before :] if needs.before else []
     return ChunkBatch(
         first_frame=STARTS[first],
@@ -159,8 +204,30 @@ def batch_chunks(
         keyframes=keyframes,
         frames=frames,
         valid=valid,
+        next_valid=next_valid if needs.next_keyframe else None,
+        motion=motion,
+        motion_valid=motion_valid,
+        next_motion=next_motion if needs.next_keyframe else None,
+        next_motion_valid=next_motion_valid if needs.next_keyframe else None,
         before=large[context] if needs.before else None,
     )
+
+
+def draw_motion(
+    needs: FrameNeeds, first: int, lengths: list[int], length: int, *, seed: int
+) -> tuple[Tensor | None, Tensor | None]:
+    """Motion (B, length, 2, gh, gw) and where it is known; of a frame always the same, and noise where nothing is."""
+    if needs.motion_grid is None:
+        return None, None
+    shape = STARTS[-1], 2, *needs.motion_grid
+    g = torch.Generator().manual_seed(seed)
+    of_frames, known_of_frames = torch.randn(shape, generator=g), torch.rand(shape, generator=g)[:, 0] < 0.8
+    motion = torch.randn(len(lengths), length, *shape[1:])
+    known = torch.rand(len(lengths), length, *shape[2:]) < 0.5
+    for c, count in enumerate(lengths):
+        start = STARTS[min(first + c, NUM_CHUNKS)]
+        motion[c, :count], known[c, :count] = of_frames[start : start + count], known_of_frames[start : start + count]
+    return motion, known
 
 
 @torch.no_grad()
@@ -189,7 +256,6 @@ def assert_same_labels(got: dict[int, Tensor], wanted: dict[int, Tensor]) -> Non
         assert torch.equal(got[frame].argmax(0), logits.argmax(0)), f"labels of frame {frame}"
 
 
-NUM_CHUNKS = len(STARTS) - 1
 ALONE = list(range(NUM_CHUNKS + 1))
 
 
@@ -229,7 +295,7 @@ def test_what_is_not_valid_is_not_read(model, video):
     assert_same_labels(label_video(model, noisy, [0, NUM_CHUNKS]), label_video(model, video, [0, NUM_CHUNKS]))
 
 
-@pytest.mark.parametrize("name", ["per_frame", "gsvnet"])
+@pytest.mark.parametrize("name", ["per_frame", "gsvnet", "arseg_before", "arseg_nearest", "arseg_both"])
 def test_in_batches_of_one_size_not_even_the_last_bit_changes(name, video):
     """Labels may not depend on where shards are cut, so a chunk may stand anywhere in its batch."""
     model = build(name)

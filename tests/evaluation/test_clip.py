@@ -44,7 +44,7 @@ def clip(tmp_path, write_camvid) -> Clip:
 
 def test_chunks_of_any_start_and_length_are_labeled_together(clip):
     chunks = [Chunk(first_frame=4, num_frames=1), Chunk(first_frame=1, num_frames=3)]
-    labels = ClipLabeler(clip, Says()).label(chunks)
+    labels = ClipLabeler(clip, Says(), interval=7).label(chunks)
     assert {place: int(frame[0, 0]) for place, frame in labels.items()} == {(0, 0): 4, (1, 0): 1, (1, 1): 2, (1, 2): 3}
     assert all(frame.shape == (6, 8) and frame.dtype == np.uint8 for frame in labels.values())
 
@@ -57,7 +57,7 @@ def test_only_wanted_frames_are_brought_to_full_size(clip, monkeypatch):
     monkeypatch.setattr(
         module, "upsample_labels", lambda logits, *a, **k: sizes.append(len(logits)) or upsample(logits, *a, **k)
     )
-    labels = ClipLabeler(clip, Says()).label([Chunk(first_frame=0, num_frames=5)], {(0, 0), (0, 4)})
+    labels = ClipLabeler(clip, Says(), interval=7).label([Chunk(first_frame=0, num_frames=5)], {(0, 0), (0, 4)})
     assert (set(labels), sizes) == ({(0, 0), (0, 4)}, [2])
 
 
@@ -93,4 +93,4 @@ def test_labels_of_another_size_than_their_image_are_named(clip):
     assert isinstance(labels, Path)
     Image.fromarray(np.zeros((5, 8), np.uint8)).save(labels)
     with pytest.raises(ConfigError, match=rf"{labels.name}: labels have shape \(5, 8\), their image has \(6, 8\)"):
-        ClipLabeler(clip, Says()).truth(3)
+        ClipLabeler(clip, Says(), interval=7).truth(3)

@@ -1,18 +1,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
-from gsvnet.classes import CAMVID, CITYSCAPES
+from gsvnet.classes import CAMVID, CITYSCAPES, ClassSet
 from gsvnet.errors import ConfigError, ModelError
 from gsvnet.evaluation.cost import Cost, measure_cost
 from gsvnet.evaluation.variants import vary_propagation
+from gsvnet.models.arseg import ARSeg
 from gsvnet.models.published import PUBLISHED
-from gsvnet.models.segmenter import FrameNeeds, Normalise, PerFrame
+from gsvnet.models.segmenter import FrameNeeds, Normalise, PerFrame, SizeRule
 from gsvnet.models.spec import build_model
+from gsvnet.models.transfer import with_references
 
 H, W = 16, 24
 
@@ -92,6 +95,65 @@ def test_attention_counts_both_of_its_products():
     assert macs_of(Attention()) == 2 * 3 * H * H * W
 
 
+def camvid_arseg(family: str) -> ARSeg:
+    """Of AR-Seg's authors for CamVid: 12 classes, void among them, read at the size of the video."""
+    classes = ClassSet(name="camvid with void", names=(*CAMVID.names, "void"), colours=(*CAMVID.colours, (0, 0, 0)))
+    model = build_model(replace(PUBLISHED[family], classes=classes, size_rule=SizeRule()))
+    assert isinstance(model, ARSeg)
+    return model
+
+
+@pytest.fixture(scope="module")
+def bisenet() -> Cost:
+    return measure_cost(camvid_arseg("arseg-bisenetv1"), height=720, width=960, keyframe_interval=12)
+
+
+def test_macs_of_arseg_over_bisenet_are_the_authors_without_heads_for_training(bisenet):
+    conv_3x3, conv_1x1 = 128 * 64 * 9, 64 * 12
+    heads = (conv_3x3 + conv_1x1) * (90 * 120 + 45 * 60)
+    assert (bisenet.keyframe_macs + heads) / 1e9 == pytest.approx(40.12, rel=0.002)
+    heads = (conv_3x3 + conv_1x1) * (46 * 60 + 23 * 30)
+    assert (bisenet.frame_macs + heads) / 1e9 == pytest.approx(10.56, rel=0.002)
+    assert 100 * bisenet.per_frame_share == pytest.approx(32.5, abs=0.1)
+
+
+def test_local_attention_counts_its_windows_and_our_tiles_beside_them(bisenet):
+    pixels, channels = 90 * 120, 256
+    tiles = 12 * 15 * 8 * 8 * 14 * 14  # each of 8 x 8 queries that ask 14 x 14 keys
+    assert bisenet.tile_macs == 2 * channels * (tiles - 49 * pixels)
+    assert bisenet.computed_frame_macs == bisenet.frame_macs + bisenet.tile_macs
+    fusion = 3 * 9 * channels * pixels + 2 * 49 * channels * pixels
+    alone = vary_propagation(camvid_arseg("arseg-bisenetv1"), "alone")
+    without = measure_cost(alone, height=720, width=960, keyframe_interval=12).frame_macs
+    classifier = 256 * 12 * (90 * 120 - 46 * 60)  # on the finer grid
+    assert bisenet.frame_macs == without + fusion + classifier
+
+
+def test_macs_of_arseg_over_pspnet_are_the_authors():
+    height, width = 384, 512
+    cost = measure_cost(camvid_arseg("arseg-pspnet18up"), height=height, width=width, keyframe_interval=12)
+    enlarged = 720 * 960 / (height * width) / 1e9
+    assert cost.keyframe_macs * enlarged == pytest.approx(308.64, rel=0.002)
+    assert cost.frame_macs * enlarged == pytest.approx(83.10, rel=0.002)
+    assert cost.average_macs * enlarged == pytest.approx(101.89, rel=0.002)
+    assert 100 * cost.per_frame_share == pytest.approx(33.0, abs=0.1)
+
+
+def test_parameters_of_arseg_are_of_two_networks_and_the_fusion(bisenet):
+    network, read = bisenet.keyframe_parameters_bytes, json.loads(json.dumps(bisenet.to_dict()))
+    assert read["parameters_bytes"] == {"keyframe_network": network, "propagation": network + 4 * 7680, "fusion": 30720}
+
+
+def test_both_references_fuse_twice():
+    one, two = (
+        measure_cost(with_references(camvid_arseg("arseg-bisenetv1"), wanted), height=64, width=96, keyframe_interval=2)
+        for wanted in ("nearest", "both")
+    )
+    pixels, channels = 8 * 12, 256
+    assert two.frame_macs - one.frame_macs == (3 * 9 + 2 * 49) * channels * pixels
+    assert two.keyframe_macs == one.keyframe_macs
+
+
 def test_without_propagation_every_frame_costs_a_keyframe():
     cost = measure_cost(per_frame(nn.Conv2d(3, 11, 1)), height=H, width=W, keyframe_interval=3)
     assert cost.frame_macs == cost.average_macs == cost.published_frame_macs == cost.keyframe_macs == 33 * H * W
@@ -121,16 +183,16 @@ def test_sizes_and_intervals_below_one_are_refused(wrong):
         measure_cost(per_frame(nn.Conv2d(3, 11, 1)), **arguments)
 
 
-class NeedsFuture(nn.Module):
+class NeedsPast(nn.Module):
     classes = CITYSCAPES
 
     def needs(self, height: int, width: int) -> FrameNeeds:
-        return FrameNeeds(keyframe_size=(height, width), next_keyframe=True)
+        return FrameNeeds(keyframe_size=(height, width), before=3)
 
     def segment(self, chunks):
         raise AssertionError("not reached")
 
 
 def test_a_network_that_looks_beyond_its_chunk_is_refused():
-    with pytest.raises(ModelError, match=r"NeedsFuture needs .*next_keyframe=True"):
-        measure_cost(NeedsFuture(), height=H, width=W, keyframe_interval=2)
+    with pytest.raises(ModelError, match=r"NeedsPast needs .*before=3"):
+        measure_cost(NeedsPast(), height=H, width=W, keyframe_interval=2)

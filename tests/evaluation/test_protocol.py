@@ -207,7 +207,7 @@ def test_other_classes_are_refused(clip):
         evaluate_camvid(Reads(classes=classes), clip, split="val")
 
 
-@pytest.mark.parametrize("needs", [{"motion_grid": (4, 6)}, {"before": 3}, {"after": 1}, {"next_keyframe": True}])
+@pytest.mark.parametrize("needs", [{"before": 3}, {"after": 1}])
 def test_needs_that_images_cannot_meet_are_refused(clip, needs):
     with pytest.raises(ModelError, match="does not offer"):
         evaluate_camvid(Reads(needs=needs), clip, split="val")

@@ -197,7 +197,12 @@ def test_the_command_scores_codec_motion_from_a_video_of_the_clip(camvid, tiny_m
     assert figures["propagation"] == "motion"
 
 
-@pytest.mark.parametrize("options", [["--propagation", "motion"], ["--motion-video", "clip.mp4"]])
-def test_codec_motion_and_its_video_need_each_other(camvid, options, capsys):
+def test_codec_motion_needs_its_video(camvid, capsys):
+    assert main(["evaluate", "camvid", "--root", str(camvid), "--propagation", "motion"]) == 2
+    assert "--propagation motion needs --motion-video" in capsys.readouterr().err
+
+
+def test_a_video_of_the_clip_is_refused_where_nothing_reads_its_motion(camvid, tiny_model, capsys):
+    options = ["--split", "val", "--model", str(tiny_model), "--motion-video", "clip.mp4"]
     assert main(["evaluate", "camvid", "--root", str(camvid), *options]) == 2
-    assert "need each other" in capsys.readouterr().err
+    assert "--motion-video clip.mp4: the model reads no motion" in capsys.readouterr().err

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 import torch
@@ -128,3 +129,46 @@ def test_a_part_of_a_batch_shares_its_memory_and_knows_its_first_frame():
     assert (part.first_frame, part.valid.shape) == (103, (2, LENGTH))
     assert part.keyframes.data_ptr() == whole.keyframes[1].data_ptr()
     assert take_chunks(whole, 0, 4) is whole
+
+
+def two_sided(num_chunks):
+    """As `draw`, with the keyframe after each chunk and motion: of chunk c, c everywhere."""
+    whole = draw(num_chunks + 1)
+    motion = torch.arange(num_chunks).float().view(-1, 1, 1, 1, 1).expand(num_chunks, LENGTH, 2, 1, 1)
+    known = torch.ones(num_chunks, LENGTH, 1, 1, dtype=torch.bool)
+    return replace(
+        draw(num_chunks),
+        keyframes=whole.keyframes,
+        next_valid=torch.arange(num_chunks) % 2 == 0,
+        motion=motion,
+        motion_valid=known,
+        next_motion=motion + 10,
+        next_motion_valid=known,
+    )
+
+
+def test_a_part_of_a_batch_keeps_the_keyframe_after_it_and_its_own_motion():
+    part = take_chunks(two_sided(4), 1, 3)
+    assert part.keyframes[:, 0, 0, 0].tolist() == [1, 2, 3]
+    assert part.next_valid.tolist() == [False, True]
+    assert part.motion[:, 0, 0, 0, 0].tolist() == [1, 2]
+    assert part.next_motion[:, 0, 0, 0, 0].tolist() == [11, 12]
+    assert part.motion_valid.shape == part.next_motion_valid.shape == (2, LENGTH, 1, 1)
+
+
+def test_which_keyframe_a_frame_draws_on_survives_halving():
+    def run(chunks):
+        for c in range(len(chunks.valid)):
+            yield LogitsBatch(
+                chunk=torch.full((LENGTH,), c),
+                position=torch.arange(LENGTH),
+                logits=torch.zeros(LENGTH, 1, 1, 1),
+                from_next=(torch.arange(LENGTH) == 2) & chunks.next_valid[c],
+            )
+            if len(chunks.valid) > 1 and c == 1:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+
+    outputs = list(BackOff().segment(two_sided(3), run))
+    found = {(c, p): x for o in outputs for c, p, x in zip(o.chunk.tolist(), o.position.tolist(), o.from_next.tolist())}
+    assert {key for key, from_next in found.items() if from_next} == {(0, 2), (2, 2)}
+    assert len(found) == 3 * LENGTH

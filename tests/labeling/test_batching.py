@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ import torch
 from gsvnet.chunks import Shard
 from gsvnet.errors import ModelError
 from gsvnet.labeling.batching import batch_chunks, refuse_unknown_needs, views_by_need
+from gsvnet.labeling.chunk_motion import ChunkMotion
 from gsvnet.models.segmenter import FrameNeeds
 from gsvnet.video.decode import Frame
 from gsvnet.video.frames import View
@@ -127,7 +130,124 @@ def test_frames_resized_the_exact_way_stay_float():
     assert batch.chunks.frames.dtype == batch.chunks.keyframes.dtype == torch.float32
 
 
-@pytest.mark.parametrize("need", [{"motion": True}, {"before": 3}, {"after": 1}, {"next_keyframe": True}], ids=str)
+@pytest.mark.parametrize("need", [{"before": 3}, {"after": 1}], ids=str)
 def test_needs_that_labeling_does_not_serve_are_refused(need):
-    with pytest.raises(ModelError, match="needs more than the frames of its chunks"):
+    with pytest.raises(ModelError, match="needs frames around its chunks"):
         refuse_unknown_needs(FrameNeeds(keyframe_size=(4, 6), **need))
+
+
+# --- the keyframe after each chunk ---
+
+TWO_SIDED = replace(NEEDS, next_keyframe=True)
+
+
+def closed(first_frame, num_frames):
+    """A shard with another one after it."""
+    return replace(shard(first_frame, num_frames), end_pts=(first_frame + num_frames) * 10)
+
+
+def values(keyframes):
+    return keyframes[:, 0, 0, 0].tolist()
+
+
+def test_the_keyframe_after_a_chunk_is_that_of_the_next_one_also_past_the_batch():
+    found = batches(shard(0, 20), TWO_SIDED)
+    assert [values(b.chunks.keyframes) for b in found] == [[0, 4, 8], [8, 12, 16], [16, 0, 0]]
+    assert [b.chunks.next_valid.tolist() for b in found] == [[True, True], [True, True], [False, False]]
+    assert [p.next_keyframe for p in found[1].places] == [12] * 4 + [16] * 4
+    assert {p.next_keyframe for p in found[2].places} == {None}
+
+
+def test_at_the_end_of_a_shard_it_is_the_next_shards_which_is_not_labeled_here():
+    where = closed(8, 12)
+    found = batches(where, TWO_SIDED, stop=24)
+    assert [values(b.chunks.keyframes) for b in found] == [[8, 12, 16], [16, 20, 0]]
+    assert found[1].chunks.next_valid.tolist() == [True, False]
+    assert found[1].chunks.num_frames.tolist() == [4, 0]
+    assert [p.index for b in found for p in b.places] == list(range(8, 20))
+
+
+def test_frames_before_a_shard_are_neither_rendered_nor_labeled():
+    where = closed(8, 4)
+    assert [len(views_by_need(where, interval=4, needs=TWO_SIDED)(i)) for i in (6, 7, 8)] == [0, 0, 2]
+    [batch] = batches(where, TWO_SIDED, first=5, stop=13)
+    assert [p.index for p in batch.places] == [8, 9, 10, 11]
+
+
+@pytest.mark.parametrize("num_chunks", [1, 2, 3])
+def test_a_next_keyframe_that_was_lost_is_none_wherever_the_batches_end(num_chunks):
+    found = batches(closed(0, 8), TWO_SIDED, num_chunks=num_chunks, lost={4, 8}, stop=9)
+    marks = [mark for b in found for mark in b.chunks.next_valid.tolist()]
+    assert marks[:2] == [False, False]
+    assert {p.next_keyframe for b in found for p in b.places} == {None}
+    assert [p.keyframe for b in found for p in b.places][4:] == [5] * 4  # its own chunk goes on without it
+
+
+def test_a_chunk_that_is_lost_whole_has_no_next_keyframe():
+    [batch] = batches(shard(0, 8), TWO_SIDED, lost=set(range(4)))
+    assert batch.chunks.next_valid.tolist() == [False, False]
+
+
+def test_networks_that_read_all_frames_large_get_the_next_keyframe_too():
+    found = batches(shard(0, 12), replace(PER_FRAME, next_keyframe=True))
+    assert [values(b.chunks.keyframes) for b in found] == [[0, 4, 8], [8, 0, 0]]
+
+
+def test_more_frames_than_planned_are_labeled_and_end_without_a_next_keyframe():
+    where = replace(closed(0, 4), end_pts=60)  # six frames, whatever the plan says
+    [batch] = batches(where, TWO_SIDED, num_chunks=3, stop=7)
+    assert [p.index for p in batch.places] == list(range(6))
+    assert batch.chunks.next_valid.tolist() == [True, False, False]
+
+
+# --- motion ---
+
+MOVING = replace(TWO_SIDED, motion_grid=(1, 2))
+
+
+def trace(frames, next_keyframe, needs):
+    """In place of motion: from which frame it leads to which. Nothing leads to frame 8, as to an I-frame."""
+    decoded = [frame.index for frame in frames if frame.status == "ok"]
+
+    def lead(to, known):
+        motion = np.array([[[[index] * 2], [[to] * 2]] for index in decoded], np.float32)
+        return motion, np.full((len(decoded), 1, 2), known)
+
+    motion, known = lead(decoded[0], True)
+    if next_keyframe is None:
+        return ChunkMotion(motion=motion, known=known)
+    next_motion, next_known = lead(next_keyframe.index, next_keyframe.index != 8)
+    return ChunkMotion(motion=motion, known=known, next_motion=next_motion, next_known=next_known)
+
+
+def moving(where, *, num_chunks=2, **damage):
+    frames = decode(where, MOVING, **damage)
+    return list(batch_chunks(frames, shard=where, interval=4, needs=MOVING, num_chunks=num_chunks, trace=trace))
+
+
+@pytest.mark.parametrize("num_chunks", [1, 2, 3])
+def test_every_frame_has_motion_to_its_keyframe_and_to_the_next(num_chunks):
+    for batch in moving(shard(0, 16), num_chunks=num_chunks):
+        chunks = batch.chunks
+        for place in batch.places:
+            at = place.chunk, place.position
+            assert chunks.motion[at][:, 0, 0].tolist() == [place.index, place.keyframe]
+            assert chunks.motion_valid[at].all()
+            if place.next_keyframe is not None:
+                assert chunks.next_motion[at][:, 0, 0].tolist() == [place.index, place.next_keyframe]
+
+
+def test_motion_of_a_chunk_begins_with_the_frame_that_took_the_keyframes_place():
+    [batch] = moving(shard(0, 8), lost={0, 2})
+    assert batch.chunks.motion[0, :, :, 0, 0].tolist() == [[1, 1], [3, 1], [0, 0], [0, 0]]
+
+
+def test_a_keyframe_to_which_no_motion_leads_is_as_good_as_none():
+    first, second = moving(shard(0, 16))
+    assert (first.chunks.next_valid.tolist(), second.chunks.next_valid.tolist()) == ([True, False], [True, False])
+    assert {p.next_keyframe for p in first.places} == {4, None}
+
+
+def test_the_time_that_motion_takes_is_told():
+    [batch] = moving(shard(0, 8))
+    assert batch.tracing.wall > 0

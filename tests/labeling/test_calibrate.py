@@ -9,15 +9,18 @@ import gsvnet
 from gsvnet.errors import WorkerError
 from gsvnet.labeling.calibrate import (
     CPU_CHUNKS,
+    CPU_CHUNKS_TWO_SIDED,
     MOST_CHUNKS,
     Calibration,
     Trial,
+    default_cpu_chunks,
     grow_batch,
     measure_batch_chunks,
     settle_batch_chunks,
 )
 from gsvnet.models.checkpoints import load_model
 from gsvnet.store.job import read_settled, write_settled
+from tests.labeling.tiny_arseg import build_arseg
 
 CALIBRATION = Calibration(height=72, width=96, keyframe_interval=3, precision="fp32")
 
@@ -61,6 +64,14 @@ def test_a_number_that_was_given_is_used_and_nothing_is_stored(label_config):
 def test_on_a_cpu_nothing_is_measured(label_config):
     config = label_config(batch_chunks="auto")
     assert settle_batch_chunks(config, "cpu", lambda: pytest.fail("measured")) == CPU_CHUNKS
+
+
+def test_networks_that_run_the_next_keyframe_too_take_more_chunks_at_once(label_config):
+    cpu_chunks = [default_cpu_chunks(build_arseg(references)) for references in ("before", "nearest")]
+    assert cpu_chunks == [CPU_CHUNKS, CPU_CHUNKS_TWO_SIDED]
+    config = label_config(batch_chunks="auto")
+    assert settle_batch_chunks(config, "cpu", lambda: 0, cpu_chunks=cpu_chunks[1]) == CPU_CHUNKS_TWO_SIDED
+    assert settle_batch_chunks(config, "cpu", lambda: 0) == CPU_CHUNKS_TWO_SIDED  # settled
 
 
 def test_what_the_first_run_measured_holds_for_all_later_ones(label_config):

@@ -13,6 +13,9 @@ def chunk_batch():
         num_frames=torch.tensor([1]),
         keyframes=torch.arange(48, dtype=torch.uint8).view(1, 3, 4, 4),
         valid=torch.ones(1, 1, dtype=torch.bool),
+        next_valid=torch.ones(1, dtype=torch.bool),
+        motion=torch.randn(1, 1, 2, 2, 2),
+        motion_valid=torch.ones(1, 1, 2, 2, dtype=torch.bool),
     )
 
 
@@ -31,6 +34,9 @@ def test_pinned_batches_arrive_whole_on_the_gpu():
     moved = to_device(pinned, "cuda")
     assert moved.keyframes.is_cuda
     assert not moved.valid.is_cuda
+    assert not moved.next_valid.is_cuda
+    assert moved.motion.is_cuda
+    assert moved.motion_valid.is_cuda
     assert torch.equal(moved.keyframes.cpu(), chunk_batch().keyframes)
     assert pin(moved).keyframes is moved.keyframes
 

@@ -8,16 +8,19 @@ from unittest.mock import Mock
 
 import pytest
 from rich.console import Console
+from torch import nn
 
 import gsvnet
 from gsvnet.errors import NoSpace, SourceUnavailable, StoreRefused, StoreUnavailable
 from gsvnet.labeling.failures import failure_record, failure_recorder
-from gsvnet.labeling.fingerprint import fingerprint_fields
+from gsvnet.labeling.fingerprint import describe_settings, fingerprint_fields
 from gsvnet.labeling.limits import LimitsConfig
 from gsvnet.labeling.progress import JobProgress
 from gsvnet.labeling.tasks import ShardFailure
 from gsvnet.models.checkpoints import load_model
+from gsvnet.models.segmenter import FrameNeeds
 from gsvnet.store.job import list_failures
+from tests.labeling.tiny_arseg import build_arseg
 
 
 def test_the_fingerprint_knows_what_decides_about_labels_and_nothing_else(label_config, tiny_model):
@@ -44,6 +47,21 @@ def test_the_fingerprint_knows_what_decides_about_labels_and_nothing_else(label_
     }
     assert fingerprint_fields(label_config(**does_not), model) == base
     json.dumps(base)
+
+
+def test_the_fingerprint_of_a_network_without_motion_says_nothing_of_it(label_config, tiny_model):
+    fields = fingerprint_fields(label_config(motion="proxy"), load_model(str(tiny_model)))
+    assert "motion" not in fields
+    class_like = nn.Module()
+    class_like.needs = lambda height, width: FrameNeeds(keyframe_size=(height, width))
+    described = {"keyframe_size": (360, 640), "frame_size": None, "resize": "area", "motion": False}
+    described |= {"before": 0, "after": 0, "next_keyframe": False}
+    assert describe_settings(class_like)["360x640"] == described  # as outputs of your own networks have it
+
+
+def test_for_a_network_that_reads_motion_it_knows_where_that_comes_from(label_config):
+    proxy, auto = (fingerprint_fields(label_config(motion=m), build_arseg())["motion"] for m in ("proxy", "auto"))
+    assert (proxy, auto) == ("proxy", "auto")
 
 
 def test_videos_that_cannot_be_used_do_not_stop_the_others(label_config, drive, tmp_path):

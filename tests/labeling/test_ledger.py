@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -12,6 +13,7 @@ from gsvnet.labeling.plan import VideoPlan
 from gsvnet.labeling.planning import Planned
 from gsvnet.labeling.progress import JobProgress
 from gsvnet.labeling.tasks import ShardFailure
+from gsvnet.video.motion_source import MotionChoice
 
 
 def plan(name, num_shards, *, problems=()):
@@ -49,6 +51,26 @@ def test_pending_are_the_shards_that_are_neither_labeled_nor_given_up(progress):
     assert read(ledger, [plan("a", 4), plan("b", 1)], progress) == [("a", 0), ("a", 2)]
     assert (progress.total_shards, progress.total_frames) == (2, 20)
     assert (ledger.num_shards, ledger.num_labeled_before) == ({"a": 4, "b": 1}, 1)
+
+
+def moved(planned, source):
+    motion = MotionChoice(source=source, reason="", max_distance=1)
+    return replace(planned, plan=replace(planned.plan, motion=motion))
+
+
+def test_how_many_videos_move_by_what_is_said_once_all_are_planned(make_console):
+    progress = JobProgress(console=make_console())
+    planned = [moved(plan("a", 1), "codec"), moved(plan("b", 2), "codec"), moved(plan("c", 1), "proxy")]
+    tasks = Ledger(committed=set(), given_up=()).pending(planned, progress=progress, on_failure=[].append)
+    assert [task.motion.source for task in tasks] == ["codec"] * 3 + ["proxy"]
+    said = progress.console.file.getvalue()
+    assert said == "note motion: 2 videos by their own codec, 1 video by a proxy encode\n"
+
+
+def test_of_networks_without_motion_nothing_is_said(make_console):
+    progress = JobProgress(console=make_console())
+    (task,) = Ledger(committed=set(), given_up=()).pending([plan("a", 1)], progress=progress, on_failure=[].append)
+    assert (task.motion, progress.console.file.getvalue()) == (None, "")
 
 
 def test_where_no_plan_is_made_yet_no_task_is_known_yet(progress):

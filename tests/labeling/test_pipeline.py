@@ -120,6 +120,23 @@ def test_lanes_work_side_by_side_with_one_torch_thread_each():
     assert indices(Lanes(2).rows([Batch(0), Batch(4)], segment, Maker())) == list(range(8))
 
 
+@pytest.mark.parametrize("at_once", [1, 2, 3])
+def test_where_memory_is_short_fewer_lanes_are_at_work(at_once):
+    lanes, running, most = Lanes(3), [], 0
+    lanes.at_once = at_once
+
+    def segment(batch):
+        nonlocal most
+        running.append(batch.first)
+        most = max(most, len(running))
+        time.sleep(0.02)
+        running.remove(batch.first)
+        yield from segmenter()(batch)
+
+    assert indices(lanes.rows([Batch(n * FRAMES) for n in range(8)], segment, Maker())) == list(range(32))
+    assert most == at_once
+
+
 def test_nothing_of_a_failed_shard_runs_on_in_a_lane():
     running = []
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from gsvnet.errors import NotAVideo, OutputConflict, SourceChanged, StoreError, VideoNotFound
+from gsvnet.errors import NotAVideo, OutputConflict, SourceChanged, StoreError, VideoError, VideoNotFound
 from gsvnet.labeling.plan import PlanRule, plan_video, stored_or_new_plan
 from gsvnet.store.layout import plan_uri
+from gsvnet.video.index import index_video
 
 RULE = PlanRule(interval=5, shard_seconds=60.0, shard_frames=12)
 
@@ -119,3 +120,83 @@ def test_the_stored_uri_of_a_local_video_is_absolute(drive, monkeypatch):
     monkeypatch.chdir(drive.parent)
     plan = plan_video(drive.name, rule=RULE)
     assert plan.video.uri == str(drive)
+
+
+# --- motion ---
+
+MOVING = replace(RULE, motion="codec")
+
+
+@pytest.fixture
+def plain_clip(media, tmp_path) -> Path:
+    """One reference, no B-frames, I-frames at 0, 12 and 24."""
+    options = {"x264-params": "ref=1:bframes=0:keyint=12:scenecut=0"}
+    return media.write_clip(tmp_path / "plain.mp4", num_frames=30, options=options)
+
+
+def stored_text(out, plan) -> str:
+    return Path(plan_uri(out, plan.video.id)).read_text()
+
+
+def test_with_codec_motion_chunks_restart_at_i_frames(plain_clip):
+    plan = plan_video(str(plain_clip), rule=replace(MOVING, shard_frames=30))
+    assert (plan.motion.source, [s.restarts for s in plan.shards]) == ("codec", [(12, 24)])
+    assert [s.first_frame for s in plan_video(str(plain_clip), rule=MOVING).shards] == [0, 12, 24]
+
+
+def test_with_a_proxy_chunks_do_not_restart(plain_clip):
+    plan = plan_video(str(plain_clip), rule=replace(MOVING, motion="proxy", shard_frames=30))
+    assert (plan.motion.source, [s.restarts for s in plan.shards], plan.reaches) == ("proxy", [()], ())
+    [shard] = plan.shards
+    assert plan.motion_of(shard).reach.end_pts is None
+
+
+def test_for_codec_motion_frames_around_a_shard_are_decoded_too(clip):
+    plan = plan_video(str(clip), rule=MOVING)
+    around = plan.motion.max_distance
+    pts = index_video(str(clip)).pts.tolist()
+    assert around > 1  # the clip has B-frames
+    starts = [0, 10 - around, 20 - around]
+    assert [reach.first_frame for reach in plan.reaches] == starts
+    assert [reach.start_pts for reach in plan.reaches] == [pts[i] for i in starts]
+    assert [reach.end_pts for reach in plan.reaches] == [pts[10 + around], pts[20 + around], None]
+
+
+def test_where_the_codec_has_one_reference_only_the_next_keyframe_is_decoded_too(plain_clip):
+    plan = plan_video(str(plain_clip), rule=MOVING)
+    pts = index_video(str(plain_clip)).pts.tolist()
+    assert plan.motion.max_distance == 1
+    assert [(r.first_frame, r.end_pts) for r in plan.reaches] == [(0, pts[13]), (12, pts[25]), (24, None)]
+
+
+def test_a_plan_with_motion_is_read_back_equal(plain_clip, tmp_path):
+    out = str(tmp_path / "out")
+    first = stored_or_new_plan(out, str(plain_clip), rule=MOVING)
+    assert stored_or_new_plan(out, str(plain_clip), rule=MOVING) == first
+
+
+def test_plans_for_networks_without_motion_say_nothing_of_it(clip, tmp_path):
+    out = str(tmp_path / "out")
+    plan = stored_or_new_plan(out, str(clip), rule=RULE)
+    assert plan.motion_of(plan.shards[0]) is None
+    stored = json.loads(stored_text(out, plan))
+    assert set(stored) == {"video", "shards", "numbers_from", "problems", "end_pts", "version", "rule"}
+    assert set(stored["rule"]) == {"interval", "shard_seconds", "shard_frames"}
+
+
+@pytest.mark.parametrize(
+    ("there", "now", "words"),
+    [("codec", "proxy", "codec there, proxy now"), (None, "auto", "not read there, auto now"),
+     ("auto", None, "auto there, not read now")],
+)  # fmt: skip
+def test_a_plan_made_for_other_motion_is_refused(plain_clip, tmp_path, there, now, words):
+    out = str(tmp_path / "out")
+    stored_or_new_plan(out, str(plain_clip), rule=replace(RULE, motion=there))
+    with pytest.raises(OutputConflict, match=f"other settings: --motion {words}; use another --out"):
+        stored_or_new_plan(out, str(plain_clip), rule=replace(RULE, motion=now))
+
+
+def test_codec_motion_that_a_video_does_not_have_is_that_videos_error(media, tmp_path):
+    clip = media.write_clip(tmp_path / "clip.mkv", num_frames=3, codec="mjpeg", pixel_format="yuvj420p")
+    with pytest.raises(VideoError, match="mjpeg gives no motion vectors"):
+        plan_video(str(clip), rule=MOVING)

@@ -13,6 +13,7 @@ from gsvnet.errors import ModelError
 from gsvnet.models import checkpoints
 from gsvnet.models.checkpoints import content_hash, load_checkpoint, load_model, read_notes, save_checkpoint
 from gsvnet.models.gsvnet import GSVNet
+from gsvnet.models.noise import draw_chunks
 from gsvnet.models.published import PUBLISHED
 from gsvnet.models.segmenter import ChunkBatch, PerFrame, SizeRule
 from gsvnet.models.spec import FAMILIES, ModelSpec, NormaliseSpec, build_model, describe_model
@@ -36,14 +37,7 @@ def saved(tmp_path_factory):
 
 
 def tiny_chunk(model) -> ChunkBatch:
-    needs = model.needs(96, 128)
-    return ChunkBatch(
-        first_frame=0,
-        num_frames=torch.tensor([2]),
-        keyframes=torch.randint(0, 256, (1, 3, *needs.keyframe_size)),
-        frames=torch.randint(0, 256, (1, 2, 3, *(needs.frame_size or needs.keyframe_size))),
-        valid=torch.ones(1, 2, dtype=torch.bool),
-    )
+    return draw_chunks(model, height=96, width=128, num_chunks=1, interval=2, device="cpu")
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -235,6 +229,12 @@ def test_a_keyframe_model_of_other_classes_is_refused(saved, tmp_path, monkeypat
     write_factories(tmp_path, monkeypatch)
     with pytest.raises(ModelError, match="cityscapes"):
         load_model(str(saved[1]), keyframe_model="my_factories:cityscapes")
+
+
+def test_a_keyframe_model_under_altered_resolution_is_refused(tmp_path):
+    save_checkpoint(tmp_path / "a.safetensors", build_model(spec_of("arseg-bisenetv1")))
+    with pytest.raises(ModelError, match="needs a GSVNet to propagate it, not ARSeg"):
+        load_model(str(tmp_path / "a.safetensors"), keyframe_model="default")
 
 
 def test_a_network_of_no_known_family_is_not_saved(saved, tmp_path):

@@ -6,6 +6,10 @@ import torch
 from gsvnet.errors import ModelError
 from gsvnet.models.checkpoints import load_model
 from gsvnet.models.noise import draw_chunks
+from gsvnet.models.published import PUBLISHED
+from gsvnet.models.segmenter import SizeRule
+from gsvnet.models.spec import build_model
+from gsvnet.models.transfer import with_references
 
 
 def test_chunks_are_what_the_model_reads():
@@ -26,6 +30,21 @@ def test_equal_calls_give_equal_noise():
         draw_chunks(model, height=72, width=96, num_chunks=1, interval=2, device="cpu").frames for _ in range(2)
     )
     assert torch.equal(first, second)
+
+
+def test_motion_and_the_next_keyframe_are_drawn_where_they_are_read():
+    model = with_references(build_model(PUBLISHED["arseg-bisenetv1"]), "both").eval()
+    model.size_rule = SizeRule()
+    chunks = draw_chunks(model, height=64, width=96, num_chunks=2, interval=3, device="cpu")
+    assert chunks.keyframes.shape == (3, 3, 64, 96)
+    assert chunks.next_valid.all()
+    assert chunks.motion.shape == chunks.next_motion.shape == (2, 3, 2, 8, 12)
+    assert chunks.motion_valid.shape == chunks.next_motion_valid.shape == (2, 3, 8, 12)
+    assert 0 < chunks.motion_valid.float().mean() < 1
+    assert not torch.equal(chunks.motion, chunks.next_motion)
+    alone = draw_chunks(with_references(model, "before"), height=64, width=96, num_chunks=2, interval=3, device="cpu")
+    assert alone.keyframes.shape == (2, 3, 64, 96)
+    assert (alone.next_motion, alone.next_valid) == (None, None)
 
 
 def test_networks_that_read_beyond_the_chunk_are_refused():

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,8 +11,11 @@ from gsvnet.classes import CAMVID
 from gsvnet.errors import ConfigError
 from gsvnet.models import prepared
 from gsvnet.models.checkpoints import load_model
+from gsvnet.models.noise import draw_chunks
 from gsvnet.models.prepared import autocast_to, prepare_for_inference
+from gsvnet.models.published import PUBLISHED
 from gsvnet.models.segmenter import ChunkBatch, Normalise, PerFrame, SizeRule
+from gsvnet.models.spec import build_model
 
 
 class Declared(nn.Module):
@@ -112,6 +117,20 @@ def test_convolutions_over_time_are_left_as_they_are():
     ready = prepare_for_inference(model, device="cpu", precision="fp32")
     assert ready.net.classify.weight.is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(torch.cat(logits(model)), torch.cat(logits(ready)), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("family", ["arseg-bisenetv1", pytest.param("arseg-pspnet18up", marks=pytest.mark.slow)])
+def test_altered_resolution_says_the_same_when_prepared(family):
+    torch.manual_seed(0)
+    model = build_model(replace(PUBLISHED[family], size_rule=SizeRule(), resize="area")).eval()
+    ready = prepare_for_inference(model, device="cpu", precision="fp32")
+    assert not any(isinstance(part, nn.BatchNorm2d) for part in ready.modules())
+    noise = draw_chunks(model, height=64, width=96, num_chunks=2, interval=2, device="cpu")
+    with torch.inference_mode():
+        plain, fast = ([*m.segment(noise)] for m in (model, ready))
+    assert [len(out.chunk) for out in fast] == [1, 1, 1, 1]
+    for a, b in zip(torch.cat([out.logits for out in plain]), torch.cat([out.logits for out in fast]), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3 * a.abs().max().item())
 
 
 def test_on_a_cpu_one_image_runs_at_a_time():

@@ -21,6 +21,14 @@ SPEC = ModelSpec(
     size_rule=SizeRule(rows=64),
     network={"width": 0.5, "projection": 12},
 )
+ALTERED = ModelSpec(
+    family="arseg-bisenetv1",
+    classes=CAMVID,
+    normalise=NORMALISE,
+    size_rule=SizeRule(rows=64),
+    align_corners=False,
+    propagation={"scale": 0.75, "sampling": "published", "references": "both"},
+)
 
 
 def test_network_options_survive_a_checkpoint(tmp_path):
@@ -61,6 +69,33 @@ def test_a_spec_without_options_is_written_as_before_there_were_any():
 def test_descriptions_that_do_not_fit_are_refused(changes, words):
     with pytest.raises(ModelError, match=words):
         ModelSpec.from_dict(SPEC.to_dict() | changes)
+
+
+def test_settings_of_altered_resolution_survive_a_checkpoint(tmp_path):
+    save_checkpoint(tmp_path / "m.safetensors", build_model(ALTERED))
+    loaded = load_checkpoint(tmp_path / "m.safetensors")
+    assert describe_model(loaded) == ALTERED
+    assert (loaded.scale, loaded.sampling, loaded.references) == (0.75, "published", "both")
+    assert loaded.fusion.key.weight.shape == (256, 1, 3, 3)
+
+
+def test_altered_resolution_writes_its_defaults_down():
+    described = describe_model(build_model(replace(ALTERED, propagation={})))
+    assert described.propagation == {"scale": 0.5, "sampling": "exact", "references": "before"}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"intra": False}, r"'intra' is False; options there are: scale, sampling, references"),
+        ({"scale": "0.5"}, "scale '0.5'"),
+        ({"scale": [0.5]}, r"'scale' is \[0.5\]"),
+        ({"references": "after"}, "references 'after'; allowed"),
+    ],
+)
+def test_settings_that_altered_resolution_does_not_know_are_refused(options, words):
+    with pytest.raises(ModelError, match=words):
+        ModelSpec.from_dict(ALTERED.to_dict() | {"propagation": options})
 
 
 def test_an_unknown_width_is_refused_when_built():

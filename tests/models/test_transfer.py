@@ -9,9 +9,10 @@ from torch import nn
 from gsvnet.classes import CAMVID, CITYSCAPES, ClassSet
 from gsvnet.errors import ConfigError, ModelError
 from gsvnet.models.bisenet import BiSeNet
+from gsvnet.models.noise import draw_chunks
 from gsvnet.models.segmenter import Normalise, PerFrame, SizeRule
 from gsvnet.models.spec import KEYFRAME_NETWORKS, ModelSpec, NormaliseSpec, build_model, describe_model
-from gsvnet.models.transfer import replace_classes, with_keyframe_scale
+from gsvnet.models.transfer import image_network_of, replace_classes, with_keyframe_scale, with_references
 
 NORMALISE = NormaliseSpec(mean=(0.4, 0.4, 0.4), std=(0.3, 0.3, 0.3))
 SPEC = ModelSpec(family="espnetv2", classes=CITYSCAPES, normalise=NORMALISE, size_rule=SizeRule(rows=96))
@@ -90,6 +91,36 @@ def test_a_scale_leaves_the_propagation_grid(own_rule):
     rows = 72 if own_rule is None else 36
     assert scaled.needs(192, 384).keyframe_size == (rows, 2 * rows)
     assert scaled.needs(192, 384).frame_size == model.needs(192, 384).frame_size == (12, 24)
+
+
+def test_a_scale_moves_both_resolutions_of_altered_resolution():
+    scaled = with_keyframe_scale(build_model(replace(SPEC, family="arseg-bisenetv1")), 0.5)
+    assert (scaled.needs(192, 384).keyframe_size, scaled.needs(192, 384).frame_size) == ((48, 96), (24, 48))
+
+
+def test_references_are_another_choice_of_the_same_weights():
+    model = build_model(replace(SPEC, family="arseg-bisenetv1"))
+    other = with_references(model, "nearest")
+    assert (model.references, other.references) == ("before", "nearest")
+    assert other.keyframe_network is model.keyframe_network
+    with pytest.raises(ModelError, match="references 'after'; allowed"):
+        with_references(model, "after")
+    with pytest.raises(ModelError, match="PerFrame has none"):
+        with_references(model_of("bisenetv1"), "both")
+
+
+@pytest.mark.parametrize("family", ["bisenetv1", "gsvnet-bisenetv1", "arseg-bisenetv1"])
+@torch.no_grad()
+def test_the_image_network_labels_keyframes_as_the_model_does(family):
+    rule = SizeRule(rows=64)
+    spec = replace(SPEC, family=family, frame_normalise=NORMALISE, size_rule=rule, align_corners=False)
+    model = build_model(spec).eval()
+    image = image_network_of(model)
+    chunk = draw_chunks(model, height=64, width=96, num_chunks=1, interval=1, device="cpu")
+    assert image.needs(64, 96).keyframe_size == model.needs(64, 96).keyframe_size
+    (expected,), (got,) = model.segment(chunk), image.segment(replace(chunk, frames=None))
+    assert torch.equal(got.logits, expected.logits)
+    assert (got.align_corners, image.classes) == (expected.align_corners, model.classes)
 
 
 @pytest.mark.parametrize("scale", [0, -1.0, 2.5, float("nan")])

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gsvnet.nn.warp import warp
+from gsvnet.nn.warp import warp, warp_as_published
 
 
 def constant_flow(height: int, width: int, dx: float, dy: float) -> torch.Tensor:
@@ -58,3 +58,18 @@ def test_positions_stay_float32_under_autocast():
         got = warp(source.bfloat16(), flow.bfloat16())
     assert got.dtype == torch.float32
     assert torch.allclose(got, warp(source, flow), atol=0.02)
+
+
+def test_the_published_sampling_is_off_by_half_a_pixel_at_the_borders():
+    ramp = torch.arange(9.0)[None, None, None].expand(1, 1, 5, 9)
+    out = warp_as_published(ramp, torch.zeros(1, 2, 5, 9))
+    torch.testing.assert_close(out[0, 0, 2, 1:-1], torch.arange(1.0, 8) * 9 / 8 - 0.5)
+    assert (out[0, 0, 0] < 0.51 * ramp[0, 0, 0].clamp(min=1) * 9 / 8).all()  # half a row is outside
+
+
+def test_the_published_sampling_moves_along_the_flow():
+    image = torch.zeros(1, 1, 5, 9)
+    image[..., 2, 6] = 1.0
+    flow = torch.tensor([2.0, 0.0]).view(1, 2, 1, 1).expand(1, 2, 5, 9)
+    out = warp_as_published(image, flow)[0, 0]
+    assert out.argmax().item() == 2 * 9 + 4

@@ -1,8 +1,12 @@
-"""Parity files: the authors' inputs and outputs, and their weights regrown from parameter names."""
+"""Parity files: the authors' inputs and outputs, and their weights regrown from parameter names.
+
+Two layouts: GSVNet's files say their `roles`, those of the other papers their `networks`.
+"""
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import zlib
 from pathlib import Path
@@ -15,7 +19,7 @@ from torch import Tensor
 from gsvnet.models.gsvnet import Propagation
 from gsvnet.models.published import KERNELS_NAME, ideal_kernels, published_name
 
-LATER = ("arseg", "tdnet", "etc")  # families whose networks are not here yet
+LATER = ("tdnet", "etc")  # families whose networks are not here yet
 
 
 class Golden:
@@ -73,30 +77,106 @@ class Golden:
         for kind in ("override", "fixed"):
             if f"{kind}.{name}" in self.members.files:
                 return self[f"{kind}.{name}"]
-        leaf = name.rsplit(".", 1)[-1]
-        if leaf == "num_batches_tracked":
-            return torch.zeros(shape, dtype=torch.int64)
-        g = np.random.Generator(np.random.PCG64(zlib.crc32(name.encode())))
-        if leaf == "running_var" or (leaf == "weight" and len(shape) == 1):
-            values = g.uniform(0.5, 1.5, size=shape)
-        elif leaf == "running_mean":
-            values = 0.1 * g.standard_normal(size=shape)
-        elif len(shape) >= 2:
-            values = g.standard_normal(size=shape) * np.sqrt(2 / np.prod(shape[1:]))
-        else:
-            values = 0.05 * g.standard_normal(size=shape)
-        return torch.from_numpy(np.asarray(values, dtype=np.float32))
+        return fill(name, shape)
+
+
+class OtherGolden:
+    """What one `.npz` of the other layout says about itself."""
+
+    def __init__(self, path: Path) -> None:
+        self.members = np.load(path)
+        self.meta = json.loads(str(self.members["meta_json"]))
+        self.networks, self.outputs = self.meta["networks"], self.meta["outputs"]
+        self.details = self.meta.get("meta", {})
+        self.inputs = frozenset(self.meta["inputs"])
+
+    def input(self, name: str) -> Tensor:
+        """One whole input: as stored, or drawn anew where the file holds every n-th value of it."""
+        about = self.meta["inputs"][name]
+        values = self.members[f"in.{name}"]
+        if about["draw"]:
+            drawn = generator(about["draw"]["name"]).standard_normal(size=about["shape"]) * about["draw"]["scale"]
+            values = drawn.astype(np.float32)
+        assert hashlib.sha256(np.ascontiguousarray(values)).hexdigest() == about["sha256"], name
+        return torch.from_numpy(values)
+
+    def weights(self, role: str) -> dict[str, Tensor]:
+        """The official state dict of one network, filled by the rule in the folder's README."""
+        about, weights = self.networks[role], {}
+        for name in about["keys"]:
+            full = about["prefix"] + about["aliases"].get(name, name)
+            factor = self.details.get("after_fill_multiply", {}).get(about["prefix"] + name, 1.0)
+            weights[name] = fill(full, tuple(about["shapes"][name])) * factor
+            if name.endswith("running_var"):
+                weights[name.replace("running_var", "num_batches_tracked")] = torch.tensor(0)
+        return weights
+
+    def publish(self, role: str, path: Path) -> Path:
+        """Write the network as AR-Seg's authors do."""
+        torch.save({f"module.{name}": tensor for name, tensor in self.weights(role).items()}, path)
+        return path
+
+    def family(self, role: str) -> str:
+        """Which image network the names belong to."""
+        first = self.networks[role]["keys"][0].split(".")[0]
+        return {"feats": "pspnet18up", "layer0": "pspnet18", "cp": "bisenetv1"}[first]
+
+    def num_classes(self, role: str) -> int:
+        """Length of the last layer."""
+        return self.networks[role]["shapes"]["final_conv.bias"][0]
+
+    def shape(self, name: str) -> list[int]:
+        """Of a whole output."""
+        return self.outputs[name]["shape"]
+
+    def thin(self, name: str, whole: Tensor) -> Tensor:
+        """Every n-th value of a whole output, as the file holds it."""
+        assert list(whole.shape) == self.shape(name), name
+        return whole[tuple(slice(None, None, step) for step in self.outputs[name]["stride"])]
+
+
+def generator(name: str) -> np.random.Generator:
+    """Random numbers that a name stands for."""
+    return np.random.Generator(np.random.PCG64(zlib.crc32(name.encode())))
+
+
+def fill(name: str, shape: tuple[int, ...]) -> Tensor:
+    """The parameter or buffer of that full name."""
+    leaf = name.rsplit(".", 1)[-1]
+    if leaf == "num_batches_tracked":
+        return torch.zeros(shape, dtype=torch.int64)
+    g = generator(name)
+    if leaf == "running_var" or (leaf == "weight" and len(shape) == 1):
+        values = g.uniform(0.5, 1.5, size=shape)
+    elif leaf == "running_mean":
+        values = 0.1 * g.standard_normal(size=shape)
+    elif len(shape) >= 2:
+        values = g.standard_normal(size=shape) * np.sqrt(2 / np.prod(shape[1:]))
+    else:
+        values = 0.05 * g.standard_normal(size=shape)
+    return torch.from_numpy(np.asarray(values, dtype=np.float32))
 
 
 def pytest_generate_tests(metafunc):
-    """One test per file for every test that asks for `golden`, or for `pipeline`: whole networks of built families."""
+    """One test per file for every test that asks for `golden` or `other`, each of one layout, or for `pipeline`: whole
+    networks of built families.
+    """
     folder = getattr(metafunc.config, "parity_dir", None)
     paths = sorted(folder.glob("*.npz")) if folder else []
-    if "golden_path" in metafunc.fixturenames:
-        metafunc.parametrize("golden_path", [_or_skipped(path) for path in paths] or [_or_skipped(None)])
-    if "pipeline_path" in metafunc.fixturenames:
-        whole = [path for path in paths if "_pipeline_" in path.stem and path.stem.split("_")[0] not in LATER]
-        metafunc.parametrize("pipeline_path", [_or_skipped(path) for path in whole] or [_or_skipped(None)])
+    chosen = {
+        "golden_path": lambda path: not is_other(path),
+        "other_path": is_other,
+        "pipeline_path": lambda path: "_pipeline_" in path.stem and path.stem.split("_")[0] not in LATER,
+    }
+    for fixture, is_wanted in chosen.items():
+        if fixture in metafunc.fixturenames:
+            wanted = [_or_skipped(path) for path in paths if is_wanted(path)]
+            metafunc.parametrize(fixture, wanted or [_or_skipped(None)])
+
+
+def is_other(path: Path) -> bool:
+    """Whether a file has the layout that says `networks`."""
+    return "networks" in json.loads(str(np.load(path)["meta_json"]))
 
 
 def _or_skipped(path: Path | None):
@@ -111,6 +191,11 @@ def _or_skipped(path: Path | None):
 @pytest.fixture
 def golden(golden_path) -> Golden:
     return Golden(golden_path)
+
+
+@pytest.fixture
+def other(other_path) -> OtherGolden:
+    return OtherGolden(other_path)
 
 
 @pytest.fixture

@@ -18,7 +18,8 @@ def as_stored(metadata):
 @pytest.fixture
 def sources(footer) -> tuple[Source, ...]:
     file = SourceFile(path="labels/drive-0123456789ab/000003.parquet", num_bytes=1234, sha256="c" * 64)
-    other = replace(footer, video="東京-0", uri='s3://x/"a b".mp4', shard=3, first_frame=30, backed_off_to=2)
+    other = replace(footer, video="東京-0", uri='s3://x/"a b".mp4', shard=3, first_frame=30, motion="proxy")
+    other = replace(other, backed_off_to=2)
     return (
         Source(footer=footer, row=0, num_rows=10),
         Source(footer=replace(footer, shard=1, first_frame=10), row=10, num_rows=1, file=file),

@@ -89,6 +89,15 @@ def test_footer_reads_back(target, footer, row_of):
     assert parse_footer(pq.read_metadata(target).metadata, "x") == (footer, 3)
 
 
+@pytest.mark.parametrize("optional", [{"motion": "codec"}, {"backed_off_to": 2}], ids=str)
+def test_what_a_footer_has_only_where_there_is_something_to_say_reads_back(target, footer, row_of, optional):
+    (name,) = optional
+    assert f"gsvnet.{name}" not in footer.to_metadata(1)
+    write(target, replace(footer, **optional), [row_of(0)])
+    assert parse_footer(pq.read_metadata(target).metadata, "x")[0] == replace(footer, **optional)
+    assert f"`gsvnet.{name}`" in (Path(schema.__file__).parent / "FORMAT.md").read_text()
+
+
 def test_published_says_what_became_visible(target, footer, row_of):
     rows = [row_of(0), row_of(1, lost=True)]
     published = write(target, footer, rows).published

@@ -8,8 +8,10 @@ import torch
 from PIL import Image
 from torch import nn
 
-from gsvnet.classes import CAMVID
+from gsvnet.classes import CAMVID, ClassSet
+from gsvnet.models.arseg import ARSeg, CrossResolutionFusion
 from gsvnet.models.segmenter import Normalise
+from gsvnet.models.split import SplitNetwork
 from gsvnet.training.stills import Stills
 
 
@@ -72,3 +74,48 @@ def camvid_folder(tmp_path) -> Path:
     names = ", ".join(f'"{name}"' for name in CAMVID.names)
     (root / "classes.json").write_text(f'{{"classes": [{names}], "void": 11}}')
     return root
+
+
+class TinySplit(SplitNetwork):
+    """Features at 1/2, four channels; a batch norm, so that its evaluation differs from its training."""
+
+    feature_channels = 4
+    bytes_per_pixel = 40
+    classifiers = ("last",)
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2, padding=1), nn.BatchNorm2d(4), nn.ReLU())
+        self.last = nn.Conv2d(4, num_classes, 1)
+
+    @staticmethod
+    def feature_size(height: int, width: int) -> tuple[int, int]:
+        return -(-height // 2), -(-width // 2)
+
+    def extract(self, image: torch.Tensor) -> torch.Tensor:
+        return self.first(image)
+
+    def classify(self, features: torch.Tensor) -> torch.Tensor:
+        return self.last(features)
+
+    def drop_auxiliary_heads(self) -> None:
+        pass
+
+
+COLOURS = ClassSet(
+    name="colours", names=("red", "green", "blue"), colours=((200, 40, 40), (40, 200, 40), (40, 40, 200))
+)
+
+
+@pytest.fixture
+def tiny_arseg(normalise):
+    """A function that makes the same AR-Seg of tiny networks, three classes, again and again; in eval mode."""
+
+    def make() -> ARSeg:
+        torch.manual_seed(7)
+        networks = [TinySplit(3) for _ in range(2)]
+        networks[1].load_state_dict(networks[0].state_dict())
+        fusion = CrossResolutionFusion(channels=4)
+        return ARSeg(*networks, fusion, classes=COLOURS, normalise=normalise).eval()
+
+    return make

@@ -4,12 +4,14 @@ import pytest
 
 from gsvnet.errors import ConfigError
 from gsvnet.training.adapt_config import AdaptConfig
+from gsvnet.training.arseg_config import TrainArsegConfig
 from gsvnet.training.keyframe_config import TrainKeyframeConfig
 from gsvnet.training.propagation_config import TrainPropagationConfig
 
 NEEDED = {
     TrainKeyframeConfig: {"camvid": Path("c")},
     TrainPropagationConfig: {"camvid": Path("c"), "keyframe": Path("k.safetensors")},
+    TrainArsegConfig: {"camvid": Path("c"), "keyframe": Path("k.safetensors")},
     AdaptConfig: {"videos": ("v.mp4",), "keyframe_model": "default"},
 }
 
@@ -27,8 +29,6 @@ def make(request):
         ({"batch_size": 0}, "--batch-size 0: at least "),
         ({"warmup_steps": -1}, "--warmup-steps -1: at least 0"),
         ({"seed": -1}, "--seed -1: at least 0"),
-        ({"distillation": -0.5}, "--distillation -0.5: at least 0"),
-        ({"distillation": float("nan")}, "--distillation nan: at least 0"),
         ({"learning_rate": 0.0}, "--learning-rate 0.0: must be positive"),
         ({"learning_rate": float("nan")}, "--learning-rate nan: must be positive"),
         ({"weight_temper": 1.0}, "--weight-temper 1.0: must be above 1"),
@@ -57,3 +57,30 @@ def test_both_trainings_of_a_propagation_check_what_is_its_own(kind, changes, me
     with pytest.raises(ConfigError) as refusal:
         kind(out=Path("x.safetensors"), **NEEDED[kind], **changes)
     assert str(refusal.value) == message
+
+
+@pytest.mark.parametrize("kind", [TrainKeyframeConfig, TrainPropagationConfig, AdaptConfig])
+@pytest.mark.parametrize("value", [-0.5, float("nan")])
+def test_every_training_with_a_teacher_checks_how_much_it_counts(kind, value):
+    with pytest.raises(ConfigError, match=f"--distillation {value}: at least 0"):
+        kind(out=Path("x.safetensors"), **NEEDED[kind], distillation=value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"camvid": None}, "nothing to train on"),
+        ({"camvid": None, "synthetic_clips": 1, "hold_out": 0.2}, "--hold-out: only stills"),
+        ({"scale": 1.0}, "--scale 1.0: must be above 0 and below 1"),
+        ({"keyframe_interval": 1}, "--keyframe-interval 1: at least 2"),
+        ({"synthetic_frames": 11}, "--synthetic-frames 11: at least 12"),
+        ({"pairs": 7}, "--pairs 7: at least 8"),
+        ({"feature_weight": -1.0}, "--feature-weight -1.0: at least 0"),
+        ({"fusion_learning_rate": 0.0}, "--fusion-learning-rate 0.0: must be positive"),
+        ({"still_share": 0.0}, "--still-share 0.0: must be positive"),
+    ],
+)
+def test_train_arseg_checks_what_is_its_own(changes, message):
+    with pytest.raises(ConfigError) as refusal:
+        TrainArsegConfig(**{"out": Path("x.safetensors")} | NEEDED[TrainArsegConfig] | changes)
+    assert str(refusal.value).startswith(message)

@@ -12,9 +12,9 @@ from gsvnet.training.clips import (
     StillClips,
     VideoClips,
     _move_logits,
-    _moving_positions,
     compute_logits,
     mirror,
+    moving_positions,
     to_grid,
 )
 from gsvnet.training.stills import Stills
@@ -69,7 +69,7 @@ def test_the_motion_is_steady_and_a_flow_from_each_frame_to_the_one_before():
     y, x = torch.meshgrid(torch.linspace(0, 6, 60), torch.linspace(0, 8, 80), indexing="ij")
     still = (torch.sin(x) * torch.cos(y))[None, None]
     for generator in generators(4):
-        positions = _moving_positions(4, (60, 80), generator)
+        positions = moving_positions(4, (60, 80), generator)
         frames = torch.nn.functional.grid_sample(still.expand(4, 1, 60, 80), positions, align_corners=False)
         flow = ((positions[1] - positions[0]) * torch.tensor([40.0, 30.0])).permute(2, 0, 1)[None]
         for t in range(1, 4):
@@ -146,7 +146,7 @@ def test_the_teacher_of_a_corner_aligned_network_is_its_keyframe_moved_in_its_ow
     logits = torch.nn.functional.interpolate(smooth, (12, 16), mode="bilinear", align_corners=True)
     apart = {False: [], True: []}
     for generator in generators(4):
-        positions = _moving_positions(4, (48, 64), generator)
+        positions = moving_positions(4, (48, 64), generator)
         moved = torch.nn.functional.grid_sample(smooth.expand(4, -1, -1, -1), positions, align_corners=False)
         wanted = torch.nn.functional.interpolate(moved, (12, 16), mode="bilinear", align_corners=True)
         for align_corners, errors in apart.items():

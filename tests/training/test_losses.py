@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -8,8 +9,20 @@ import torch.nn.functional as F
 from gsvnet.classes import IGNORE
 from gsvnet.models.bisenet import BiSeNet
 from gsvnet.models.gsvnet import Propagation, with_gain
+from gsvnet.models.pspnet_up import PSPNet18Up
 from gsvnet.training.clips import Clip, VideoClips
-from gsvnet.training.losses import ClipLoss, StillLoss, advance, distillation_loss, flow_loss, resize_labels, still_loss
+from gsvnet.training.losses import (
+    ClipLoss,
+    StillLoss,
+    advance,
+    distillation_loss,
+    flow_loss,
+    label_loss,
+    ohem_loss,
+    presence_loss,
+    resize_labels,
+    still_loss,
+)
 
 ONES = torch.ones(3)
 
@@ -238,3 +251,49 @@ def test_flow_supervision_adds_its_weighed_error(normalise):
     )
     assert with_flow == pytest.approx(plain + 0.5 * (flows - 1).abs().mean().item(), rel=1e-5)
     assert unknown == plain
+
+
+def losses_of(probabilities):
+    """Logits (1, 2, 1, N) of which class 0, the true one, has these probabilities; targets; and their losses."""
+    p = torch.tensor(probabilities)
+    return torch.stack([p, 1 - p]).log()[None, :, None], torch.zeros(1, 1, len(p), dtype=torch.long), -p.log()
+
+
+def test_hard_pixels_are_those_whose_class_is_less_than_seven_tenths_likely():
+    logits, targets, losses = losses_of([0.9, 0.69, 0.71, 0.2])
+    assert ohem_loss(logits, targets, min_kept=1).item() == pytest.approx(losses[[1, 3]].mean().item(), rel=1e-6)
+
+
+def test_where_too_few_pixels_are_hard_the_worst_ones_count():
+    logits, targets, losses = losses_of([0.9, 0.8, 0.95, 0.6])
+    assert ohem_loss(logits, targets, min_kept=3).item() == pytest.approx(losses[[0, 1, 3]].mean().item(), rel=1e-6)
+
+
+def test_at_least_a_sixteenth_of_the_labelled_pixels_counts():
+    logits, targets, losses = losses_of([0.99 - 0.001 * i for i in range(64)])
+    targets[..., :16] = IGNORE
+    assert ohem_loss(logits, targets).item() == pytest.approx(losses[-3:].mean().item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["cross-entropy", "ohem"])
+def test_a_batch_without_any_label_costs_nothing_by_either_loss(kind):
+    logits = torch.randn(1, 3, 4, 4, requires_grad=True)
+    loss = label_loss(kind, logits, torch.full((1, 8, 8), IGNORE), ONES)
+    loss.backward()
+    assert loss == 0
+    assert logits.grad.abs().max() == 0
+
+
+def test_presence_is_asked_of_every_class_once_per_image():
+    targets = torch.tensor([[[0, 0, 2]], [[1, IGNORE, IGNORE]]])
+    presence = torch.tensor([[5.0, -5.0, 5.0], [-5.0, 5.0, 0.0]])
+    sure, unsure = math.log1p(math.exp(-5)), math.log(2)
+    assert presence_loss(presence, targets).item() == pytest.approx((5 * sure + unsure) / 6, rel=1e-6)
+
+
+def test_a_network_that_tells_which_classes_are_there_learns_it(normalise):
+    network = PSPNet18Up(num_classes=3, auxiliary_heads=True)
+    loss = StillLoss(network, ONES, distillation=0.0, bf16=False, loss="ohem")
+    loss(torch.randn(2, 3, 32, 32), torch.randint(0, 3, (2, 32, 32))).backward()
+    assert network.presence_head[2].weight.grad.abs().max() > 0
+    assert network.classifier.weight.grad.abs().max() > 0

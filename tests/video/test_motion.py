@@ -9,17 +9,14 @@ import pytest
 from gsvnet.errors import ConfigError
 from gsvnet.synthetic import SceneConfig, write_video
 from gsvnet.synthetic.scene import StreetScene
-from gsvnet.video.motion import FrameMotion, read_motion, trace_to_keyframe
+from gsvnet.video.decode import read_frames
+from gsvnet.video.frames import View
+from gsvnet.video.index import index_video
+from gsvnet.video.motion import read_frames_and_motion, read_motion, trace_to_keyframe
+from tests.video.moving import draw_texture, field
 
 HEIGHT, WIDTH = 140, 232  # no multiples of 16: blocks reach out of the picture
 MOTION = (3, 2)  # the camera goes right and down, so what is here now was farther right and down before
-
-
-def draw_texture(seed: int) -> np.ndarray:
-    picture = np.kron(np.random.default_rng(seed).uniform(0, 255, (60, 80)), np.ones((8, 8)))
-    for _ in range(3):
-        picture = (picture + sum(np.roll(picture, shift, axis) for shift in (-1, 1) for axis in (0, 1))) / 5
-    return picture.astype(np.uint8)
 
 
 @pytest.fixture(scope="session")
@@ -142,20 +139,6 @@ def test_motion_of_a_drawn_street_is_near_its_true_flow(tmp_path):
     assert np.median(np.concatenate(errors)) < 0.9
 
 
-def field(dx: float, dy: float, distance: int, *, rotation: int = 0, rows: int = 2, columns: int = 3) -> FrameMotion:
-    vector = np.zeros((2, rows, columns), np.float32)
-    vector[0], vector[1] = dx, dy
-    return FrameMotion(
-        index=0,
-        pts=0,
-        vector=vector,
-        distance=np.full((rows, columns), distance, np.int8),
-        height=8 * rows,
-        width=8 * columns,
-        rotation=rotation,
-    )
-
-
 @pytest.mark.parametrize(("rotation", "wanted"), [(0, (1, 0)), (90, (0, -1)), (180, (-1, 0)), (270, (0, 1))])
 def test_rotated_videos_have_upright_motion(rotation, wanted):
     turned = rotation in (90, 270)
@@ -172,35 +155,69 @@ def test_cells_turn_with_the_picture():
     assert frame.on_grid(3, 2)[1].tolist() == [[2, 1], [1, 1], [1, 1]]
 
 
-def test_a_path_to_the_keyframe_adds_its_steps_up():
-    motion, known = trace_to_keyframe([field(0, 0, 0), field(2, 1, 1), field(3, 0, 1)], 16, 24)
-    assert motion[:, 0, 0, 0].tolist() == [0, 2, 5]
-    assert motion[:, 1, 0, 0].tolist() == [0, 1, 1]
-    assert known[2, 0].tolist() == [x + 5 < 24 for x in range(24)]
-
-
-def test_a_path_leaps_over_frames_that_were_no_reference():
-    motion, known = trace_to_keyframe([field(0, 0, 0), field(0, 0, 0), field(4, 0, 2)], 16, 24)
-    assert (motion[2, 0] == 4).all()
-    assert not known[1].any()
-    assert known[2, :, :20].all()
-
-
-def test_a_path_stays_in_place_at_an_i_frame_and_is_not_known_after_it():
-    motion, known = trace_to_keyframe([field(0, 0, 0), field(2, 0, 1), field(0, 0, 0), field(2, 0, 1)], 16, 24)
-    assert motion[:, 0, 0, 0].tolist() == [0, 2, 2, 4]
-    assert known.any(axis=(1, 2)).tolist() == [True, True, False, False]
-
-
-def test_a_lost_frame_is_stepped_over():
-    lost = field(0, 0, 0, rows=0, columns=0)
-    motion, known = trace_to_keyframe([field(0, 0, 0), lost, field(4, 0, 2)], 16, 24)
-    assert not known[1].any()
-    assert known[2, :, :20].all()
-    assert (motion[2, 0] == 4).all()
-
-
 def test_paths_over_a_moved_picture_lead_to_the_keyframe(pan):
     motion, known = trace_to_keyframe(list(read_motion(pan(bf="0", refs="3"))), HEIGHT // 4, WIDTH // 4)
     assert known[11].mean() > 0.6
     assert share_within(motion[11], (11 * MOTION[0] / 4, 11 * MOTION[1] / 4), known[11], px=0.25) > 0.9
+
+
+def read_both_ways(path, rotation: int = 0, max_distance: int = 1, threads: int = 1):
+    """What read_frames gives of frames 7 to 29, what read_frames_and_motion does, and what read_motion does."""
+    index = index_video(str(path))
+    place = {"first_frame": 7, "start_pts": int(index.pts[7]), "end_pts": int(index.pts[30])}
+    place |= {"rotation": rotation, "threads": threads}
+    views = {"views": lambda number: [View(20, 30), View(9, 12)] if number % 4 else []}
+    alone = list(read_frames(str(path), **place, **views))
+    together = list(read_frames_and_motion(str(path), **place, **views, max_distance=max_distance))
+    return alone, together, list(read_motion(str(path), **place, max_distance=max_distance))
+
+
+def assert_equal_ways(alone, together, motion) -> None:
+    assert [(f.index, f.pts, f.status) for f in alone] == [(f.index, f.pts, f.status) for f, _ in together]
+    for frame, (same, own) in zip(alone, together):
+        assert (own.index, own.pts) == (frame.index, frame.pts)
+        assert all(np.array_equal(a, b) for a, b in zip(frame.images, same.images, strict=True))
+    for (_, own), other in zip(together, motion, strict=True):
+        assert np.array_equal(own.vector, other.vector)
+        assert np.array_equal(own.distance, other.distance)
+
+
+@pytest.mark.parametrize("max_distance", [1, 3])
+@pytest.mark.parametrize("name", ["b_frames_mp4", "mpeg4_avi", "open_gop_ts", "hevc_mp4"])
+def test_frames_with_motion_are_the_frames_without(zoo, name, max_distance):
+    assert_equal_ways(*read_both_ways(zoo(name), max_distance=max_distance))
+
+
+def test_lost_frames_keep_their_place_and_have_no_motion(zoo, tmp_path):
+    content = bytearray(zoo("b_frames_ts").read_bytes())
+    content[len(content) // 4 : len(content) // 2] = bytes(len(content) // 2 - len(content) // 4)
+    path = tmp_path / "damaged.ts"
+    path.write_bytes(content)
+    alone, together, motion = read_both_ways(path, threads=2)
+    assert_equal_ways(alone, together, motion)
+    lost = [own for frame, own in together if frame.status == "decode_error"]
+    assert lost
+    assert not any(own.distance.size for own in lost)
+
+
+def test_frames_with_motion_turn_with_the_picture(zoo):
+    _, together, _ = read_both_ways(zoo("mpeg4_avi"), rotation=90)
+    assert all(own.rotation == 90 for _, own in together)
+    assert {image.shape for frame, _ in together for image in frame.images} == {(20, 30, 3), (9, 12, 3)}
+
+
+def test_vectors_between_cells_are_interpolated():
+    frame = field(0, 0, 1, columns=2)
+    frame.vector[0, :, 1] = 8
+    assert frame.on_grid(1, 4)[0][0].tolist() == [[0, 0.5, 1.5, 2]]
+
+
+def test_cells_of_other_references_are_not_mixed_in():
+    frame = field(0, 0, 1, columns=2)
+    frame.vector[0, :, 1], frame.distance[:, 1] = 8, 2
+    assert frame.on_grid(1, 4)[0][0].tolist() == [[0, 0, 2, 2]]
+
+
+def test_a_vector_that_fits_nowhere_leads_to_no_frame(pan):
+    frames = list(read_motion(pan(num_pictures=3, bf="0", refs="3", sc_threshold="0"), max_distance=2))
+    assert (frames[8].distance == 0).mean() > 0.8

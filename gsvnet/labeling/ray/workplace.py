@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from gsvnet.errors import GsvnetError
-from gsvnet.labeling.calibrate import settle_batch_chunks
+from gsvnet.labeling.calibrate import default_cpu_chunks, settle_batch_chunks
 from gsvnet.labeling.config import LabelConfig
 from gsvnet.labeling.feed import Peekable, without_waiting
 from gsvnet.labeling.planning import Planned, PlanRequest, plan_in_threads
@@ -76,7 +76,10 @@ class OnRay:
             kind: Device = "cuda" if gpus else "cpu"
             trial = calibration(first, config, kind, gpu_share=min(1.0, gpus or 0))
             batch_chunks = settle_batch_chunks(
-                config, kind, lambda: measure_on_gpu(work.model, trial, options, stop=stop)
+                config,
+                kind,
+                lambda: measure_on_gpu(work.model, trial, options, stop=stop),
+                cpu_chunks=default_cpu_chunks(work.model),
             )
             listener = _Listener(work, gpus_per_actor=gpus or 0)
             with _probe(config, first) as sight:

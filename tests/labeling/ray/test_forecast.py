@@ -20,10 +20,10 @@ def cluster():
 
 
 @pytest.fixture
-def trial(label_config, drive):
+def trial(label_config, drive, tiny_model):
     plan = plan_video(str(drive), rule=PlanRule(interval=5, shard_seconds=60.0, shard_frames=12))
     sizes = {(72, 96): SizeCount(videos=1, frames=60, shards=5, sample=plan, sample_uri=str(drive))}
-    return make_trial(label_config(), sizes, device="cpu")
+    return make_trial(label_config(), sizes, load_model(str(tiny_model)), device="cpu")
 
 
 @pytest.mark.slow

@@ -1,0 +1,35 @@
+"""The network of a job, and what it wants to know of videos beside their frames."""
+
+from __future__ import annotations
+
+from gsvnet.errors import ConfigError
+from gsvnet.labeling.batching import refuse_unknown_needs
+from gsvnet.labeling.config import LabelConfig
+from gsvnet.models.checkpoints import load_model
+from gsvnet.models.segmenter import FrameNeeds, VideoSegmenter
+from gsvnet.models.transfer import with_references
+from gsvnet.video.motion_source import Wanted
+
+_ANY_SIZE = 720, 1280  # what kind of things a network needs does not depend on the size
+
+
+def load_network(config: LabelConfig) -> VideoSegmenter:
+    """The network as the job uses it. Raises ModelError where it cannot be used, ConfigError for --motion in vain."""
+    model = load_model(config.model, keyframe_model=config.keyframe_model)
+    if config.references is not None:
+        model = with_references(model, config.references)
+    needs = sample_needs(model)
+    refuse_unknown_needs(needs)
+    if config.motion != "auto" and needs.motion_grid is None:
+        raise ConfigError(f"--motion {config.motion}: the network {config.model} reads no motion; leave it out")
+    return model
+
+
+def motion_wish(config: LabelConfig, model: VideoSegmenter) -> Wanted | None:
+    """Which source of motion is wanted; None for networks that read none."""
+    return None if sample_needs(model).motion_grid is None else config.motion
+
+
+def sample_needs(model: VideoSegmenter) -> FrameNeeds:
+    """What a network needs of a video of a common size."""
+    return model.needs(*_ANY_SIZE)

@@ -1,0 +1,74 @@
+"""The frames of a shard as a network needs them: which are decoded, by what, and where their motion comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+from gsvnet.labeling.batching import views_by_need
+from gsvnet.labeling.chunk_motion import Trace, trace_by_codec, trace_by_images, with_motion
+from gsvnet.labeling.tasks import ShardTask
+from gsvnet.models.segmenter import FrameNeeds
+from gsvnet.video.decode import Frame, read_frames
+from gsvnet.video.motion import read_frames_and_motion
+from gsvnet.video.nvdec import Decoder
+
+
+def motion_source(task: ShardTask, needs: FrameNeeds) -> Literal["codec", "proxy"] | None:
+    """Where motion comes from; None for networks that read none. Not planned at all: a proxy's."""
+    if needs.motion_grid is None:
+        return None
+    return "proxy" if task.motion is None else task.motion.source
+
+
+def choose_trace(task: ShardTask, needs: FrameNeeds) -> Trace:
+    """What finds the motion of the shard's frames."""
+    return trace_by_codec if motion_source(task, needs) == "codec" else trace_by_images
+
+
+def read_shard(
+    task: ShardTask,
+    *,
+    needs: FrameNeeds,
+    interval: int,
+    decoder: Decoder,
+    threads: int,
+    storage_options: dict | None,
+) -> Iterator[Frame]:
+    """The frames of a shard in display order, for `batch_chunks`; the codec's motion with them where that is used.
+
+    Around them come frames that are needed for these: the next shard's keyframe, and those that the codec refers to.
+    Raises as `read_frames` does.
+    """
+    shard = task.shard
+    views = views_by_need(shard, interval=interval, needs=needs)
+    if task.motion is not None and motion_source(task, needs) == "codec":
+        reach = task.motion.reach
+        pairs = read_frames_and_motion(
+            task.uri,
+            first_frame=reach.first_frame,
+            start_pts=reach.start_pts,
+            end_pts=reach.end_pts,
+            views=views,
+            rotation=task.video.rotation,
+            max_distance=task.motion.max_distance,
+            threads=threads,
+            storage_options=storage_options,
+            identity=task.video.identity,
+        )
+        return with_motion(pairs)
+    end_pts = shard.end_pts
+    if needs.next_keyframe and end_pts is not None:
+        end_pts += 1  # the next shard's first frame
+    return read_frames(
+        task.uri,
+        first_frame=shard.first_frame,
+        start_pts=shard.start_pts,
+        end_pts=end_pts,
+        views=views,
+        rotation=task.video.rotation,
+        threads=threads,
+        decoder=decoder,
+        storage_options=storage_options,
+        identity=task.video.identity,
+    )

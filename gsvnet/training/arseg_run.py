@@ -1,0 +1,199 @@
+"""`gsvnet train arseg`: gather runs, draw pairs, train, and write one checkpoint that says how it was made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
+
+from rich.console import Console
+from torch import nn
+
+from gsvnet.classes import CAMVID
+from gsvnet.errors import ConfigError, ModelError
+from gsvnet.labeling.inputs import expand_inputs
+from gsvnet.models.arseg import ARSeg
+from gsvnet.models.checkpoints import content_hash, read_notes, save_checkpoint
+from gsvnet.models.spec import describe_model
+from gsvnet.training import parallel
+from gsvnet.training.arseg import LOG_EVERY, ArsegTraining, count_steps, train_arseg
+from gsvnet.training.arseg_config import TrainArsegConfig
+from gsvnet.training.arseg_pairs import ArsegPairs, PairRecipe, bytes_per_pair, draw_pairs
+from gsvnet.training.arseg_pictures import draw_pair_labels, pick_pairs
+from gsvnet.training.arseg_runs import RunSource, StillRuns, VideoRuns, draw_street_runs, read_video_runs
+from gsvnet.training.arseg_start import start_arseg, start_fusion, without_fusion
+from gsvnet.training.hold_out import split_stills
+from gsvnet.training.material import CAMVID_SIZE
+from gsvnet.training.notes import check_keyframe, claim_folder, describe_training, find_folder
+from gsvnet.training.record import TrainingRecord
+from gsvnet.training.stills import class_weights, load_camvid_stills
+from gsvnet.uris import redact_uri
+
+_HELD_OUT_PAIRS = 48
+_MEASURED_PAIRS = 64
+_REPORT_EVERY = 0.1  # of the pairs
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunMaterial:
+    """sources: of runs, and how often each is drawn. held_out: the part that is scored. size: (height, width) in pixels
+    of all runs. data: all of it in words."""
+
+    sources: tuple[tuple[RunSource, float], ...]
+    held_out: StillRuns | None
+    size: tuple[int, int]
+    data: list[str]
+
+
+def run_arseg_training(config: TrainArsegConfig, device: str, console: Console) -> None:
+    """Train what `config` says and write `config.out`."""
+    model, folder = start_arseg(config), find_folder(config)
+    sha256 = content_hash(nn.ModuleDict({"network": model.keyframe_network, "normalise": model.normalise}))
+    check_keyframe(folder, sha256)
+    material = gather_runs(config, model, console.print)
+    model.to(device)
+    recipe = choose_pair_recipe(config, material.size)
+    title = f"{config.out.name}: {'held-out part' if material.held_out else 'training material'}"
+    held_out = _draw_held_out(model, material, config)
+    console.print(
+        f"drawing {config.pairs} pairs of {', '.join(material.data)}: "
+        f"{config.pairs * bytes_per_pair(model, recipe) / 1e9:.2f} GB"
+    )
+    pairs = draw_pairs(
+        model, material.sources, recipe, share=parallel.own_share(), on_pairs=_tell(recipe.count, console.print)
+    )
+    if pairs.wanted is not None:
+        start_fusion(model, pairs.wanted[:_MEASURED_PAIRS].to(device))
+    record: TrainingRecord[ARSeg] = TrainingRecord(
+        folder,
+        unit="step",
+        total=count_steps(len(pairs), choose_recipe(config)),
+        every=LOG_EVERY,
+        title=title,
+        console=console,
+        draw=partial(
+            draw_pair_labels, pairs=pick_pairs(held_out or pairs), fused=not config.without_fusion, device=device
+        ),
+    )
+    claim_folder(folder, config, keyframe_sha256=sha256)
+    with record if parallel.is_first() else nullcontext():
+        train_arseg(
+            model,
+            pairs,
+            class_weights=class_weights(pairs.targets, len(model.classes), temper=config.weight_temper),
+            config=choose_recipe(config),
+            folder=folder,
+            held_out=held_out,
+            on_step=record.add,
+            on_save=record.look,
+            device=device,
+        )
+    if parallel.is_first():
+        _write(config, model, material.data, sha256)
+
+
+def gather_runs(config: TrainArsegConfig, model: ARSeg, report: Report) -> RunMaterial:
+    """Everything that `config` names. A kind's share is split equally among its clips.
+
+    Raises ModelError where labels are CamVid's and the network's classes are others, ConfigError for a video that is
+    shorter than the keyframe interval.
+    """
+    if (config.camvid or (config.synthetic_clips and not config.own_labels)) and model.classes.names != CAMVID.names:
+        raise ModelError(
+            f"--keyframe {config.keyframe}: its classes are {model.classes.name} ({len(model.classes)}); the labels "
+            f"of --camvid and --synthetic-clips are {CAMVID.name} ({len(CAMVID)}); --own-labels does without the latter"
+        )
+    sources: list[tuple[RunSource, float]] = []
+    data, size, held_out = [], CAMVID_SIZE, None
+    if config.camvid is not None:
+        stills = load_camvid_stills(config.camvid)
+        size = (stills.labels.shape[-2], stills.labels.shape[-1])
+        data.append(f"CamVid train ({len(stills)} images in motion)")
+        if config.hold_out:
+            stills, held = split_stills(stills, config.hold_out)
+            held_out = StillRuns(held)
+            data[0] += f", {len(held)} of them held out"
+        sources.append((StillRuns(stills), config.still_share))
+    if config.synthetic_clips:
+        report(f"drawing {config.synthetic_clips} clips of {config.synthetic_frames} frames")
+        drives = draw_street_runs(config.synthetic_clips, config.synthetic_frames, size, seed=config.seed)
+        if config.own_labels:
+            drives = [VideoRuns(drive.frames, None, size=size) for drive in drives]
+        sources += [(drive, config.synthetic_share / len(drives)) for drive in drives]
+        data.append(f"drawn streets ({config.synthetic_clips} clips of {config.synthetic_frames} frames)")
+    uris = expand_inputs(config.unlabelled)
+    for uri in uris:
+        video = read_video_runs(uri, size, max_frames=config.video_frames, threads=max(1, config.threads))
+        name = redact_uri(uri).rstrip("/").rpartition("/")[2]
+        if len(video.frames) < config.keyframe_interval:
+            raise ConfigError(
+                f"{name}: {len(video.frames)} frames; --keyframe-interval {config.keyframe_interval} asks for more"
+            )
+        sources.append((video, config.video_share / len(uris)))
+        data.append(f"{name} ({len(video.frames)} frames, without labels)")
+    return RunMaterial(sources=tuple(sources), held_out=held_out, size=size, data=data)
+
+
+def choose_pair_recipe(config: TrainArsegConfig, size: tuple[int, int]) -> PairRecipe:
+    """How pairs are drawn; of several processes, each draws its part."""
+    return PairRecipe(
+        size=size,
+        count=config.pairs // parallel.num_processes(),
+        pairs_per_run=config.pairs_per_run,
+        keyframe_interval=config.keyframe_interval,
+        fused=not config.without_fusion,
+        bf16=config.precision == "bf16",
+        seed=(config.seed, 4),
+    )
+
+
+def choose_recipe(config: TrainArsegConfig) -> ArsegTraining:
+    """What the loop is told."""
+    return ArsegTraining(
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        learning_rate=config.learning_rate,
+        fusion_learning_rate=config.fusion_learning_rate,
+        weight_decay=config.weight_decay,
+        warmup_steps=config.warmup_steps,
+        loss=config.loss,
+        feature_weight=config.feature_weight,
+        fused=not config.without_fusion,
+        optimiser=config.optimiser,
+        precision=config.precision,
+        seed=config.seed,
+    )
+
+
+def _draw_held_out(model: ARSeg, material: RunMaterial, config: TrainArsegConfig) -> ArsegPairs | None:
+    """The same pairs whenever the seed is the same; one per run, for variety."""
+    if material.held_out is None or not parallel.is_first():
+        return None
+    recipe = choose_pair_recipe(config, material.size)
+    recipe = replace(recipe, count=_HELD_OUT_PAIRS, pairs_per_run=1, seed=(config.seed, 5))
+    return draw_pairs(model, [(material.held_out, 1.0)], recipe)
+
+
+def _tell(total: int, report: Report) -> Callable[[int], None]:
+    """A function that reports how many pairs are drawn, ten times in all."""
+    told = 0
+
+    def tell(count: int) -> None:
+        nonlocal told
+        if count >= total or count - told >= _REPORT_EVERY * total:
+            told = count
+            report(f"{count} of {total} pairs")
+
+    return tell
+
+
+def _write(config: TrainArsegConfig, model: ARSeg, data: list[str], sha256: str) -> None:
+    """The checkpoint of both networks, or of the frame network alone where it was trained alone."""
+    result = without_fusion(model) if config.without_fusion else model
+    family = describe_model(result).family
+    alone = f", read at {config.scale} times the size" if config.without_fusion else ""
+    notes = describe_training(config, f"{family}{alone} trained on {', '.join(data)}", data)
+    notes["keyframe"] = {"sha256": sha256, "notes": read_notes(config.keyframe)[1]}
+    save_checkpoint(config.out, result, notes=notes)
