@@ -15,14 +15,15 @@ from gsvnet.cli import main
 from gsvnet.labeling.config import LabelConfig
 from gsvnet.labeling.limits import LimitsConfig
 
-RUN = "--model --keyframe-interval --scale --propagation --device --precision --batch-chunks --json"
+RUN = "--model --keyframe-interval --scale --references --propagation --device --precision --batch-chunks --json"
 MORE_FIGURES = "--consistency --consistency-mode --cost --plots"
 
 # Names that scripts rely on: flags may be added, never renamed or removed without a word in the changelog.
 FLAGS = {
     "label": """
         --out --model --keyframe-model --references --motion --keyframe-interval --shard-seconds --shard-frames
-        --num-actors --gpus-per-actor --cpus-per-actor --device --decoder --batch-chunks --precision --compile --mask-size --spool-dir --demo --no-ray
+        --num-actors --gpus-per-actor --cpus-per-actor --device --decoder --batch-chunks --precision --compile
+        --mask-size --spool-dir --demo --no-ray
         --retry-failed --array-index --array-count --gpu-hour-price --max-attempts --max-failed-fraction --partial-ok
         --shard-timeout-s --drain-seconds --outage-timeout-s --actor-start-timeout-s --max-replacements
         --unsafe-commit --storage-options --video-options
@@ -45,7 +46,7 @@ FLAGS = {
     """,
     "models": "",
     "convert": "--family --keyframe --propagation --out",
-    "evaluate camvid": f"--root --split --motion-video {RUN} {MORE_FIGURES}",
+    "evaluate camvid": f"--root --split --both-sides --motion-video {RUN} {MORE_FIGURES}",
     "evaluate cityscapes": f"--root --split {RUN} {MORE_FIGURES}",
     "evaluate cost": f"--size --seconds {RUN}",
     "evaluate plot": "--out",

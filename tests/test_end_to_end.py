@@ -61,7 +61,7 @@ def test_labels_of_a_network_that_reads_motion_are_the_same_with_and_without_ray
 ):
     options = {"x264-params": "ref=1:bframes=0:keyint=12:scenecut=0"}
     clip = media.write_clip(tmp_path / "clip.mp4", num_frames=20, options=options)
-    moving = {"videos": (str(clip),), "model": "tests.labeling.tiny_arseg:build_arseg", "references": "nearest"}
+    moving = {"videos": (str(clip),), "model": "tests.tiny_arseg:build_arseg", "references": "nearest"}
     local = gsvnet.label(label_config(**moving, out=str(tmp_path / "local")))
     on_ray = gsvnet.label(label_config(**moving, out=str(tmp_path / "ray"), no_ray=False))
     assert (on_ray.exit_code, on_ray.frames) == (0, 20)

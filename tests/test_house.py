@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "gsvnet"
 FLOORS = (
     {"errors", "process", "uris", "outages", "words"},
-    {"classes", "chunks"},
+    {"choices", "classes", "chunks"},
     {"nn", "video", "store", "synthetic"},
     {"models", "reading"},
     {"labeling", "evaluation", "export", "maintenance", "viewing"},

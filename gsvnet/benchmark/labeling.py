@@ -9,6 +9,7 @@ from typing import cast
 
 from gsvnet.benchmark.material import import_extra
 from gsvnet.benchmark.setting import Setting
+from gsvnet.choices import MotionWish
 from gsvnet.chunks import Shard
 from gsvnet.labeling.calibrate import CPU_CHUNKS
 from gsvnet.labeling.plan import PlanRule, plan_video
@@ -16,7 +17,6 @@ from gsvnet.labeling.tasks import Device, Reach, ShardMotion, ShardTask
 from gsvnet.labeling.worker import LabelWorkerSpec
 from gsvnet.models.segmenter import VideoSegmenter
 from gsvnet.video.index import index_video
-from gsvnet.video.motion_source import Wanted
 
 BATCH_CHUNKS = {"cpu": CPU_CHUNKS, "cuda": 8}
 
@@ -63,7 +63,7 @@ class ClipLabeler:
         device: str = "cpu",
         out: str | None = None,
         storage_options: dict | None = None,
-        motion: Wanted | None = None,
+        motion: MotionWish | None = None,
     ) -> None:
         rule = PlanRule(interval=interval, shard_seconds=10**6, shard_frames=10**6, motion=motion)
         self._plan, self._uri = plan_video(str(video), rule=rule), str(video)

@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gsvnet.choices import MotionSource
 from gsvnet.chunks import Chunk, chunk_starts
 from gsvnet.classes import ClassSet, merge_table
 from gsvnet.errors import ConfigError, ModelError
-from gsvnet.evaluation.clip_motion import MotionSource, stack_traced, trace_images, trace_images_to_next
+from gsvnet.evaluation.clip_motion import stack_traced, trace_images, trace_images_to_next
 from gsvnet.evaluation.codec_motion import trace_chunks, trace_chunks_to_next
 from gsvnet.evaluation.dataset import Clip
 from gsvnet.evaluation.resize import resize_image

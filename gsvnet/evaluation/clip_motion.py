@@ -7,15 +7,14 @@ encode a clip anew for every place of the keyframe.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from gsvnet.choices import MotionSource
 from gsvnet.video.proxy import trace_by_proxy
 
-MotionSource = Literal["codec", "proxy"]
 Traced = tuple[np.ndarray, np.ndarray]
 
 MOTION_NOTES: dict[MotionSource, str] = {

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from gsvnet.choices import References
 from gsvnet.errors import ConfigError
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -29,7 +30,7 @@ class RunOptions:
     scale: float | None = None
     """Keyframe input size over the frame size that the model works at, such as 0.75; default: the model's own."""
 
-    references: Literal["before", "nearest", "both"] | None = None
+    references: References | None = None
     """Of AR-Seg: the keyframes that a frame draws on; default: the model's own. nearest and both take one after it."""
 
     propagation: Variant = "full"

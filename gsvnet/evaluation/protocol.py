@@ -20,11 +20,12 @@ from typing import Literal
 
 import numpy as np
 
+from gsvnet.choices import MotionSource
 from gsvnet.chunks import Chunk
 from gsvnet.classes import ClassSet
 from gsvnet.errors import ConfigError
 from gsvnet.evaluation.clip import ClipLabeler, find_relabeling
-from gsvnet.evaluation.clip_motion import MOTION_NOTES, MotionSource
+from gsvnet.evaluation.clip_motion import MOTION_NOTES
 from gsvnet.evaluation.confusion import ConfusionMatrix
 from gsvnet.evaluation.dataset import Clip, ScoredClips, has_both_sides
 from gsvnet.models.segmenter import VideoSegmenter

@@ -20,9 +20,10 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from gsvnet.choices import References
 from gsvnet.errors import ModelError
 from gsvnet.evaluation.config import Variant
-from gsvnet.models.arseg import ARSeg, CrossResolutionFusion, References
+from gsvnet.models.arseg import ARSeg, CrossResolutionFusion
 from gsvnet.models.gsvnet import GSVNet, Propagation
 from gsvnet.models.segmenter import ChunkBatch, FrameNeeds, LogitsBatch, VideoSegmenter
 from gsvnet.models.split import SplitNetwork

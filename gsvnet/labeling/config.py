@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from gsvnet.choices import MotionWish, References
 from gsvnet.errors import ConfigError
 from gsvnet.labeling.limits import LimitsConfig
 
@@ -34,11 +35,11 @@ class LabelConfig:
     keyframe_model: str | None = None
     """Another keyframe network for a propagating model: a name, a file, or package.module:factory."""
 
-    references: Literal["before", "nearest", "both"] | None = None
+    references: References | None = None
     """Which keyframes a frame draws on, for networks with that choice (AR-Seg): the one before it, the nearer one, or
     both; default: the network's own. Part of the fingerprint."""
 
-    motion: Literal["auto", "codec", "proxy"] = "auto"
+    motion: MotionWish = "auto"
     """Where motion comes from, for networks that read it (AR-Seg). codec: the video's own; proxy: a small encode made
     for it; auto: codec where that can be trusted, chosen per video. Part of the fingerprint for such networks."""
 

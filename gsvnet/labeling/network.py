@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from gsvnet.choices import MotionWish
 from gsvnet.errors import ConfigError
 from gsvnet.labeling.batching import refuse_unknown_needs
 from gsvnet.labeling.config import LabelConfig
 from gsvnet.models.checkpoints import load_model
 from gsvnet.models.segmenter import FrameNeeds, VideoSegmenter
 from gsvnet.models.transfer import with_references
-from gsvnet.video.motion_source import Wanted
+from gsvnet.video.proxy import check_proxy
 
 _ANY_SIZE = 720, 1280  # what kind of things a network needs does not depend on the size
 
@@ -22,10 +23,12 @@ def load_network(config: LabelConfig) -> VideoSegmenter:
     refuse_unknown_needs(needs)
     if config.motion != "auto" and needs.motion_grid is None:
         raise ConfigError(f"--motion {config.motion}: the network {config.model} reads no motion; leave it out")
+    if needs.motion_grid is not None:
+        check_proxy()  # some video will need it
     return model
 
 
-def motion_wish(config: LabelConfig, model: VideoSegmenter) -> Wanted | None:
+def motion_wish(config: LabelConfig, model: VideoSegmenter) -> MotionWish | None:
     """Which source of motion is wanted; None for networks that read none."""
     return None if sample_needs(model).motion_grid is None else config.motion
 

@@ -11,13 +11,14 @@ from dataclasses import asdict, dataclass, fields
 from fractions import Fraction
 from typing import Any
 
+from gsvnet.choices import MotionWish
 from gsvnet.chunks import Shard, Video, cut_shards
 from gsvnet.errors import OutputConflict, SourceChanged, StoreError
 from gsvnet.labeling.tasks import Reach, ShardMotion
 from gsvnet.store.job import read_plan, write_plan
 from gsvnet.uris import absolute_uri
 from gsvnet.video.index import VideoIndex, index_video
-from gsvnet.video.motion_source import MotionChoice, Wanted, choose_motion_source
+from gsvnet.video.motion_source import MotionChoice, choose_motion_source
 from gsvnet.video.probe import probe_video, video_identity
 from gsvnet.video.source import video_id
 
@@ -34,7 +35,7 @@ class PlanRule:
     interval: int
     shard_seconds: float
     shard_frames: int
-    motion: Wanted | None = None
+    motion: MotionWish | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,7 +25,7 @@ class JobReport:
     or another run was first. shards_in_output: of all runs, at the end. frames: rows. frames_lost: of these, with
     status decode_error. label_bytes: of Parquet. media_s: seconds of video labeled. wall_s: of the run, with planning.
     stage_s: busy seconds per stage, summed over actors and threads; core_s: of processor time; "total" of both: of
-    actors that had a shard. usage: see `Usage`.
+    actors that had a shard; "motion" of both, where the network reads any: a part of decode. usage: see `Usage`.
     num_failed: shards and videos given up; failures: the first 1,000 of them. videos_failed: of these, whole videos;
     videos_unreachable: of these, because storage did not answer, so that the next run may find them well.
     failed_earlier: shards and videos that earlier runs gave up and this one left alone; in no other count.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
 
+from gsvnet.choices import MotionSource
 from gsvnet.labeling.batching import views_by_need
 from gsvnet.labeling.chunk_motion import Trace, trace_by_codec, trace_by_images, with_motion
 from gsvnet.labeling.tasks import ShardTask
@@ -14,7 +14,7 @@ from gsvnet.video.motion import read_frames_and_motion
 from gsvnet.video.nvdec import Decoder
 
 
-def motion_source(task: ShardTask, needs: FrameNeeds) -> Literal["codec", "proxy"] | None:
+def motion_source(task: ShardTask, needs: FrameNeeds) -> MotionSource | None:
     """Where motion comes from; None for networks that read none. Not planned at all: a proxy's."""
     if needs.motion_grid is None:
         return None

@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from gsvnet.choices import MotionSource
 from gsvnet.chunks import Shard, Video
 from gsvnet.errors import (
     ConfigError,
@@ -42,7 +43,7 @@ class ShardMotion:
     max_distance: how many frames away the codec's references lie. reach: what has to be decoded to find them.
     """
 
-    source: Literal["codec", "proxy"]
+    source: MotionSource
     max_distance: int
     reach: Reach
 

@@ -27,6 +27,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gsvnet.choices import References
 from gsvnet.classes import ClassSet
 from gsvnet.errors import ModelError
 from gsvnet.models.segmenter import ChunkBatch, FrameNeeds, LogitsBatch, Normalise, Resize, SizeRule
@@ -38,7 +39,6 @@ from gsvnet.nn.warp import warp, warp_as_published
 CELL_PX = 8  # of the keyframe: motion is wanted in cells of this size, the smallest that codecs tell of
 WINDOW = 7
 Sampling = Literal["exact", "published"]
-References = Literal["before", "nearest", "both"]
 _FUSION_MAPS = 9  # float32 maps of the feature's size that live at the peak of one frame's fusion
 
 

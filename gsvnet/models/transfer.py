@@ -9,9 +9,10 @@ from typing import TypeVar
 import torch
 from torch import nn
 
+from gsvnet.choices import References
 from gsvnet.classes import ClassSet, find_counterparts
 from gsvnet.errors import ConfigError, ModelError
-from gsvnet.models.arseg import ARSeg, References, check_settings
+from gsvnet.models.arseg import ARSeg, check_settings
 from gsvnet.models.gsvnet import GSVNet
 from gsvnet.models.segmenter import PerFrame, VideoSegmenter
 

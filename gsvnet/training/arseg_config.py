@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from gsvnet.choices import References
 from gsvnet.errors import ConfigError
-from gsvnet.models.arseg import References
 from gsvnet.training.checks import (
     Device,
     LabelLoss,

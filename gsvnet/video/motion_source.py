@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import chain, pairwise
-from typing import Literal
 
 import av
 import numpy as np
@@ -18,6 +17,7 @@ from av.codec.context import Flags2
 from av.container import InputContainer
 from av.video.frame import PictureType
 
+from gsvnet.choices import MotionSource, MotionWish
 from gsvnet.errors import ConfigError, VideoError
 from gsvnet.uris import StorageOptions, redact_uri
 from gsvnet.video.h264 import header_units, is_unreferenced, length_bytes, nal_units, parse_parameters
@@ -25,9 +25,6 @@ from gsvnet.video.motion_field import see_picture
 from gsvnet.video.packets import read_packets
 from gsvnet.video.probe import duration_s, open_video, time_base, video_stream
 from gsvnet.video.proxy import check_proxy
-
-Source = Literal["codec", "proxy"]
-Wanted = Literal["auto", "codec", "proxy"]
 
 _CODECS_WITH_VECTORS = ("h264", "mpeg4", "mpeg2video", "mpeg1video")
 _PLACES = (Fraction(0), Fraction(1, 4), Fraction(1, 2), Fraction(3, 4))  # of the duration, where frames are looked at
@@ -41,7 +38,7 @@ LOOKED_FOR = 8  # frames away in which a reference is looked for where it may be
 class MotionChoice:
     """Where a video's motion comes from. reason: one line for people. max_distance: for `read_frames_and_motion`."""
 
-    source: Source
+    source: MotionSource
     reason: str
     max_distance: int
 
@@ -52,7 +49,7 @@ def choose_motion_source(
     interval: int,
     sync_frames: Sequence[int],
     num_frames: int,
-    wanted: Wanted = "auto",
+    wanted: MotionWish = "auto",
     storage_options: StorageOptions | None = None,
 ) -> MotionChoice:
     """The motion source of a video whose chunks have `interval` frames; the same for the same file.

@@ -24,7 +24,7 @@ from gsvnet.errors import WorkerError
 from gsvnet.models.noise import draw_chunks
 from gsvnet.video.decode import read_pictures
 from gsvnet.video.index import index_video
-from tests.labeling.tiny_arseg import build_arseg
+from tests.tiny_arseg import build_arseg
 
 
 def test_a_looped_clip_shows_its_frames_again_and_again(tiny_setting):

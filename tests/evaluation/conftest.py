@@ -16,7 +16,7 @@ from gsvnet.classes import CAMVID
 from gsvnet.evaluation.dataset import Clip, Frame, LabelIds
 from gsvnet.models.arseg import ARSeg, CrossResolutionFusion
 from gsvnet.models.segmenter import Normalise
-from tests.labeling.tiny_arseg import CHANNELS, TinySplit
+from tests.tiny_arseg import CHANNELS, TinySplit
 
 VOID = 11
 

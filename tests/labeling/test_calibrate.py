@@ -20,7 +20,7 @@ from gsvnet.labeling.calibrate import (
 )
 from gsvnet.models.checkpoints import load_model
 from gsvnet.store.job import read_settled, write_settled
-from tests.labeling.tiny_arseg import build_arseg
+from tests.tiny_arseg import build_arseg
 
 CALIBRATION = Calibration(height=72, width=96, keyframe_interval=3, precision="fp32")
 

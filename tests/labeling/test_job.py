@@ -20,7 +20,7 @@ from gsvnet.labeling.tasks import ShardFailure
 from gsvnet.models.checkpoints import load_model
 from gsvnet.models.segmenter import FrameNeeds
 from gsvnet.store.job import list_failures
-from tests.labeling.tiny_arseg import build_arseg
+from tests.tiny_arseg import build_arseg
 
 
 def test_the_fingerprint_knows_what_decides_about_labels_and_nothing_else(label_config, tiny_model):

@@ -10,7 +10,7 @@ from gsvnet.errors import VideoError
 from gsvnet.labeling import memory
 from gsvnet.labeling.memory import free_bytes, lanes_that_fit, total_bytes
 from gsvnet.models.checkpoints import load_model
-from tests.labeling.tiny_arseg import build_arseg
+from tests.tiny_arseg import build_arseg
 
 SIZE = {"height": 72, "width": 96, "interval": 5, "num_chunks": 2}
 CORES = len(os.sched_getaffinity(0))

@@ -19,7 +19,7 @@ from gsvnet.models.arseg import ARSeg
 from tests.outputs import assert_equal_rows, footers_of, rows_of, shards_of
 
 NUM_FRAMES, INTERVAL, GROUP = 40, 5, 14  # frames, frames per chunk, frames from I-frame to I-frame
-MODEL = "tests.labeling.tiny_arseg:build_arseg"
+MODEL = "tests.tiny_arseg:build_arseg"
 STARTS = (0, 5, 10, 14, 19, 24, 28, 33, 38)  # of chunks that restart at I-frames
 
 
