@@ -191,7 +191,7 @@ class ARSeg(nn.Module):
         unit = motion.new_tensor([w / motion.shape[-1], h / motion.shape[-2]]).view(2, 1, 1)
         if self.sampling == "published":
             return warp_as_published(feature, resize(motion, (h, w)) * unit)
-        seen = F.interpolate(known[:, None].float(), (h, w), mode="nearest")
+        seen = F.interpolate(known[:, None].float(), (h, w), mode="nearest-exact")
         return warp(feature, resize(motion, (h, w), align_corners=False) * unit) * seen
 
     def _share_of_next(self, chunks: ChunkBatch, chunk: Tensor, position: Tensor) -> Tensor:
