@@ -111,7 +111,7 @@ class ClipLabeler:
         if choice is None:
             return None
         first = max(0, shard.first_frame - choice.max_distance)
-        stop = shard.first_frame + shard.num_frames + choice.max_distance
+        stop = shard.first_frame + shard.num_frames + 1 + choice.max_distance  # the next keyframe looks around too
         reach = Reach(
             first_frame=first,
             start_pts=self._pts[first],

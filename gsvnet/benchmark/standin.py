@@ -112,7 +112,7 @@ def _fit(network: SwiftNet, images: Tensor, truth: Tensor) -> None:
     """
     backbone, known = network.backbone, truth.sum((0, 2, 3)).nonzero()[:, 0]
     truth = truth[:, known]
-    _start_randomly(network, images[:2])
+    start_randomly(network, lambda: [network(image[None]) for image in images[:2]])
     encoded = [ResNet18Backbone.forward(backbone, image[None]) for image in images]
     pyramid, *ladder = _RANDOM_RIDGE
     runs = [partial(backbone.spp, levels[3]) for levels in encoded]
@@ -136,16 +136,15 @@ def _fit(network: SwiftNet, images: Tensor, truth: Tensor) -> None:
     last.weight[known], last.bias[known] = SHARPNESS * weight, SHARPNESS * fitted.intercept
 
 
-def _start_randomly(network: SwiftNet, images: Tensor) -> None:
-    """Random convolutions, and batch norms that know what comes out of them."""
+def start_randomly(network: nn.Module, run: Callable[[], object]) -> None:
+    """Random convolutions, and batch norms that know what comes out of them when `run` runs the network."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight)
         elif isinstance(module, nn.BatchNorm2d):
             module.momentum = None  # the mean over all images
     network.train()
-    for image in images:
-        network(image[None])
+    run()
     network.eval()
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gsvnet.benchmark.standin import SHARPNESS, UNKNOWN_LOGIT, one_hot_truth, regress, sample_pixels
+from gsvnet.benchmark.standin import SHARPNESS, UNKNOWN_LOGIT, one_hot_truth, regress, sample_pixels, start_randomly
 from gsvnet.models.arseg import ARSeg
 from gsvnet.models.published import PUBLISHED
 from gsvnet.models.segmenter import SizeRule
@@ -56,14 +56,7 @@ def build_arseg_stand_in(
 
 def _fit(network: SplitNetwork, images: Tensor, truth: Sequence[np.ndarray]) -> None:
     """Fit the classifier in place to normalised images (N, 3, h, w)."""
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight)
-        elif isinstance(module, nn.BatchNorm2d):
-            module.momentum = None  # the mean over all images
-    network.train()
-    network.extract(images[:2])
-    network.eval()
+    start_randomly(network, lambda: network.extract(images[:2]))
     one_hot = one_hot_truth(truth, (images.shape[-2], images.shape[-1]))
     known = one_hot.sum((0, 2, 3)).nonzero()[:, 0]
     features = (network.extract(image[None])[0] for image in images)

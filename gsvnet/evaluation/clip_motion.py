@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from gsvnet.choices import MotionSource
-from gsvnet.video.proxy import trace_by_proxy
+from gsvnet.video.proxy import trace_by_proxy, trace_to_next_by_proxy
 
 Traced = tuple[np.ndarray, np.ndarray]
 
@@ -33,8 +33,7 @@ def trace_images(images: Sequence[Tensor], size: tuple[int, int]) -> Traced:
 
 def trace_images_to_next(images: Sequence[Tensor], next_keyframe: Tensor, size: tuple[int, int]) -> Traced:
     """The same to an image that follows them: encoded from there back to the first."""
-    motion, known = trace_images([next_keyframe, *reversed(images)], size)
-    return motion[:0:-1], known[:0:-1]
+    return trace_to_next_by_proxy([_as_picture(image) for image in images], _as_picture(next_keyframe), size)
 
 
 def stack_traced(traced: Sequence[Traced | None], length: int, size: tuple[int, int]) -> tuple[Tensor, Tensor]:

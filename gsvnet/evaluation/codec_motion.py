@@ -12,7 +12,9 @@ from gsvnet.errors import ConfigError
 from gsvnet.evaluation.clip_motion import stack_traced
 from gsvnet.evaluation.dataset import Clip, ScoredClips
 from gsvnet.uris import redact_uri
+from gsvnet.video.index import index_video
 from gsvnet.video.motion import read_motion, trace_to_keyframe, trace_to_next_keyframe
+from gsvnet.video.motion_source import choose_motion_source
 from gsvnet.video.probe import probe_video
 
 
@@ -29,10 +31,18 @@ def attach_motion(data: ScoredClips, uri: str) -> ScoredClips:
         raise ConfigError(
             f"{info.uri}: frames of {info.height}x{info.width}; the images of {data.split} have {height}x{width}"
         )
-    motion = tuple(read_motion(uri, rotation=info.rotation))
+    motion = tuple(read_motion(uri, rotation=info.rotation, max_distance=_references_distance(uri)))
     if len(motion) != len(clip.frames):
         raise ConfigError(f"{info.uri} has {len(motion)} frames; {data.split} has {len(clip.frames)} images")
     return replace(data, clips=(replace(clip, motion=motion),))
+
+
+def _references_distance(uri: str) -> int:
+    """How many frames away labeling looks for the codec's references."""
+    index = index_video(uri)
+    sync_frames, num_frames = index.sync_frames.tolist(), len(index.pts)
+    choice = choose_motion_source(uri, interval=1, sync_frames=sync_frames, num_frames=num_frames, wanted="codec")
+    return choice.max_distance
 
 
 def trace_chunks(clip: Clip, chunks: Sequence[Chunk], size: tuple[int, int]) -> tuple[Tensor, Tensor]:

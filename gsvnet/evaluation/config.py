@@ -122,6 +122,10 @@ class EvaluateCityscapesConfig:
     run: RunOptions = field(default_factory=RunOptions)
     more: MoreFigures = field(default_factory=MoreFigures)
 
+    def __post_init__(self) -> None:
+        if self.run.propagation == "motion":
+            raise ConfigError("--propagation motion needs the video's codec; Cityscapes' images have none")
+
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateCostConfig:

@@ -114,7 +114,8 @@ class Cost:
 def measure_cost(model: VideoSegmenter, *, height: int, width: int, keyframe_interval: int) -> Cost:
     """Cost of a network on videos of height x width pixels; counted on a copy in evaluation mode.
 
-    A frame that is no keyframe costs what the second frame of a chunk adds to the first.
+    A frame that is no keyframe costs what the second frame of a chunk adds to the first. A network that reads the next
+    keyframe too runs two keyframes for a chunk alone, of which the second belongs to the next chunk: it counts once.
     Raises ConfigError for bad arguments, ModelError for a network that reads more than one chunk at a time.
     """
     check_positive(height=height, width=width, keyframe_interval=keyframe_interval)
@@ -130,7 +131,7 @@ def measure_cost(model: VideoSegmenter, *, height: int, width: int, keyframe_int
         keyframe_interval=keyframe_interval,
         keyframe_parameters_bytes=keyframe_bytes,
         propagation_parameters_bytes=all_bytes - keyframe_bytes,
-        keyframe_macs=keyframe.architecture,
+        keyframe_macs=keyframe.architecture // keyframe.keyframes,
         frame_macs=both.architecture - keyframe.architecture,
         shift_macs=_shift_macs(model, needs.frame_size) if isinstance(model, GSVNet) and needs.frame_size else 0,
         tile_macs=both.tiles - keyframe.tiles,
@@ -152,10 +153,11 @@ def _keyframe_part(model: nn.Module) -> nn.Module:
 
 @dataclass(frozen=True, kw_only=True)
 class _Macs:
-    """MACs of the architecture, and what attention over tiles adds."""
+    """MACs of the architecture, what attention over tiles adds, and how many keyframes ran."""
 
     architecture: int
     tiles: int
+    keyframes: int
 
 
 def _count_macs(model: nn.Module, height: int, width: int, *, num_frames: int) -> _Macs:
@@ -174,6 +176,7 @@ def _count_macs(model: nn.Module, height: int, width: int, *, num_frames: int) -
     return _Macs(
         architecture=counter.get_total_flops() // 2 + attention.macs - attention.beyond_windows,
         tiles=attention.beyond_windows,
+        keyframes=len(chunks.keyframes),
     )
 
 

@@ -19,6 +19,7 @@ class PlottedResult:
 
     model: short name, the same for all results of one model. data: dataset and split. held: mIoU by distance of
     keeping the keyframe's labels. device: where frames_per_s was taken. step_ms: from frame to frame, where known.
+    num_frames: that were scored, where known.
     """
 
     model: str
@@ -31,6 +32,7 @@ class PlottedResult:
     frames_per_s: float | None = None
     device: str | None = None
     step_ms: float | None = None
+    num_frames: int | None = None
 
     def __post_init__(self) -> None:
         for what, distances in (("per_distance", self.per_distance), ("hold", self.held)):
@@ -46,7 +48,8 @@ class PlottedResult:
 def read_results(results: Sequence[Mapping[str, Any]]) -> tuple[PlottedResult, ...]:
     """Results in the order given. Raises ConfigError for none at all, missing keys, and what cannot be compared.
 
-    Compared are results on one split of one dataset with the same classes, each model and interval once.
+    Compared are results on one split of one dataset with the same classes, each model and interval once, and those of
+    one interval on as many frames.
     """
     if not results:
         raise ConfigError("there is no result to plot; give at least one")
@@ -66,6 +69,7 @@ def read_results(results: Sequence[Mapping[str, Any]]) -> tuple[PlottedResult, .
     pair, times = Counter((result.model, result.keyframe_interval) for result in plotted).most_common(1)[0]
     if times > 1:
         raise ConfigError(f"{times} results are of {pair[0]} at keyframe interval {pair[1]}; give each once")
+    _check_frames(plotted)
     return plotted
 
 
@@ -97,7 +101,22 @@ def _read_result(result: Mapping[str, Any], model: str) -> PlottedResult:
         frames_per_s=result.get("frames_per_s"),
         device=result.get("speed", result).get("device"),  # of a GPU its name, too
         step_ms=result.get("step_ms"),
+        num_frames=result.get("num_frames"),
     )
+
+
+def _check_frames(results: Sequence[PlottedResult]) -> None:
+    """Refuse results of one interval on different frames; older ones may not say on how many they are."""
+    first: dict[int, PlottedResult] = {}
+    for result in results:
+        if result.num_frames is None:
+            continue
+        other = first.setdefault(result.keyframe_interval, result)
+        if other.num_frames != result.num_frames:
+            raise ConfigError(
+                f"at keyframe interval {result.keyframe_interval}, {other.model} was scored on {other.num_frames} "
+                f"frames and {result.model} on {result.num_frames}; with --both-sides both are on the same ones"
+            )
 
 
 def _full_name(result: Mapping[str, Any]) -> str:

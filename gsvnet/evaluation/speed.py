@@ -29,7 +29,9 @@ class Speed:
     """How long a network takes, as medians of real runs in seconds per frame.
 
     keyframe_s: of a keyframe. frame_s: of every other frame; None at interval 1, which has none. frames_per_s: over
-    whole chunks. On a CPU these mean little by themselves: the figure is `speedup`.
+    whole chunks. On a CPU these mean little by themselves: the figure is `speedup`. A network that reads the next
+    keyframe runs one keyframe more than a batch has chunks, in labeling too, where the next batch runs it again:
+    frames_per_s contains it, and batches of more chunks make it count less.
     """
 
     size: tuple[int, int]
@@ -105,7 +107,7 @@ def measure_speed(
         device=_name_device(device),
         threads=torch.get_num_threads(),
         precision=precision,
-        keyframe_s=median(first for first, _ in rounds) / batch_chunks,
+        keyframe_s=median(first for first, _ in rounds) / len(alone.keyframes),
         frame_s=median(second - first for first, second in rounds) / others if others else None,
         frames_per_s=batch_chunks * keyframe_interval / median(second for _, second in rounds),
         rounds=len(rounds),

@@ -76,7 +76,7 @@ def show_cost(cost: Cost, console: Console) -> None:
         table.add_row(name, f"{num_bytes / 1e6:.2f}", *(f"{figure / 1e9:.2f}" for figure in shown))
     console.print(table)
     if cost.frame_macs != cost.keyframe_macs:
-        console.print(f"{100 * cost.per_frame_share:.1f} % of the keyframe network's GMAC run on every frame")
+        console.print(f"{100 * cost.per_frame_share:.1f} % of the GMAC of the keyframe network on every frame")
 
 
 def _by_distance(result: EvaluationResult, figures: dict) -> Table:

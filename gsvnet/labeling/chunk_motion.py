@@ -12,7 +12,7 @@ from gsvnet.models.segmenter import ChunkBatch, FrameNeeds
 from gsvnet.video.decode import Frame
 from gsvnet.video.motion import FrameMotion, trace_to_keyframe, trace_to_next_keyframe
 from gsvnet.video.motion_field import Bools, Floats
-from gsvnet.video.proxy import trace_by_proxy
+from gsvnet.video.proxy import trace_by_proxy, trace_to_next_by_proxy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,8 @@ class MovingFrame(Frame):
 class ChunkMotion:
     """Of N decoded frames, the keyframe first: motion (N, 2, gh, gw) in pixels of its grid, known (N, gh, gw).
 
-    next_motion, next_known: the same to the keyframe after the chunk; None where there is none.
+    next_motion, next_known: the same to the keyframe after the chunk; None where there is none, and for a chunk that
+    has nothing but its keyframe, which needs no other.
     """
 
     motion: Floats
@@ -57,7 +58,7 @@ def trace_by_codec(frames: Sequence[Frame], next_keyframe: Frame | None, needs: 
     decoded = [n for n, frame in enumerate(frames) if frame.status == "ok"]
     fields = [_field_of(frame) for frame in frames]
     motion, known = trace_to_keyframe(fields, *needs.motion_grid)
-    if next_keyframe is None:
+    if next_keyframe is None or len(decoded) < 2:
         return ChunkMotion(motion=motion[decoded], known=known[decoded])
     following, following_known = trace_to_next_keyframe(fields, _field_of(next_keyframe), *needs.motion_grid)
     return ChunkMotion(
@@ -76,10 +77,10 @@ def trace_by_images(frames: Sequence[Frame], next_keyframe: Frame | None, needs:
     assert needs.motion_grid is not None
     images = [_as_array(frame) for frame in frames if frame.status == "ok"]
     motion, known = trace_by_proxy(images, needs.motion_grid)
-    if next_keyframe is None:
+    if next_keyframe is None or len(images) < 2:
         return ChunkMotion(motion=motion, known=known)
-    following, following_known = trace_by_proxy([_as_array(next_keyframe), *images[::-1]], needs.motion_grid)
-    return ChunkMotion(motion=motion, known=known, next_motion=following[:0:-1], next_known=following_known[:0:-1])
+    following, following_known = trace_to_next_by_proxy(images, _as_array(next_keyframe), needs.motion_grid)
+    return ChunkMotion(motion=motion, known=known, next_motion=following, next_known=following_known)
 
 
 def add_motion(chunks: ChunkBatch, traced: Sequence[ChunkMotion | None], needs: FrameNeeds) -> ChunkBatch:
@@ -106,8 +107,8 @@ class _Maps:
         self.known = torch.zeros(shape, dtype=torch.bool)
 
     def put(self, chunk: int, motion: Floats, known: Bools) -> None:
-        self.motion[chunk, : len(motion)] = torch.from_numpy(np.ascontiguousarray(motion))
-        self.known[chunk, : len(known)] = torch.from_numpy(np.ascontiguousarray(known))
+        self.motion[chunk, : len(motion)] = torch.from_numpy(motion)
+        self.known[chunk, : len(known)] = torch.from_numpy(known)
 
 
 def _field_of(frame: Frame) -> FrameMotion:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
 from typing import Protocol, runtime_checkable
 
 from gsvnet.errors import VideoError
@@ -11,7 +12,7 @@ from gsvnet.models.segmenter import VideoSegmenter
 from gsvnet.words import size_in_words
 
 _MEMINFO, _STATUS = Path("/proc/meminfo"), Path("/proc/self/status")
-_CONTAINER = Path("/sys/fs/cgroup")  # version 2, as it looks from inside
+_GROUPS, _GROUP_FILES = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
 
 @runtime_checkable
@@ -28,55 +29,81 @@ def lanes_that_fit(
 ) -> int:
     """How many batches may be at work at once, 1..num_lanes; all for networks that do not say what they take.
 
-    A worker's share of the memory is that of its lanes among the cores: others may work beside it. Raises VideoError
-    where not even one batch fits into what is free.
+    A worker's share of the memory is that of its lanes among the cores, for others may work beside it, and no more than
+    is free now. One batch is always tried: that others hold the memory at the moment says nothing of the video. Raises
+    VideoError where a batch is larger than all the memory there is.
     """
     if not isinstance(model, KnowsItsMemory):
         return num_lanes
     needed = model.peak_bytes(height, width, interval, num_chunks=num_chunks)
     free, total = free_bytes(), total_bytes()
-    if free is not None and needed > free:
-        raise VideoError(
-            f"frames of {height}x{width} need about {size_in_words(needed)} of memory and {size_in_words(free)} are "
-            "free; label it where there is more, or with a smaller --batch-chunks or network"
-        )
     if total is None:
         return num_lanes
+    if needed > total:
+        raise VideoError(
+            f"frames of {height}x{width} need about {size_in_words(needed)} of memory and {size_in_words(total)} are "
+            "there; label it where there is more, or with a smaller --batch-chunks or network"
+        )
     share = total * num_lanes // max(num_lanes, len(os.sched_getaffinity(0)))
-    return max(1, min(num_lanes, share // needed))
+    return max(1, min(num_lanes, share // needed, (share if free is None else free) // needed))
 
 
 def total_bytes() -> int | None:
-    """Memory of this machine or container; None where Linux's files do not tell."""
-    return _least(_read_kilobytes(_MEMINFO, "MemTotal"), _read_number(_CONTAINER / "memory.max"))
+    """Memory that this process may have: of the machine, or of the container or job around it; None: not told."""
+    return _least(_read_kilobytes(_MEMINFO, "MemTotal"), *(group.limit() for group in _memory_groups()))
 
 
 def free_bytes() -> int | None:
     """What this process may take in all: what nobody uses, and what it has already, which it uses again."""
     own = _read_kilobytes(_STATUS, "VmRSS")
-    machine = _read_kilobytes(_MEMINFO, "MemAvailable")
-    limit, used = _read_number(_CONTAINER / "memory.max"), _read_number(_CONTAINER / "memory.current")
-    container = None if limit is None or used is None else limit - used + _read_reclaimable()
-    free = _least(machine, container)
+    free = _least(_read_kilobytes(_MEMINFO, "MemAvailable"), *(group.free() for group in _memory_groups()))
     return None if free is None or own is None else max(0, free) + own
 
 
-def _read_reclaimable() -> int:
-    """Bytes of the container's file cache that the kernel drops before it kills."""
-    try:
-        lines = (_CONTAINER / "memory.stat").read_text().splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) for line in lines if line.startswith("inactive_file ")), 0)
+class _MemoryGroup:
+    """A control group of Linux that may limit memory: its folder, and what its version calls its files."""
+
+    def __init__(self, folder: Path, limit: str, used: str, reclaimable: str) -> None:
+        self._limit, self._used, self._stat = folder / limit, folder / used, folder / "memory.stat"
+        self._reclaimable = reclaimable
+
+    def limit(self) -> int | None:
+        """Bytes; None for a group without a limit."""
+        return _read_number(self._limit)
+
+    def free(self) -> int | None:
+        """Bytes up to the limit, with the file cache that the kernel drops before it kills."""
+        limit, used = self.limit(), _read_number(self._used)
+        if limit is None or used is None:
+            return None
+        stat = _read_lines(self._stat)
+        return limit - used + next((int(s.split()[1]) for s in stat if s.startswith(f"{self._reclaimable} ")), 0)
+
+
+def _memory_groups() -> Iterator[_MemoryGroup]:
+    """This process's group and all around it: each limits it, also those of version 1 (Slurm, older Docker)."""
+    for line in _read_lines(_GROUPS):
+        _, controllers, path = line.split(":", 2)
+        inner = PurePosixPath(path.lstrip("/"))  # as it looks from inside a container, there may be no such folder
+        for group in (inner, *inner.parents):
+            if not controllers:
+                yield _MemoryGroup(_GROUP_FILES / group, "memory.max", "memory.current", "inactive_file")
+            elif "memory" in controllers.split(","):
+                folder = _GROUP_FILES / "memory" / group
+                yield _MemoryGroup(folder, "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
 
 
 def _read_kilobytes(file: Path, name: str) -> int | None:
     """A line such as "MemTotal:  16314232 kB", in bytes."""
+    return next((1024 * int(line.split()[1]) for line in _read_lines(file) if line.startswith(f"{name}:")), None)
+
+
+def _read_lines(file: Path) -> list[str]:
+    """No lines for a file that is not there."""
     try:
-        line = next((line for line in file.read_text().splitlines() if line.startswith(f"{name}:")), None)
+        return file.read_text().splitlines()
     except OSError:
-        return None
-    return None if line is None else 1024 * int(line.split()[1])
+        return []
 
 
 def _read_number(file: Path) -> int | None:

@@ -128,12 +128,12 @@ def _choose_motion(uri: str, index: VideoIndex, rule: PlanRule, storage_options:
 
 
 def _reach(shard: Shard, index: VideoIndex, max_distance: int) -> Reach:
-    """The shard, as many frames around it as are compared to find the codec's references, and at least one after it.
+    """The shard, the next keyframe, and as many frames around both as are compared to find the codec's references.
 
     So what is found does not depend on where the video is cut.
     """
     around = max_distance if max_distance > 1 else 0
-    first, stop = max(0, shard.first_frame - around), shard.first_frame + shard.num_frames + max(1, around)
+    first, stop = max(0, shard.first_frame - around), shard.first_frame + shard.num_frames + 1 + around
     end_pts = None if stop >= len(index.pts) else int(index.pts[stop])
     return Reach(first_frame=first, start_pts=int(index.pts[first]), end_pts=end_pts)
 

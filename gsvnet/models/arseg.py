@@ -20,7 +20,7 @@ Shapes: B chunks, L frames per chunk, K feature channels, H W the keyframe featu
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal, get_args
 
 import torch
@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from gsvnet.choices import References
 from gsvnet.classes import ClassSet
 from gsvnet.errors import ModelError
+from gsvnet.models.next_share import share_of_next
 from gsvnet.models.segmenter import ChunkBatch, FrameNeeds, LogitsBatch, Normalise, Resize, SizeRule
 from gsvnet.models.split import SplitNetwork
 from gsvnet.nn.blocks import equal_batches, resize
@@ -74,8 +75,9 @@ class ARSeg(nn.Module):
 
     keyframe_network, frame_network: SplitNetworks of one class. normalise: of both networks' input. size_rule: of
     keyframes; the other frames are read at `scale` times that size. references: which keyframes a frame draws on;
-    "nearest" and "both" (features mixed by nearness) need the next keyframe. memory_bytes: about what `segment` may
-    take for one micro-batch; one image is taken even beyond it.
+    "nearest" and "both" (features mixed by nearness) need the next keyframe, leave out a keyframe to which little
+    motion leads (`share_of_next`), and take the other one where none does. memory_bytes: about what `segment` may take
+    for one micro-batch; one image is taken even beyond it.
     """
 
     def __init__(
@@ -96,6 +98,9 @@ class ARSeg(nn.Module):
     ) -> None:
         super().__init__()
         check_settings(scale=scale, sampling=sampling, references=references)
+        kinds = {type(part).__name__ for part in (keyframe_network, frame_network) if isinstance(part, SplitNetwork)}
+        if len(kinds) > 1:  # what stands in for the frame network, to measure without it, is none
+            raise ModelError(f"AR-Seg is built of two networks of one class, not of {' and '.join(sorted(kinds))}")
         self.keyframe_network, self.frame_network, self.fusion = keyframe_network, frame_network, fusion
         self.classes, self.normalise = classes, normalise
         self.size_rule, self.scale = size_rule or SizeRule(), scale
@@ -154,7 +159,7 @@ class ARSeg(nn.Module):
         assert chunks.frames is not None
         chunk, position = (i.flatten() for i in torch.meshgrid(*map(torch.arange, valid.shape), indexing="ij"))
         chunk, position = chunk[position > 0], position[position > 0]
-        share = self._share_of_next(chunks, chunk, position)
+        share = torch.zeros(len(chunk)) if self.references == "before" else share_of_next(chunks)[chunk, position]
         size, keyframe_size = chunks.frames.shape[-2:], chunks.keyframes.shape[-2:]
         most = self.memory_bytes // self._frame_bytes(size, keyframe_size)
         for rows, new in equal_batches(len(chunk), max(1, most)):
@@ -168,19 +173,29 @@ class ARSeg(nn.Module):
         self, chunks: ChunkBatch, features: list[Tensor], low: Tensor, chunk: Tensor, position: Tensor, share: Tensor
     ) -> Tensor:
         """Fused features (N, K, H, W) of frames. low: their own. share: (N,), how much the next keyframe counts."""
-        own, own_known = _take(chunks.motion, chunks.motion_valid, chunk, position)
-        if self.references == "before":
-            return self.fusion(self.bring(_gather(features, chunk), own, own_known), low)
-        following, following_known = _take(chunks.next_motion, chunks.next_motion_valid, chunk, position)
-        weight = share.to(low.device).view(-1, 1, 1, 1)
-        if self.references == "nearest":
-            from_next = weight > 0.5
-            motion = torch.where(from_next, following, own)
-            known = torch.where(from_next[:, 0], following_known, own_known)
-            return self.fusion(self.bring(_gather(features, chunk + (share > 0.5)), motion, known), low)
-        before = self.fusion(self.bring(_gather(features, chunk), own, own_known), low)
-        after = self.fusion(self.bring(_gather(features, chunk + 1), following, following_known), low)
-        return torch.lerp(before, after, weight)
+        motion, known = _take(chunks.motion, chunks.motion_valid, chunk, position)
+        brought = self.bring(_gather(features, chunk), motion, known)
+        if self.references != "before":
+            next_motion, next_known = _take(chunks.next_motion, chunks.next_motion_valid, chunk, position)
+            following = self.bring(_gather(features, chunk + 1), next_motion, next_known)
+            weights = self._weigh(known, next_known, share, brought.shape[-2:])
+            brought = _mix(brought, following, *weights)
+        return self.fusion(brought, low)
+
+    def _weigh(self, known: Tensor, next_known: Tensor, share: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """How much the own and the next keyframe count at each place of the feature, (N, 1, H, W) each; sum 1 or 0.
+
+        By nearness, but only where motion leads to them: where it does to one of both alone, that one counts, also if
+        it is the farther one. Driving on, what stands at the border of a frame is gone from the next keyframe.
+        """
+        share = share.to(known.device).view(-1, 1, 1, 1)
+        counts = share if self.references == "both" else (share > 0.5).float()
+        seen, next_seen = (_on_feature(mask, size).float() for mask in (known, next_known))
+        own, following = (1 - counts) * seen, counts * next_seen
+        takes_over = (own + following == 0) & (share > 0) & (share < 1)
+        own, following = torch.where(takes_over, seen, own), torch.where(takes_over, next_seen, following)
+        total = (own + following).clamp(min=torch.finfo(own.dtype).tiny)
+        return own / total, following / total
 
     def bring(self, feature: Tensor, motion: Tensor, known: Tensor) -> Tensor:
         """A keyframe's feature (N, K, H, W) where a frame sees it: float32.
@@ -191,16 +206,12 @@ class ARSeg(nn.Module):
         unit = motion.new_tensor([w / motion.shape[-1], h / motion.shape[-2]]).view(2, 1, 1)
         if self.sampling == "published":
             return warp_as_published(feature, resize(motion, (h, w)) * unit)
-        seen = F.interpolate(known[:, None].float(), (h, w), mode="nearest-exact")
-        return warp(feature, resize(motion, (h, w), align_corners=False) * unit) * seen
-
-    def _share_of_next(self, chunks: ChunkBatch, chunk: Tensor, position: Tensor) -> Tensor:
-        """(N,) float in 0..1: how near the next keyframe is; 0 where there is none or it is not asked for."""
-        if self.references == "before":
-            return torch.zeros(len(chunk))
-        assert chunks.next_valid is not None, "AR-Seg with references on both sides reads ChunkBatch.next_valid"
-        share = position / chunks.num_frames.cpu()[chunk].clamp(min=1)
-        return torch.where(chunks.next_valid.cpu()[chunk], share.clamp(max=1.0), 0.0)
+        seen = _on_feature(known, (h, w))
+        flow = resize(motion, (h, w), align_corners=False) * unit
+        brought = warp(feature, flow.masked_fill(~seen, 2.0 * max(h, w)))  # from beyond the border: nothing
+        if feature.is_contiguous(memory_format=torch.channels_last):  # sampling leaves that order
+            brought = brought.contiguous(memory_format=torch.channels_last)
+        return brought
 
     def _yield_valid(
         self, valid: Tensor, chunk: Tensor, position: Tensor, logits: Tensor, from_next: Tensor | None = None
@@ -227,8 +238,18 @@ class ARSeg(nn.Module):
     def _frame_bytes(self, size: tuple[int, int] | torch.Size, keyframe_size: tuple[int, int] | torch.Size) -> int:
         """Of one other frame on its way through its network and the fusion."""
         network = self.frame_network.bytes_per_pixel * size[0] * size[1]
-        maps = _FUSION_MAPS + (self.references == "both")
+        maps = _FUSION_MAPS + 2 * (self.references != "before")
         return max(network, maps * self._feature_bytes(keyframe_size) + MOST_TILE_BYTES)
+
+
+def _on_feature(known: Tensor, size: Sequence[int]) -> Tensor:
+    """Where motion (N, gh, gw) is known, on a feature's grid: (N, 1, H, W) bool, the nearest cell's."""
+    return F.interpolate(known[:, None].float(), tuple(size), mode="nearest-exact") > 0
+
+
+def _mix(own: Tensor, following: Tensor, own_weight: Tensor, next_weight: Tensor) -> Tensor:
+    """Weighted sum of features (N, K, H, W); what does not count may be anything, even no number."""
+    return torch.where(own_weight > 0, own * own_weight, 0) + torch.where(next_weight > 0, following * next_weight, 0)
 
 
 def _take(motion: Tensor | None, known: Tensor | None, chunk: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:

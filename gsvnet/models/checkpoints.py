@@ -137,9 +137,10 @@ def load_model(name: str, keyframe_model: str | None = None) -> VideoSegmenter:
     return model
 
 
-def keyframe_hash(model: GSVNet) -> str:
+def keyframe_hash(model: GSVNet | ARSeg) -> str:
     """sha256 (64 hex digits) of a model's keyframe network and its normalisation: what its logits follow from."""
-    return content_hash(nn.ModuleDict({"network": model.keyframe_network, "normalise": model.keyframe_normalise}))
+    normalise = model.normalise if isinstance(model, ARSeg) else model.keyframe_normalise
+    return content_hash(nn.ModuleDict({"network": model.keyframe_network, "normalise": normalise}))
 
 
 def without_keyframe_network(model: GSVNet) -> GSVNet:

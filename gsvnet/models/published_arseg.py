@@ -130,61 +130,65 @@ def build_published_arseg(
     """The model of published files with the settings that they were trained for; heads for training are dropped.
 
     family: one of PUBLISHED_ARSEG. keyframe, propagation: the HR and the AR file; one file without "arseg-". classes:
-    default: CITYSCAPES for files of 19 outputs, CAMVID for those of 12; with one class less than outputs the last
-    output is dropped.
+    default: CITYSCAPES for files of 19 outputs, CAMVID for those of 12, whose last one, void, is dropped.
     """
     name, spec = family.removeprefix("arseg-"), PUBLISHED_ARSEG[family]
-    if name == "bisenetv1" and _count_outputs(keyframe) == len(CAMVID) + 1:
+    weights = _read_weights(keyframe, name)
+    if name == "bisenetv1" and _count_outputs(weights) == len(CAMVID) + 1:
         spec = replace(spec, **{key: getattr(_BISENET_CAMVID, key) for key in ("classes", "normalise", "size_rule")})
     spec = spec if classes is None else replace(spec, classes=classes)
-    num_classes = len(spec.classes)
-    network, model = load_published_keyframe_network(keyframe, name, num_classes=num_classes), build_model(spec)
+    network, model = _build_keyframe_network(weights, keyframe, name, spec.classes), build_model(spec)
+    network.drop_auxiliary_heads()
     if isinstance(model, PerFrame):
         model.net = network
         return model
     assert isinstance(model, ARSeg)
     assert propagation is not None
     model.keyframe_network = network
-    model.frame_network, model.fusion = load_published_frame_network(propagation, name, num_classes=num_classes)
+    model.frame_network, model.fusion = load_published_frame_network(propagation, name, spec.classes)
     return model
 
 
 def load_published_keyframe_network(
-    path: str | Path, name: str, *, num_classes: int, auxiliary_heads: bool = False
+    path: str | Path, name: str, classes: ClassSet, *, auxiliary_heads: bool = False
 ) -> SplitNetwork:
     """The network of an HR file. name: its family. auxiliary_heads: keep the heads that only training uses.
 
     pspnet18's may hold a fusion, which its class has and does not use.
     """
-    network, fusion = _load(path, name, num_classes=num_classes)
-    if fusion is not None and name != "pspnet18":
-        raise ModelError(f"{path} holds a fusion (fuse_attention): it is an AR file, for the frames between keyframes")
+    network = _build_keyframe_network(_read_weights(path, name), path, name, classes)
     if not auxiliary_heads:
         network.drop_auxiliary_heads()
     return network
 
 
 def load_published_frame_network(
-    path: str | Path, name: str, *, num_classes: int
+    path: str | Path, name: str, classes: ClassSet
 ) -> tuple[SplitNetwork, CrossResolutionFusion]:
     """The network of an AR file and the fusion. name: the network's family."""
-    network, fusion = _load(path, name, num_classes=num_classes)
+    network, fusion = _build(_read_weights(path, name), path, name, classes)
     if fusion is None:
         raise ModelError(f"{path} holds no fusion (fuse_attention): it is no AR file, but one for whole images")
     network.drop_auxiliary_heads()
     return network, fusion
 
 
-def _load(path: str | Path, name: str, *, num_classes: int) -> tuple[SplitNetwork, CrossResolutionFusion | None]:
+def _build_keyframe_network(weights: dict[str, Tensor], path: str | Path, name: str, classes: ClassSet) -> SplitNetwork:
+    """The network of an HR file's weights, with all its heads."""
+    network, fusion = _build(weights, path, name, classes)
+    if fusion is not None and name != "pspnet18":
+        raise ModelError(f"{path} holds a fusion (fuse_attention): it is an AR file, for the frames between keyframes")
+    return network
+
+
+def _build(
+    weights: dict[str, Tensor], path: str | Path, name: str, classes: ClassSet
+) -> tuple[SplitNetwork, CrossResolutionFusion | None]:
     """The network with all its heads, and the fusion if the file holds one."""
-    weights = _read_weights(path, name)
     of_fusion = {key: weights.pop(key) for key in list(weights) if key.startswith("fuse_attention.")}
-    network = SPLIT_NETWORKS[name](num_classes=num_classes, auxiliary_heads=True)
-    for layer in network.classifiers:
-        for leaf in ("weight", "bias"):
-            key = published_arseg_name(name, f"{layer}.{leaf}")
-            if key in weights and len(weights[key]) == num_classes + 1:
-                weights[key] = weights[key][:num_classes]
+    network = SPLIT_NETWORKS[name](num_classes=len(classes), auxiliary_heads=True)
+    if classes.identifiers == CAMVID.identifiers:
+        _drop_void(weights, [published_arseg_name(name, f"{layer}.") for layer in network.classifiers])
     load_strictly(network, weights, source=str(path), file_name=partial(published_arseg_name, name))
     if not of_fusion:
         return network.eval(), None
@@ -205,7 +209,13 @@ def _read_weights(path: str | Path, name: str) -> dict[str, Tensor]:
     return weights
 
 
-def _count_outputs(path: str | Path) -> int:
-    """Of a file of bisenetv1; 0 where its last layer is missing."""
-    last = published_arseg_name("bisenetv1", "head.conv_1x1.bias")
-    return _read_weights(path, "bisenetv1").get(last, torch.empty(0)).numel()
+def _drop_void(weights: dict[str, Tensor], layers: list[str]) -> None:
+    """Take CamVid's twelfth output out of the last layers, in place. layers: how their names begin."""
+    for key in [key for key in weights if key.startswith(tuple(layers))]:
+        if weights[key].shape[:1] == (len(CAMVID) + 1,):
+            weights[key] = weights[key][: len(CAMVID)]
+
+
+def _count_outputs(weights: dict[str, Tensor]) -> int:
+    """Of bisenetv1's weights; 0 where the last layer is missing."""
+    return weights.get(published_arseg_name("bisenetv1", "head.conv_1x1.bias"), torch.empty(0)).numel()

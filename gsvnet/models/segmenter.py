@@ -58,7 +58,9 @@ class ChunkBatch:
     end of a video, for padding, and where that keyframe was lost.
     motion: (B, L, 2, gh, gw) float32 on FrameNeeds.motion_grid: a frame shows at x what its keyframe shows at
     x + (dx, dy), in pixels of the motion's own grid. motion_valid: (B, L, gh, gw) bool, where that is known.
-    next_motion, next_motion_valid: the same to keyframes[c + 1].
+    next_motion, next_motion_valid: the same to keyframes[c + 1]. Motion is finite also where it is not known.
+    offsets: (B, L) int64, how many frames of the video each frame is behind its keyframe; None: its position (no frame
+    was lost). next_offset: (B,) int64, the same of keyframes[c + 1]; None: num_frames.
     """
 
     first_frame: int
@@ -71,6 +73,8 @@ class ChunkBatch:
     motion_valid: Tensor | None = None
     next_motion: Tensor | None = None
     next_motion_valid: Tensor | None = None
+    offsets: Tensor | None = None
+    next_offset: Tensor | None = None
     before: Tensor | None = None
     after: Tensor | None = None
 

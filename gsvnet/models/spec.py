@@ -87,6 +87,11 @@ class ModelSpec:
             raise ModelError(f"family {self.family!r} needs frame_normalise, the propagation's normalisation")
         _check_options("network", self.network, _option_names(_KINDS[self.keyframe_family]))
         if self.family.startswith("arseg-"):
+            for name in ("frame_normalise", "keyframe_size_rule"):
+                if getattr(self, name) is not None:
+                    raise ModelError(
+                        f"family {self.family!r} has no {name}: both its networks read alike; leave it out"
+                    )
             _check_options("propagation", self.propagation, _option_names(check_settings))
             check_settings(**self.propagation)
         else:
@@ -198,7 +203,8 @@ def options_of(module: nn.Module) -> dict:
 
 
 def _option_names(function: Callable[..., Any]) -> list[str]:
-    return [name for name in inspect.signature(function).parameters if name != "num_classes"]
+    """Of a constructor: what a checkpoint may set. Auxiliary heads are never in one."""
+    return [name for name in inspect.signature(function).parameters if name not in ("num_classes", "auxiliary_heads")]
 
 
 def _check_options(field_name: str, options: object, allowed: list[str]) -> None:

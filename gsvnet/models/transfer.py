@@ -49,14 +49,16 @@ def image_network_of(model: GSVNet | PerFrame | ARSeg) -> PerFrame:
         normalise, size_rule = model.keyframe_normalise, model.keyframe_size_rule or model.size_rule
     else:
         normalise, size_rule = model.normalise, model.size_rule
-    return PerFrame(
+    image = PerFrame(
         model.keyframe_network,
         classes=model.classes,
         normalise=normalise,
         size_rule=size_rule,
         align_corners=model.align_corners,
         resize=model.resize,
-    ).train(model.training)
+    )
+    image.training = model.training  # its own flag alone: `train` would reach into parts that are frozen
+    return image
 
 
 def with_references(model: VideoSegmenter, references: References) -> ARSeg:

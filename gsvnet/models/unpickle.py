@@ -38,11 +38,22 @@ def find_weights(contents: object, path: str | Path) -> dict[str, Tensor]:
 
 
 def as_weights(contents: object, where: str) -> dict[str, Tensor]:
-    """A flat dict of tensors, without the `module.` that data-parallel training puts before every name."""
+    """A flat dict of dense real tensors, without the `module.` that data-parallel training puts before every name."""
     if not isinstance(contents, Mapping) or not contents:
         raise ModelError(f"{where}: expected a state dict (name -> tensor), got {type(contents).__name__}")
     odd = [name for name, value in contents.items() if not (isinstance(name, str) and isinstance(value, Tensor))]
     if odd:
         raise ModelError(f"{where}: entry {odd[0]!r} is no tensor, so this is no state dict")
+    for name, value in contents.items():
+        if not _is_plain(value):
+            raise ModelError(
+                f"{where}: tensor {name} is {value.layout}, {value.dtype}, {value.device}; allowed: dense, real"
+            )
     prefix = "module." if all(name.startswith("module.") for name in contents) else ""
     return {name.removeprefix(prefix): tensor for name, tensor in contents.items()}
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether numbers lie in memory, each for itself; not sparse, nested, quantised, complex or without any data."""
+    dense = tensor.layout == torch.strided and not tensor.is_nested and not tensor.is_quantized
+    return dense and tensor.device.type == "cpu" and not tensor.is_complex()

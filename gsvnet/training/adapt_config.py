@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 
 from gsvnet.errors import ConfigError
-from gsvnet.training.checks import Device, Precision, check_least, check_out, check_positive, check_temper
+from gsvnet.training.checks import Device, Precision, check_finite, check_least, check_out, check_positive, check_temper
 
 Videos = Annotated[
     tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="VIDEO ...", help_behavior_hint="(required)")
@@ -106,3 +106,4 @@ class AdaptConfig:
         for name, share, most in (("--hold-out", self.hold_out, 1), ("--agreement", self.agreement, 100)):
             if not 0 < share < most:
                 raise ConfigError(f"{name} {share}: must lie between 0 and {most}")
+        check_finite(self)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +27,7 @@ from gsvnet.training.arseg_pairs import ArsegPairs
 from gsvnet.training.checks import LabelLoss
 from gsvnet.training.losses import label_loss
 from gsvnet.training.schedule import check_recipe, cosine_with_warmup, make_optimiser, set_rates
-from gsvnet.training.state import append_log, cut_log, load_state, save_state
+from gsvnet.training.state import Progress, append_log, resume_progress, save_progress
 
 LOG_EVERY = 20  # steps
 _BATCH_PAIRS = 8
@@ -100,15 +100,6 @@ class ArsegLoss(nn.Module):
         )
 
 
-@dataclass
-class _Progress:
-    """How far a run is. losses: (2,) each, of the steps since the last logged one. seconds: over all attempts."""
-
-    step: int = 0
-    losses: list[list[float]] = field(default_factory=list)
-    seconds: float = 0.0
-
-
 def train_arseg(
     model: ARSeg,
     pairs: ArsegPairs,
@@ -138,7 +129,7 @@ def train_arseg(
     steps, batch_size = count_steps(len(pairs), config), config.batch_size // parallel.num_processes()
     optimiser = make_optimiser(config.optimiser, _parameter_groups(model, config))
     peaks = [config.learning_rate, config.learning_rate, config.fusion_learning_rate][: len(optimiser.param_groups)]
-    progress = _resume(folder, config, trained, optimiser)
+    progress = resume_progress(folder, config, name="trained", trained=trained, optimiser=optimiser)
     loss_of = parallel.share_gradients(
         ArsegLoss(
             model.frame_network,
@@ -175,7 +166,7 @@ def train_arseg(
             append_log(folder, record)
             on_step(record)
         if is_saved:
-            _save(folder, config, trained, optimiser, progress)
+            save_progress(folder, config, progress, name="trained", trained=trained, optimiser=optimiser)
             on_save(progress.step, model.eval())
             trained.train()
     return model.eval()
@@ -262,33 +253,8 @@ def _parameter_groups(model: ARSeg, config: ArsegTraining) -> list[dict]:
     return groups
 
 
-def _summarise(progress: _Progress, config: ArsegTraining) -> dict:
+def _summarise(progress: Progress, config: ArsegTraining) -> dict:
     """A record of log.jsonl. loss: what was minimised; label_loss, feature_loss: its parts, not yet weighted."""
     label, feature = np.mean(progress.losses, axis=0)
     record = {"step": progress.step, "loss": float(label + config.feature_weight * feature)}
     return record | {"label_loss": float(label), "feature_loss": float(feature), "seconds": progress.seconds}
-
-
-def _save(
-    folder: Path, config: ArsegTraining, trained: nn.Module, optimiser: torch.optim.Optimizer, progress: _Progress
-) -> None:
-    state = {
-        "step": progress.step,
-        "losses": progress.losses,
-        "seconds": progress.seconds,
-        "trained": trained.state_dict(),
-        "optimiser": optimiser.state_dict(),
-    }
-    save_state(folder, config, state)
-
-
-def _resume(folder: Path, config: ArsegTraining, trained: nn.Module, optimiser: torch.optim.Optimizer) -> _Progress:
-    """How far the run is; loads its state when there is one."""
-    state, progress = load_state(folder, config), _Progress()
-    if state is not None:
-        trained.load_state_dict(state["trained"])
-        optimiser.load_state_dict(state["optimiser"])
-        progress = _Progress(step=state["step"], losses=state["losses"], seconds=state["seconds"])
-    if parallel.is_first():
-        cut_log(folder, "step", progress.step)
-    return progress

@@ -12,10 +12,13 @@ from gsvnet.training.checks import (
     LabelLoss,
     Optimiser,
     Precision,
+    check_finite,
     check_hold_out,
     check_least,
+    check_most,
     check_out,
     check_positive,
+    check_shares,
     check_temper,
 )
 
@@ -131,13 +134,20 @@ class TrainArsegConfig:
             raise ConfigError("nothing to train on; give --camvid FOLDER, --synthetic-clips N, or --unlabelled VIDEO")
         if self.hold_out and self.camvid is None:
             raise ConfigError("--hold-out: only stills are held out; give --camvid FOLDER")
+        if self.own_labels and self.synthetic_clips == 0:
+            raise ConfigError("--own-labels: is about drawn streets; give --synthetic-clips N")
+        if self.without_fusion and self.references != "before":
+            raise ConfigError(f"--references {self.references}: with --without-fusion a frame draws on no keyframe")
         check_least(self, {"synthetic_clips": 0, "epochs": 1, "batch_size": 2, "warmup_steps": 0, "threads": 0})
         check_least(self, {"seed": 0, "pairs_per_run": 1, "keyframe_interval": 2, "feature_weight": 0})
         check_least(self, {"weight_decay": 0, "pairs": self.batch_size})
-        check_least(self, {"video_frames": self.keyframe_interval, "synthetic_frames": self.keyframe_interval})
+        check_most(self, "pairs_per_run", self.keyframe_interval - 1, "one less than --keyframe-interval")
+        check_least(self, {"video_frames": self.keyframe_interval} if self.unlabelled else {})
+        check_least(self, {"synthetic_frames": self.keyframe_interval} if self.synthetic_clips else {})
         check_positive(self, "learning_rate", "fusion_learning_rate")
-        check_positive(self, "still_share", "synthetic_share", "video_share")
+        check_shares(self, "still_share", "synthetic_share", "video_share")
         check_temper(self.weight_temper)
         check_hold_out(self.hold_out)
         if not 0 < self.scale < 1:
             raise ConfigError(f"--scale {self.scale}: must be above 0 and below 1")
+        check_finite(self)

@@ -6,7 +6,6 @@ memory for time: training then runs the small network alone.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -16,10 +15,13 @@ from torch import Tensor
 
 from gsvnet.errors import ConfigError
 from gsvnet.evaluation.resize import resize_image
+from gsvnet.labeling.memory import free_bytes, total_bytes
 from gsvnet.models.arseg import ARSeg
-from gsvnet.models.segmenter import FrameNeeds
+from gsvnet.models.segmenter import FrameNeeds, Resize
 from gsvnet.nn.upsample import upsample_labels
-from gsvnet.training.arseg_runs import Run, RunSource, draw_run
+from gsvnet.training import parallel
+from gsvnet.training.arseg_footage import Run, RunSource, draw_run
+from gsvnet.training.arseg_start import size_rule_alone
 from gsvnet.video.proxy import trace_by_proxy
 
 _MOST_SHARE = 0.8  # of the machine's memory
@@ -91,7 +93,7 @@ def draw_pairs(
 
     What is drawn follows from the seed and the number of a run alone. Motion is what labeling will find: that of
     `trace_by_proxy` over the small frames. share: of every so many runs, those that this process draws. on_pairs: is
-    told how many are drawn. Raises ConfigError when they would not fit into memory.
+    told how many are drawn.
     """
     pairs = _make_room(model, recipe)
     filled, number = 0, share.start or 0
@@ -105,26 +107,37 @@ def draw_pairs(
 
 def bytes_per_pair(model: ARSeg, recipe: PairRecipe) -> int:
     """Of memory that one pair takes, as the docstring of ArsegPairs says."""
-    (height, width), (h, w), feature = _sizes(model, recipe.size)
+    (height, width), (h, w), feature = _sizes(model, recipe)
     return (4 * feature[0] * feature[1] * feature[2] if recipe.fused else 0) + 3 * h * w + height * width
 
 
-def _sizes(model: ARSeg, size: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int, int]]:
+def check_memory(model: ARSeg, recipe: PairRecipe, *, num_held_out: int = 0) -> None:
+    """Raises ConfigError where the pairs of all processes, and those held out, do not fit into memory.
+
+    They may take most of the machine, and no more than is free. Where neither is known, nothing is refused.
+    """
+    each, total, free = bytes_per_pair(model, recipe), total_bytes(), free_bytes()
+    if total is None or free is None:
+        return
+    count, room = recipe.count * parallel.num_processes(), min(_MOST_SHARE * total, free)
+    if (count + num_held_out) * each > room:
+        raise ConfigError(
+            f"--pairs {count}: {count * each / 1e9:.1f} GB at {each / 1e6:.1f} MB each; of {total / 1e9:.1f} GB of "
+            f"memory {free / 1e9:.1f} are free, enough for {max(0, int(room / each) - num_held_out)} pairs"
+        )
+
+
+def _sizes(model: ARSeg, recipe: PairRecipe) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int, int]]:
     """Size of a pair's labels, of its frame, and (channels, rows, columns) of its features."""
-    needs, network = model.needs(*size), model.keyframe_network
-    assert needs.frame_size is not None, "an ARSeg reads small frames"
-    return size, needs.frame_size, (network.feature_channels, *network.feature_size(*needs.keyframe_size))
+    needs, network = model.needs(*recipe.size), model.keyframe_network
+    frame_size = needs.frame_size if recipe.fused else size_rule_alone(model).keyframe_size(*recipe.size)
+    assert frame_size is not None, "an ARSeg reads small frames"
+    return recipe.size, frame_size, (network.feature_channels, *network.feature_size(*needs.keyframe_size))
 
 
 def _make_room(model: ARSeg, recipe: PairRecipe) -> ArsegPairs:
     """Pairs to be filled in. Features lie channels last: both the network and the attention read them so."""
-    each, machine = bytes_per_pair(model, recipe), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if recipe.count * each > _MOST_SHARE * machine:
-        raise ConfigError(
-            f"--pairs {recipe.count}: {recipe.count * each / 1e9:.1f} GB at {each / 1e6:.1f} MB each; this machine has "
-            f"{machine / 1e9:.1f} GB, enough for {int(_MOST_SHARE * machine / each)} pairs"
-        )
-    size, frame_size, feature = _sizes(model, recipe.size)
+    size, frame_size, feature = _sizes(model, recipe)
     shape = (recipe.count, *feature)
     brought, wanted = (
         torch.empty(shape, dtype=torch.float16, memory_format=torch.channels_last) if recipe.fused else None
@@ -152,12 +165,12 @@ def _see_run(model: ARSeg, pairs: ArsegPairs, first: int, run: Run, distances: n
     """Fill in the pairs of one run from place `first` on, as many as there is room for; how many that were."""
     places = torch.from_numpy(distances)[: len(pairs) - first]
     room, needs = slice(first, first + len(places)), model.needs(*recipe.size)
-    assert needs.frame_size is not None
-    small = resize_image(run.images[: int(places.max()) + 1], needs.frame_size, "area")
+    small = _read(run.images[: int(places.max()) + 1], (pairs.images.shape[-2], pairs.images.shape[-1]), needs.resize)
+    small = small.round().to(torch.uint8) if small.is_floating_point() else small
     pairs.images[room] = small[places]
     if recipe.fused or run.targets is None:
         seen = torch.cat([run.images[:1], run.images[places]]) if recipe.fused else run.images[places]
-        features = _extract(model, resize_image(seen, needs.keyframe_size, "area"), bf16=recipe.bf16)
+        features = _extract(model, _read(seen, needs.keyframe_size, needs.resize), bf16=recipe.bf16)
         wanted = features[-len(places) :]
         if pairs.brought is not None and pairs.wanted is not None:
             pairs.brought[room] = _bring(model, features[:1], small, places, needs).half()
@@ -168,6 +181,13 @@ def _see_run(model: ARSeg, pairs: ArsegPairs, first: int, run: Run, distances: n
         logits = model.keyframe_network.classify(wanted).float()
         pairs.targets[room] = upsample_labels(logits, recipe.size, align_corners=model.align_corners).cpu()
     return len(places)
+
+
+def _read(images: Tensor, size: tuple[int, int], kind: Resize) -> Tensor:
+    """Images (N, 3, H, W) uint8 as labeling reads them: uint8 for "area", float32 for "exact"."""
+    if kind == "area":
+        return resize_image(images, size, kind)
+    return torch.stack([resize_image(image, size, kind) for image in images])
 
 
 def _extract(model: ARSeg, images: Tensor, *, bf16: bool) -> Tensor:

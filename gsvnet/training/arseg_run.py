@@ -8,22 +8,21 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from rich.console import Console
-from torch import nn
 
 from gsvnet.classes import CAMVID
 from gsvnet.errors import ConfigError, ModelError
 from gsvnet.labeling.inputs import expand_inputs
 from gsvnet.models.arseg import ARSeg
-from gsvnet.models.checkpoints import content_hash, read_notes, save_checkpoint
+from gsvnet.models.checkpoints import keyframe_hash, read_notes, save_checkpoint
 from gsvnet.models.spec import describe_model
 from gsvnet.training import parallel
 from gsvnet.training.arseg import LOG_EVERY, ArsegTraining, count_steps, train_arseg
 from gsvnet.training.arseg_config import TrainArsegConfig
-from gsvnet.training.arseg_pairs import ArsegPairs, PairRecipe, bytes_per_pair, draw_pairs
+from gsvnet.training.arseg_footage import RunSource, StillRuns, VideoRuns, draw_street_runs, read_video_runs
+from gsvnet.training.arseg_pairs import ArsegPairs, PairRecipe, bytes_per_pair, check_memory, draw_pairs
 from gsvnet.training.arseg_pictures import draw_pair_labels, pick_pairs
-from gsvnet.training.arseg_runs import RunSource, StillRuns, VideoRuns, draw_street_runs, read_video_runs
 from gsvnet.training.arseg_start import start_arseg, start_fusion, without_fusion
-from gsvnet.training.hold_out import split_stills
+from gsvnet.training.hold_out import describe_leak, split_stills
 from gsvnet.training.material import CAMVID_SIZE
 from gsvnet.training.notes import check_keyframe, claim_folder, describe_training, find_folder
 from gsvnet.training.record import TrainingRecord
@@ -50,11 +49,14 @@ class RunMaterial:
 def run_arseg_training(config: TrainArsegConfig, device: str, console: Console) -> None:
     """Train what `config` says and write `config.out`."""
     model, folder = start_arseg(config), find_folder(config)
-    sha256 = content_hash(nn.ModuleDict({"network": model.keyframe_network, "normalise": model.normalise}))
+    sha256 = keyframe_hash(model)
     check_keyframe(folder, sha256)
     material = gather_runs(config, model, console.print)
     model.to(device)
     recipe = choose_pair_recipe(config, material.size)
+    check_memory(model, recipe, num_held_out=_HELD_OUT_PAIRS if material.held_out else 0)
+    if material.held_out and (leak := describe_leak(read_notes(config.keyframe)[1], config.hold_out)):
+        console.print(f"warning: --keyframe {config.keyframe.name} {leak}", soft_wrap=True)
     title = f"{config.out.name}: {'held-out part' if material.held_out else 'training material'}"
     held_out = _draw_held_out(model, material, config)
     console.print(

@@ -11,13 +11,14 @@ from torch import Tensor, nn
 from gsvnet.errors import ModelError
 from gsvnet.models.arseg import ARSeg, CrossResolutionFusion
 from gsvnet.models.checkpoints import load_checkpoint
-from gsvnet.models.segmenter import PerFrame
+from gsvnet.models.segmenter import PerFrame, SizeRule
 from gsvnet.models.spec import SPLIT_NETWORKS, describe_model
 from gsvnet.models.split import SplitNetwork
 from gsvnet.models.transfer import image_network_of
 from gsvnet.training.arseg_config import TrainArsegConfig
 
-_OWN_SHARE, _MEAN_SCORE = 0.5, 4.0
+_OWN_SHARE = 0.5  # of a fused feature: by how much the frame network's is scaled; the rest is the keyframe's
+_QUERY_GAIN = 4.0  # over the features' variance; as queries are of scaled features, a place scores 2 with itself
 
 
 def start_arseg(config: TrainArsegConfig) -> ARSeg:
@@ -42,6 +43,7 @@ def start_arseg(config: TrainArsegConfig) -> ARSeg:
         size_rule=found.size_rule,
         scale=config.scale,
         references=config.references,
+        resize=found.resize,
         align_corners=found.align_corners,
     ).eval()
 
@@ -51,14 +53,17 @@ def start_fusion(model: ARSeg, features: Tensor) -> None:
     """Let the model begin, in place, with the mean of what each frame sees itself and of what its keyframe saw.
 
     Half of a fused feature comes from the frame network, whose last norm is halved, and half from the attention, which
-    looks for places with a similar feature, gently: the scores are not scaled by the number of channels, and with large
-    ones it would hold to the strongest pixel of each window. features: (N, K, rows, columns) of the keyframe network,
-    to measure them on. From other beginnings a short training does not get to make use of the keyframe.
+    looks for places with a similar feature, gently: where both networks see the same, a place scores 2 with itself, on
+    average, and 0 with any other. The scores are not scaled by the number of channels, and with large ones it would
+    hold to the strongest pixel of each window. Of keys the mean feature is taken off. Of queries it is too, but theirs
+    are halved features: minus half of the mean remains, so that all of them lean to places that are unlike the mean.
+    features: (N, K, rows, columns) of the keyframe network, to measure them on. From other beginnings a short training
+    does not get to make use of the keyframe.
     """
     mean = features.mean(dim=(0, 2, 3), dtype=torch.float32)
     spread = features.float().var(dim=(0, 2, 3)).sum()
     for conv, gain, bias in (
-        (model.fusion.query, _MEAN_SCORE / float(spread), -mean),
+        (model.fusion.query, _QUERY_GAIN / float(spread), -mean),
         (model.fusion.key, 1.0, -mean),
         (model.fusion.value, 1 - _OWN_SHARE, torch.zeros_like(mean)),
     ):
@@ -83,13 +88,22 @@ def _scale_feature(network: SplitNetwork, factor: float) -> None:
     raise ModelError(f"{type(network).__name__}: its feature does not scale with any of its batch norms")
 
 
+def size_rule_alone(model: ARSeg) -> SizeRule:
+    """Of the frame network alone, which reads every frame at the model's scale.
+
+    Beside keyframes AR-Seg rounds sizes down, as published; size rules round as they do for all image networks. So a
+    training without fusion draws its frames by this rule, and what it writes reads the sizes that it learned from.
+    """
+    return replace(model.size_rule, keyframe_scale=model.size_rule.keyframe_scale * model.scale)
+
+
 def without_fusion(model: ARSeg) -> PerFrame:
     """The frame network alone, as an image network that reads every frame at the model's scale."""
-    rule = model.size_rule
     return PerFrame(
         model.frame_network,
         classes=model.classes,
         normalise=model.normalise,
-        size_rule=replace(rule, keyframe_scale=rule.keyframe_scale * model.scale),
+        size_rule=size_rule_alone(model),
         align_corners=model.align_corners,
+        resize=model.resize,
     ).eval()

@@ -5,10 +5,15 @@ Each check raises ConfigError that names the option, its value and what is allow
 
 from __future__ import annotations
 
+import math
+from dataclasses import fields
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from gsvnet.errors import ConfigError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["bf16", "fp32"]
@@ -36,6 +41,29 @@ def check_positive(config: object, *names: str) -> None:
         value = getattr(config, name)
         if not value > 0:
             raise ConfigError(f"{_flag(name)} {value}: must be positive")
+
+
+def check_most(config: object, name: str, most: float, because: str) -> None:
+    """Refuse an option of `config`, by field name, above `most`; because: what sets that limit, in words."""
+    value = getattr(config, name)
+    if value > most:
+        raise ConfigError(f"{_flag(name)} {value}: at most {most}, {because}")
+
+
+def check_finite(config: DataclassInstance) -> None:
+    """Refuse infinity and what is no number, in any option of `config`."""
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{_flag(field.name)} {value}: must be a finite number")
+
+
+def check_shares(config: object, *names: str) -> None:
+    """Refuse shares of kinds of material, by field name, that are 0 or less."""
+    for name in names:
+        value = getattr(config, name)
+        if not value > 0:
+            raise ConfigError(f"{_flag(name)} {value}: must be positive; leave the input out instead")
 
 
 def check_temper(temper: float) -> None:

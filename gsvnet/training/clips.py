@@ -67,11 +67,7 @@ class StillClips:
         i = int(generator.integers(len(self.stills)))
         height, width = self.stills.labels.shape[-2:]
         positions = moving_positions(num_frames, (height, width), generator)
-        image = self.stills.images[i].float().expand(num_frames, -1, -1, -1)
-        moved = F.grid_sample(image, positions, mode="bilinear", padding_mode="border", align_corners=False)
-        labels = (self.stills.labels[i].float() + 1).expand(num_frames, 1, -1, -1)
-        targets = F.grid_sample(labels, positions, mode="nearest", padding_mode="zeros", align_corners=False)[:, 0]
-        targets = torch.where(targets < 0.5, float(IGNORE), targets - 1).to(torch.uint8)
+        moved, targets = move_still(self.stills, i, positions)
         clip = Clip(
             keyframe_logits=self.logits[i].float(),
             frames=jitter_colours(to_grid(moved, self.grid), generator),
@@ -134,6 +130,18 @@ def mirror(clip: Clip) -> Clip:
         teacher=None if clip.teacher is None else clip.teacher.flip(-1),
         flow=None if clip.flow is None else clip.flow.flip(-1) * torch.tensor([-1.0, 1.0]).view(2, 1, 1),
     )
+
+
+def move_still(stills: Stills, i: int, positions: Tensor) -> tuple[Tensor, Tensor]:
+    """Still i and its labels where each frame sees them: (T, 3, H, W) float, (T, H, W) uint8 with 255 beyond it.
+
+    positions: (T, H, W, 2), as of `moving_positions`.
+    """
+    image = stills.images[i].float().expand(len(positions), -1, -1, -1)
+    moved = F.grid_sample(image, positions, mode="bilinear", padding_mode="border", align_corners=False)
+    labels = (stills.labels[i].float() + 1).expand(len(positions), 1, -1, -1)
+    targets = F.grid_sample(labels, positions, mode="nearest", padding_mode="zeros", align_corners=False)[:, 0]
+    return moved, torch.where(targets < 0.5, float(IGNORE), targets - 1).to(torch.uint8)
 
 
 def _move_logits(logits: Tensor, positions: Tensor, *, align_corners: bool) -> Tensor:

@@ -40,6 +40,20 @@ def split_stills(stills: Stills, share: float) -> tuple[Stills, Stills]:
     return stills.pick(kept), stills.pick(held)
 
 
+def describe_leak(notes: dict, share: float) -> str | None:
+    """What a keyframe network, by the notes of its checkpoint, has seen of the last `share` of CamVid's drives; None
+    where it was not trained on that part."""
+    while "keyframe" in notes:  # of a video network: its keyframe network was trained before, by itself
+        notes = notes["keyframe"].get("notes") or {}
+    recipe = notes.get("recipe")
+    if recipe is None:
+        return "does not say what it was trained on; if that was CamVid, the score of the held-out part is too good"
+    kept_back = recipe.get("hold_out") or 0.0
+    if recipe.get("camvid") is None or kept_back >= share:
+        return None
+    return f"was trained with --hold-out {kept_back:g}, on what is held out here: the score of that part is too good"
+
+
 @torch.no_grad()
 def score_stills(
     net: nn.Module, stills: Stills, *, num_classes: int, normalise: Normalise, scale: float = 1.0

@@ -13,6 +13,7 @@ from gsvnet.training.checks import (
     LabelLoss,
     Optimiser,
     Precision,
+    check_finite,
     check_hold_out,
     check_least,
     check_out,
@@ -121,6 +122,7 @@ class TrainKeyframeConfig:
             raise ConfigError(f"--keyframe-scale {self.keyframe_scale}: must be above 0, at most 4")
         if not 0 < self.scales[0] <= self.scales[1]:
             raise ConfigError(f"--scales {self.scales[0]} {self.scales[1]}: must be positive and ascending")
+        check_finite(self)
         _ = self.crop_size
 
     @property

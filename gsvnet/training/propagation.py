@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -20,7 +20,7 @@ from gsvnet.training.clips import Clip
 from gsvnet.training.hold_out import score_clips
 from gsvnet.training.losses import ClipLoss
 from gsvnet.training.schedule import check_recipe, cosine_with_warmup, make_optimiser, set_rates
-from gsvnet.training.state import append_log, cut_log, load_state, save_state
+from gsvnet.training.state import append_log, resume_progress, save_progress
 
 LOG_EVERY = 20  # steps
 
@@ -70,15 +70,6 @@ class PropagationTraining:
         check_recipe(self.optimiser, self.precision)
 
 
-@dataclass
-class _Progress:
-    """How far a run is. losses: of the steps since the last logged one. seconds: spent so far, over all attempts."""
-
-    step: int = 0
-    losses: list[float] = field(default_factory=list)
-    seconds: float = 0.0
-
-
 def train_propagation(
     propagation: Propagation,
     sources: Sequence[tuple[ClipSource, float]],
@@ -111,7 +102,7 @@ def train_propagation(
     parallel.check_batch_size(config.batch_size)
     optimiser = make_optimiser(config.optimiser, _parameter_groups(propagation, config))
     peaks = [config.flow_learning_rate, config.learning_rate]
-    progress = _resume(folder, config, propagation, optimiser)
+    progress = resume_progress(folder, config, name="propagation", trained=propagation, optimiser=optimiser)
     loss_of = parallel.share_gradients(
         ClipLoss(
             propagation,
@@ -150,7 +141,7 @@ def train_propagation(
             append_log(folder, record)
             on_step(record)
         if is_saved:
-            _save(folder, config, propagation, optimiser, progress)
+            save_progress(folder, config, progress, name="propagation", trained=propagation, optimiser=optimiser)
             on_save(progress.step, propagation.eval())
             propagation.train()
     return propagation.eval()
@@ -180,37 +171,3 @@ def _parameter_groups(propagation: Propagation, config: PropagationTraining) -> 
         {"params": flow, "lr": config.flow_learning_rate, "weight_decay": decay},
         {"params": rest, "lr": config.learning_rate, "weight_decay": decay},
     ]
-
-
-def _save(
-    folder: Path,
-    config: PropagationTraining,
-    propagation: Propagation,
-    optimiser: torch.optim.Optimizer,
-    progress: _Progress,
-) -> None:
-    state = {
-        "step": progress.step,
-        "losses": progress.losses,
-        "seconds": progress.seconds,
-        "propagation": propagation.state_dict(),
-        "optimiser": optimiser.state_dict(),
-    }
-    save_state(folder, config, state)
-
-
-def _resume(
-    folder: Path,
-    config: PropagationTraining,
-    propagation: Propagation,
-    optimiser: torch.optim.Optimizer,
-) -> _Progress:
-    """How far the run is; loads its state when there is one."""
-    state, progress = load_state(folder, config), _Progress()
-    if state is not None:
-        propagation.load_state_dict(state["propagation"])
-        optimiser.load_state_dict(state["optimiser"])
-        progress = _Progress(step=state["step"], losses=state["losses"], seconds=state["seconds"])
-    if parallel.is_first():
-        cut_log(folder, "step", progress.step)
-    return progress

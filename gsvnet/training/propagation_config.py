@@ -10,10 +10,12 @@ from gsvnet.training.checks import (
     Device,
     Optimiser,
     Precision,
+    check_finite,
     check_hold_out,
     check_least,
     check_out,
     check_positive,
+    check_shares,
     check_temper,
 )
 
@@ -124,10 +126,5 @@ class TrainPropagationConfig:
         check_positive(self, "learning_rate", "flow_learning_rate")
         check_temper(self.weight_temper)
         check_hold_out(self.hold_out)
-        for flag, share in (
-            ("--still-share", self.still_share),
-            ("--synthetic-share", self.synthetic_share),
-            ("--video-share", self.video_share),
-        ):
-            if not share > 0:
-                raise ConfigError(f"{flag} {share}: must be positive; leave the input out instead")
+        check_shares(self, "still_share", "synthetic_share", "video_share")
+        check_finite(self)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
+from torch import nn
 
 from gsvnet.errors import ConfigError
+from gsvnet.training import parallel
 
 if TYPE_CHECKING:
     from gsvnet.training.arseg import ArsegTraining
@@ -45,6 +47,44 @@ def load_state(folder: Path, config: Training) -> dict | None:
     if differ:
         raise ConfigError(f"{folder} holds a run with another configuration ({'; '.join(differ)}); use another folder")
     return state
+
+
+@dataclass
+class Progress:
+    """How far a run of steps is. losses: one entry per step, a number or the numbers of its parts, since the last
+    logged one. seconds: spent so far, over all attempts."""
+
+    step: int = 0
+    losses: list[Any] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def save_progress(
+    folder: Path,
+    config: Training,
+    progress: Progress,
+    *,
+    name: str,
+    trained: nn.Module,
+    optimiser: torch.optim.Optimizer,
+) -> None:
+    """Write `folder`/state.pt of a run of steps. name: of the entry for the weights of `trained`."""
+    state = asdict(progress) | {name: trained.state_dict(), "optimiser": optimiser.state_dict()}
+    save_state(folder, config, state)
+
+
+def resume_progress(
+    folder: Path, config: Training, *, name: str, trained: nn.Module, optimiser: torch.optim.Optimizer
+) -> Progress:
+    """How far the run of steps is; loads what `save_progress` wrote, where it did, and cuts the log back to it."""
+    state, progress = load_state(folder, config), Progress()
+    if state is not None:
+        trained.load_state_dict(state[name])
+        optimiser.load_state_dict(state["optimiser"])
+        progress = Progress(step=state["step"], losses=state["losses"], seconds=state["seconds"])
+    if parallel.is_first():
+        cut_log(folder, "step", progress.step)
+    return progress
 
 
 def append_log(folder: Path, record: dict) -> None:

@@ -8,33 +8,48 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain, pairwise
 
 _SPS, _SLICE_TYPES = 7, (1, 2, 5)
+_MOST_BYTES = 1024  # of a parameter set that are looked at: every bit read costs as much as what is left is long
+_LONGEST_CYCLE = 255  # frames of a picture order cycle; 7.4.2.1.1
 _WITH_CHROMA = (100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135)  # profiles that say more about samples
 
 
 @dataclass(frozen=True, kw_only=True)
 class SequenceParameters:
-    """max_references: frames that the decoder keeps to predict from. frames_only: no frame is coded as two fields."""
+    """max_references: frames that the decoder keeps to predict from. frames_only: no frame is coded as two fields.
+
+    corner_cropped: what is shown begins farther right or down than what is coded.
+    """
 
     max_references: int
     frames_only: bool
+    corner_cropped: bool
 
 
 def nal_units(data: bytes, length_bytes: int) -> Iterator[bytes]:
-    """NAL units of a packet. length_bytes: of the length before each unit; 0: units follow start codes (Annex B)."""
+    """NAL units of a packet. length_bytes: of the length before each unit; 0: units follow start codes (Annex B).
+
+    Raises ValueError at an empty unit, which no encoder writes: there could be millions.
+    """
     if length_bytes == 0:
-        for unit in re.split(rb"\x00\x00\x01", data)[1:]:
-            if unit.rstrip(b"\x00"):
-                yield unit.rstrip(b"\x00")
+        starts = chain(re.finditer(rb"\x00\x00\x01", data), [None])
+        for start, following in pairwise(starts):
+            assert start is not None, "only the last one is none"
+            yield _refuse_empty(data[start.end() : following and following.start()].rstrip(b"\x00"))
         return
     place = 0
     while place + length_bytes < len(data):
         size = int.from_bytes(data[place : place + length_bytes], "big")
-        unit = data[place + length_bytes : place + length_bytes + size]
-        if unit:
-            yield unit
+        yield _refuse_empty(data[place + length_bytes : place + length_bytes + size])
         place += length_bytes + size
+
+
+def _refuse_empty(unit: bytes) -> bytes:
+    if not unit:
+        raise ValueError("an empty NAL unit")
+    return unit
 
 
 def length_bytes(extradata: bytes | None) -> int:
@@ -42,25 +57,25 @@ def length_bytes(extradata: bytes | None) -> int:
     return (extradata[4] & 3) + 1 if extradata and len(extradata) > 6 and extradata[0] == 1 else 0
 
 
-def header_units(extradata: bytes | None) -> list[bytes]:
-    """NAL units with the stream's parameters that the container keeps."""
+def header_units(extradata: bytes | None) -> Iterator[bytes]:
+    """NAL units with the stream's parameters that the container keeps. Raises ValueError at an empty one."""
     if not extradata:
-        return []
+        return
     if not length_bytes(extradata):
-        return list(nal_units(extradata, 0))
-    units, place = [], 6
+        yield from nal_units(extradata, 0)
+        return
+    place = 6
     for _ in range(extradata[5] & 31):
         size = int.from_bytes(extradata[place : place + 2], "big")
-        units.append(extradata[place + 2 : place + 2 + size])
+        yield _refuse_empty(extradata[place + 2 : place + 2 + size])
         place += 2 + size
-    return units
 
 
 def parse_parameters(unit: bytes) -> SequenceParameters | None:
-    """What a NAL unit says, if it is a sequence parameter set. Raises ValueError for one that is cut short."""
+    """What a NAL unit says, if it is a sequence parameter set. Raises ValueError for one that cannot be read."""
     if not unit or unit[0] & 31 != _SPS:
         return None
-    bits = _Bits(unit[1:].replace(b"\x00\x00\x03", b"\x00\x00"))
+    bits = _Bits(unit[1:_MOST_BYTES].replace(b"\x00\x00\x03", b"\x00\x00"))
     profile = bits.read(8)
     bits.read(16)  # constraints, level
     bits.read_code()  # its id
@@ -74,13 +89,19 @@ def parse_parameters(unit: bytes) -> SequenceParameters | None:
         bits.read(1)
         for _ in range(2):
             bits.read_code()
-        for _ in range(bits.read_code()):
+        cycle = bits.read_code()
+        if cycle > _LONGEST_CYCLE:
+            raise ValueError(f"a picture order cycle of {cycle} frames; at most {_LONGEST_CYCLE} are allowed")
+        for _ in range(cycle):
             bits.read_code()
     references = bits.read_code()
     bits.read(1)  # gaps_in_frame_num_value_allowed_flag
     for _ in range(2):
         bits.read_code()  # size in macroblocks
-    return SequenceParameters(max_references=references, frames_only=bits.read(1) == 1)
+    frames_only = bits.read(1) == 1
+    bits.read(1 if frames_only else 2)  # field and direct prediction
+    left, top = (bits.read_code(), bits.read_code(), bits.read_code())[::2] if bits.read(1) else (0, 0)
+    return SequenceParameters(max_references=references, frames_only=frames_only, corner_cropped=left > 0 or top > 0)
 
 
 def is_unreferenced(unit: bytes) -> bool:

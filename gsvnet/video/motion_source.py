@@ -23,12 +23,14 @@ from gsvnet.uris import StorageOptions, redact_uri
 from gsvnet.video.h264 import header_units, is_unreferenced, length_bytes, nal_units, parse_parameters
 from gsvnet.video.motion_field import see_picture
 from gsvnet.video.packets import read_packets
-from gsvnet.video.probe import duration_s, open_video, time_base, video_stream
+from gsvnet.video.probe import duration_s, open_container, time_base, video_stream
 from gsvnet.video.proxy import check_proxy
+from gsvnet.video.source import MediaFile, open_source
 
 _CODECS_WITH_VECTORS = ("h264", "mpeg4", "mpeg2video", "mpeg1video")
 _PLACES = (Fraction(0), Fraction(1, 4), Fraction(1, 2), Fraction(3, 4))  # of the duration, where frames are looked at
-_FRAMES_PER_PLACE, _PACKETS_PER_PLACE = 8, 24
+_FRAMES_PER_PLACE, _PACKETS_PER_PLACE, _UNITS_PER_PACKET = 8, 24, 1000
+_BYTES_PER_SEEK = 1 << 23  # an index, or some steps of a search; a place that is farther away is not looked at
 _SHORT_SHARE = 0.1  # of frames between I-frames that are too near, which scene cuts may cause
 _MIN_COVERED = 0.5  # of the area of predicted frames; the rest has no vectors
 LOOKED_FOR = 8  # frames away in which a reference is looked for where it may be any; x264's defaults use six and more
@@ -54,10 +56,13 @@ def choose_motion_source(
 ) -> MotionChoice:
     """The motion source of a video whose chunks have `interval` frames; the same for the same file.
 
-    sync_frames, num_frames: as `index_video` says. Frames at the start, middle and end are decoded, a few dozen in
-    all. wanted: "codec" takes what vectors there are, also where it has to be guessed which frame they lead to.
-    Raises VideoError where they are wanted and there are none, as `read_frames` where the video cannot be read, and
-    ConfigError for another wish, an interval below 1, and a proxy without an encoder.
+    sync_frames, num_frames: as `index_video` says. A few dozen frames are decoded, at the start and at each quarter; at
+    the start only where a container has no index by which to find the others in 8 MiB each (some FLV and MKV).
+    Settings that change in between and back again go unnoticed. wanted: "codec" takes what vectors there are, also
+    where it has to be guessed which frame they lead to.
+    Raises VideoError where they are wanted and there are none, or none that count from the picture's corner, as
+    `read_frames` where the video cannot be read, and ConfigError for another wish, an interval below 1, and a proxy
+    without an encoder.
     """
     if wanted not in ("auto", "codec", "proxy") or interval < 1:
         raise ConfigError(f"motion {wanted!r}, interval {interval}; allowed: auto, codec or proxy, and 1 or more")
@@ -103,6 +108,7 @@ class _Sample:
     types: set[str] = field(default_factory=set)
     covered: list[float] = field(default_factory=list)
     fields: bool = False
+    cropped: bool = False
     skips: bool = False
     damaged: bool = False
 
@@ -110,6 +116,8 @@ class _Sample:
         """Why there are no vectors, or nothing."""
         if self.codec not in _CODECS_WITH_VECTORS:
             return f"{self.codec} gives no motion vectors"
+        if self.cropped:
+            return "its picture is cropped at the left or top, where its motion vectors are counted from"
         if any(self.covered):
             return ""
         return "it is interlaced" if self.fields else "the sampled frames hold no motion vectors"
@@ -129,18 +137,20 @@ class _Sample:
         }
         return next((doubt for doubt, holds in doubts.items() if holds), "")
 
-    def add_units(self, units: Iterator[bytes] | list[bytes]) -> None:
-        """Note what H.264's own units say."""
-        for unit in units:
-            self.skips = self.skips or is_unreferenced(unit)
-            try:
+    def add_units(self, units: Iterator[bytes]) -> None:
+        """Note what H.264's own units say, up to one that cannot be read."""
+        try:
+            for count, unit in enumerate(units):
+                if count == _UNITS_PER_PACKET:
+                    raise ValueError("more units than a frame has")
+                self.skips = self.skips or is_unreferenced(unit)
                 parameters = parse_parameters(unit)
-            except ValueError:
-                self.damaged = True
-                continue
-            if parameters is not None:
-                self.max_references = max(self.max_references or 0, parameters.max_references)
-                self.fields = self.fields or not parameters.frames_only
+                if parameters is not None:
+                    self.max_references = max(self.max_references or 0, parameters.max_references)
+                    self.fields = self.fields or not parameters.frames_only
+                    self.cropped = self.cropped or parameters.corner_cropped
+        except ValueError:
+            self.damaged = True
 
     def add_frame(self, frame: av.VideoFrame) -> None:
         """Note what a decoded frame says."""
@@ -154,7 +164,7 @@ class _Sample:
 
 
 def _take_sample(uri: str, storage_options: StorageOptions | None) -> _Sample:
-    with open_video(uri, storage_options) as container:
+    with open_source(uri, storage_options) as source, open_container(limited := _Limited(source), uri) as container:
         stream = video_stream(container, uri)
         sample = _Sample(codec=stream.codec.canonical_name)
         if sample.codec not in _CODECS_WITH_VECTORS:
@@ -167,14 +177,41 @@ def _take_sample(uri: str, storage_options: StorageOptions | None) -> _Sample:
         seconds = duration_s(container, stream)
         for place in _PLACES if seconds else _PLACES[:1]:
             target = (stream.start_time or 0) + int(place * Fraction(seconds or 0) / time_base(stream))
-            if place:
-                try:
-                    container.seek(target, stream=stream)
-                except av.error.FFmpegError:  # a container without an index
-                    break
+            if place and not _seek(container, stream, target, limited):
+                break
             _look_at_place(container, stream, uri, sample)
         sample.reorders = bool(decoder.has_b_frames)
         return sample
+
+
+class _Limited(MediaFile):
+    """A file that seems to end after `allowed` bytes more, where that is no None. ended: whether it did."""
+
+    def __init__(self, source: MediaFile) -> None:
+        super().__init__(source.read_at, source.size)
+        self.end_opening = source.end_opening  # type: ignore[method-assign]
+        self.allowed: int | None = None
+        self.ended = False
+
+    def read(self, num_bytes: int) -> bytes:
+        """As the file's."""
+        if self.allowed is None:
+            return super().read(num_bytes)
+        data = super().read(min(num_bytes, self.allowed))
+        self.allowed -= len(data)
+        self.ended = self.ended or self.allowed == 0
+        return data
+
+
+def _seek(container: InputContainer, stream: av.VideoStream, target: int, limited: _Limited) -> bool:
+    """Whether the place was found. Without an index FFmpeg looks for it in all that lies before."""
+    limited.allowed = _BYTES_PER_SEEK
+    try:
+        container.seek(target, stream=stream)
+    except av.error.FFmpegError:
+        return False
+    limited.allowed = None
+    return not limited.ended
 
 
 def _look_at_place(container: InputContainer, stream: av.VideoStream, uri: str, sample: _Sample) -> None:

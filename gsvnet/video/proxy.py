@@ -45,6 +45,18 @@ def trace_by_proxy(images: Sequence[np.ndarray], grid: tuple[int, int]) -> tuple
     return trace_to_keyframe(find_motion(images), *grid)
 
 
+def trace_to_next_by_proxy(
+    images: Sequence[np.ndarray], next_keyframe: np.ndarray, grid: tuple[int, int]
+) -> tuple[Floats, Bools]:
+    """Motion (N, 2, gh, gw) float32 from each image to the keyframe after them, and where it is known (N, gh, gw).
+
+    images: one or more, in display order; they are compared backwards, each with the one after it. Size, type, grid and
+    what is raised: as `trace_by_proxy`.
+    """
+    motion, known = trace_by_proxy([next_keyframe, *reversed(images)], grid)
+    return motion[:0:-1].copy(), known[:0:-1].copy()
+
+
 def find_motion(images: Sequence[np.ndarray]) -> list[FrameMotion]:
     """Motion of each image to the one before it, none of the first. Raises as `trace_by_proxy` does."""
     _check_images(images)

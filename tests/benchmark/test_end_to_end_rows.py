@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from gsvnet.benchmark.altering import measure_altering
+from gsvnet.benchmark.altering import mac_share, measure_altering
 from gsvnet.benchmark.children import Child
 from gsvnet.benchmark.labeling import ClipLabeler, ClipRun, label_setting, loop_clip
 from gsvnet.benchmark.overhead import measure_overhead
@@ -21,6 +21,7 @@ from gsvnet.benchmark.ray_data import measure_ray_data
 from gsvnet.benchmark.running import run_model
 from gsvnet.benchmark.speedup import count_mac_ratio, measure_speedup
 from gsvnet.errors import WorkerError
+from gsvnet.evaluation.cost import measure_cost
 from gsvnet.models.noise import draw_chunks
 from gsvnet.video.decode import read_pictures
 from gsvnet.video.index import index_video
@@ -75,7 +76,16 @@ def test_altering_resolutions_is_timed_against_the_keyframe_network(tiny_setting
         assert row.ratio == row.seconds["L=12"] / row.seconds["per frame"]
         assert row.detail["fitted"] is True
         assert row.detail["motion_s"] > 0
+        assert row.detail["frames"] == {"per frame": 2, "codec": 12, "proxy": 12}
         assert set(row.detail["core_s"]) == {"per frame", "codec", "proxy"}
+    assert [row.detail["keyframes"] for row in rows] == [3, 1]
+
+
+def test_macs_are_those_of_the_keyframes_that_ran():
+    cost = measure_cost(build_arseg(), height=64, width=128, keyframe_interval=12)
+    run = ClipRun(frames=60, keyframes=6, seconds=1.0, wall={}, cores={})
+    assert mac_share(cost, replace(run, keyframes=5)) == pytest.approx(cost.per_frame_share)
+    assert mac_share(cost, run) == pytest.approx((6 + 54 * cost.frame_macs / cost.keyframe_macs) / 60)
 
 
 def test_with_codec_motion_a_chunk_begins_at_every_i_frame(tiny_setting):

@@ -305,6 +305,16 @@ def test_in_batches_of_one_size_not_even_the_last_bit_changes(name, video):
     assert all(torch.equal(here[frame], there[frame]) for frame in shared)
 
 
+@pytest.mark.parametrize("references", ["before", "nearest", "both"])
+def test_keyframes_in_overlapping_batches_keep_their_features(references, video):
+    """Three keyframes, two at a time: the second batch runs the second one again."""
+    model, one_by_one = build(f"arseg_{references}"), build(f"arseg_{references}")
+    stop = 3 if references == "before" else 2
+    size = model.needs(HEIGHT, WIDTH).keyframe_size
+    model.memory_bytes, one_by_one.memory_bytes = 2 * model._keyframe_bytes(size), 0
+    assert_same_labels(label_video(model, video, [0, stop]), label_video(one_by_one, video, [0, stop]))
+
+
 def test_a_call_leaves_no_state_behind(model, video):
     once = label_video(model, video, [2, 5])
     label_video(model, video, [0, NUM_CHUNKS])

@@ -9,6 +9,7 @@ from PIL import Image
 from gsvnet.classes import CITYSCAPES, IGNORE
 from gsvnet.errors import ConfigError
 from gsvnet.evaluation.cityscapes import LABEL_IDS, open_cityscapes
+from gsvnet.evaluation.config import EvaluateCityscapesConfig, RunOptions
 
 DRIVE = "frankfurt_000001"
 
@@ -128,3 +129,8 @@ def test_a_split_without_files_is_refused(root, tmp_path):
 def test_an_interval_below_one_is_refused(root):
     with pytest.raises(ConfigError, match="keyframe interval 0: at least 1"):
         open_cityscapes(root, "val", keyframe_interval=0)
+
+
+def test_motion_of_a_codec_is_refused_where_there_is_none(tmp_path):
+    with pytest.raises(ConfigError, match="--propagation motion needs the video's codec"):
+        EvaluateCityscapesConfig(root=tmp_path, run=RunOptions(propagation="motion"))

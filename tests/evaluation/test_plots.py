@@ -12,6 +12,7 @@ from PIL import Image
 
 from gsvnet.errors import ConfigError, MissingExtra
 from gsvnet.evaluation.plots import plot_classes, plot_distances, plot_throughput, write_plots
+from gsvnet.evaluation.plotted import read_results
 
 
 def result(model: str = "default", interval: int = 3, **changes) -> dict:
@@ -191,3 +192,10 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match=r"cannot make the folder .*file"):
         write_plots([result()], tmp_path / "file")
+
+
+def test_results_of_one_interval_on_other_frames_are_refused():
+    results = [result(num_frames=90), result("other", num_frames=79), result("longer", 12, num_frames=60)]
+    with pytest.raises(ConfigError, match="interval 3, default was scored on 90 frames and other on 79"):
+        read_results(results)
+    assert len(read_results([results[0], results[2], result("old")])) == 3

@@ -49,6 +49,24 @@ def test_times_are_per_frame_and_the_ratio_is_to_keyframes_alone(monkeypatch):
     assert result.speedup == 2.5
 
 
+class TimedOnBothSides(Timed):
+    """Runs the keyframe after the batch too."""
+
+    def needs(self, height: int, width: int) -> FrameNeeds:
+        return FrameNeeds(keyframe_size=(height, width), frame_size=(height // 8, width // 8), next_keyframe=True)
+
+    def segment(self, chunks):
+        self.now += self.pace * KEYFRAME_S * (len(chunks.keyframes) - len(chunks.valid))
+        return super().segment(chunks)
+
+
+def test_the_keyframe_after_a_batch_is_in_the_frames_per_second_and_not_in_the_seconds_of_a_keyframe(monkeypatch):
+    result = measure(TimedOnBothSides(monkeypatch))
+    assert (result.keyframe_s, result.frame_s) == (KEYFRAME_S, FRAME_S)
+    assert result.frames_per_s == 2 * 5 / (3 * KEYFRAME_S + 8 * FRAME_S) == 8
+    assert result.speedup == 2.0
+
+
 def test_a_machine_that_slows_down_for_one_round_changes_nothing(monkeypatch):
     model = Timed(monkeypatch)
     segment = model.segment

@@ -76,6 +76,18 @@ def test_every_frame_stands_at_its_place():
             assert place.pts == place.index * 10
 
 
+def test_offsets_count_lost_frames():
+    """Of chunks at 0 and 4, the second with another keyframe than planned, and of one that is followed by nothing."""
+    needs = replace(NEEDS, next_keyframe=True)
+    found = [b.chunks for b in batches(shard(0, 14), needs, lost=(1, 4, 6))]
+    assert [c.offsets.tolist() for c in found] == [
+        [[0, 2, 3, 0], [0, 2, 0, 0]],
+        [[0, 1, 2, 3], [0, 1, 0, 0]],
+    ]
+    assert [c.next_offset.tolist() for c in found] == [[0, 3], [4, 0]]
+    assert batches(shard(0, 4), NEEDS)[0].chunks.next_offset is None
+
+
 def test_restarts_begin_a_chunk_out_of_turn():
     [batch] = batches(shard(0, 8, restarts=(3,)), NEEDS, num_chunks=4)
     assert [p.keyframe for p in batch.places] == [0, 0, 0, 3, 3, 3, 3, 7]

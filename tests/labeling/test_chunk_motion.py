@@ -11,7 +11,7 @@ from gsvnet.models.segmenter import ChunkBatch, FrameNeeds
 from gsvnet.video.decode import Frame
 from gsvnet.video.frames import View
 from gsvnet.video.motion import read_frames_and_motion, trace_to_keyframe, trace_to_next_keyframe
-from gsvnet.video.proxy import trace_by_proxy
+from gsvnet.video.proxy import trace_by_proxy, trace_to_next_by_proxy
 
 GRID = 9, 12
 NEEDS = FrameNeeds(keyframe_size=(72, 96), frame_size=(36, 48), motion_grid=GRID, next_keyframe=True)
@@ -23,7 +23,12 @@ def frames(media, tmp_path_factory):
     options = {"x264-params": "ref=1:bframes=0:keyint=60:scenecut=0"}
     clip = media.write_clip(tmp_path_factory.mktemp("clip") / "clip.mp4", num_frames=7, options=options)
     pairs = read_frames_and_motion(
-        str(clip), first_frame=0, start_pts=0, end_pts=None, views=lambda _: (View(36, 48, "area"),)
+        str(clip),
+        first_frame=0,
+        start_pts=0,
+        end_pts=None,
+        views=lambda _: (View(36, 48, "area"),),
+        max_distance=1,
     )
     return list(with_motion(pairs))
 
@@ -58,11 +63,19 @@ def test_a_proxy_sees_the_decoded_images_and_runs_backwards_to_the_next_keyframe
     images = [frame.images[0] for frame in chunk if frame.images]
     found = trace_by_images(chunk, frames[6], NEEDS)
     motion, known = trace_by_proxy(images, GRID)
-    backwards, backwards_known = trace_by_proxy([frames[6].images[0], *images[::-1]], GRID)
+    next_motion, next_known = trace_to_next_by_proxy(images, frames[6].images[0], GRID)
     np.testing.assert_array_equal(found.motion, motion)
     np.testing.assert_array_equal(found.known, known)
-    np.testing.assert_array_equal(found.next_motion, backwards[[5, 4, 3, 2, 1]])
-    np.testing.assert_array_equal(found.next_known, backwards_known[[5, 4, 3, 2, 1]])
+    np.testing.assert_array_equal(found.next_motion, next_motion)
+    np.testing.assert_array_equal(found.next_known, next_known)
+
+
+@pytest.mark.parametrize("trace", [trace_by_images, trace_by_codec])
+@pytest.mark.parametrize("num_lost", [0, 3])
+def test_a_chunk_that_has_nothing_but_its_keyframe_needs_no_other(frames, trace, num_lost):
+    found = trace([frames[0], *map(lose, frames[1 : 1 + num_lost])], frames[4], NEEDS)
+    assert found.motion.shape == (1, 2, *GRID)
+    assert (found.next_motion, found.reaches_next) == (None, False)
 
 
 @pytest.mark.parametrize("change", [torch.as_tensor, lambda image: image + np.float32(0.3)], ids=["tensor", "float"])

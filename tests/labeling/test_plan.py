@@ -5,12 +5,15 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from gsvnet.errors import NotAVideo, OutputConflict, SourceChanged, StoreError, VideoError, VideoNotFound
 from gsvnet.labeling.plan import PlanRule, plan_video, stored_or_new_plan
 from gsvnet.store.layout import plan_uri
 from gsvnet.video.index import index_video
+from gsvnet.video.motion import read_motion
+from tests.video.moving import encode, pan_texture
 
 RULE = PlanRule(interval=5, shard_seconds=60.0, shard_frames=12)
 
@@ -159,7 +162,21 @@ def test_for_codec_motion_frames_around_a_shard_are_decoded_too(clip):
     starts = [0, 10 - around, 20 - around]
     assert [reach.first_frame for reach in plan.reaches] == starts
     assert [reach.start_pts for reach in plan.reaches] == [pts[i] for i in starts]
-    assert [reach.end_pts for reach in plan.reaches] == [pts[10 + around], pts[20 + around], None]
+    assert [reach.end_pts for reach in plan.reaches] == [pts[11 + around], pts[21 + around], None]
+
+
+def test_what_is_found_of_a_next_keyframe_does_not_depend_on_the_cut(tmp_path):
+    """It shows another scene than the frames before it, and of 8 B-frames the first: it leads 8 frames ahead."""
+    options = {"x264-params": "ref=1:bframes=8:b-adapt=0:b-pyramid=0:keyint=250:scenecut=0"}
+    images = [*pan_texture(48, 64, 10), *(image[::-1] for image in pan_texture(48, 64, 20, (1, 1)))]
+    path = encode(tmp_path / "ahead.mp4", images, options=options)
+    plan = plan_video(path, rule=replace(MOVING, shard_frames=10, interval=10))
+    reach, around = plan.reaches[0], plan.motion.max_distance
+    whole = list(read_motion(path, max_distance=around))[10]
+    place = {"first_frame": reach.first_frame, "start_pts": reach.start_pts, "end_pts": reach.end_pts}
+    cut = list(read_motion(path, **place, max_distance=around))[10]
+    assert (whole.distance == -around).mean() > 0.5
+    np.testing.assert_array_equal(cut.distance, whole.distance)
 
 
 def test_where_the_codec_has_one_reference_only_the_next_keyframe_is_decoded_too(plain_clip):

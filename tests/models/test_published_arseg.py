@@ -52,8 +52,12 @@ def write(tmp_path):
     return save
 
 
+def classes_of(count: int) -> ClassSet:
+    return ClassSet(name="some", names=tuple(f"class {i}" for i in range(count)), colours=((0, 0, 0),) * count)
+
+
 def load(path, family="bisenetv1", num_classes=12):
-    return load_published_keyframe_network(path, family, num_classes=num_classes)
+    return load_published_keyframe_network(path, family, classes_of(num_classes))
 
 
 @pytest.mark.parametrize("family", SPLIT_NETWORKS)
@@ -127,7 +131,7 @@ def test_an_altered_resolution_file_is_no_keyframe_file(family, fused, words, wr
 
 def test_a_file_without_fusion_is_no_altered_resolution_file(write):
     with pytest.raises(ModelError, match="holds no fusion"):
-        load_published_frame_network(write(published("bisenetv1")), "bisenetv1", num_classes=12)
+        load_published_frame_network(write(published("bisenetv1")), "bisenetv1", CAMVID)
 
 
 @pytest.mark.parametrize("fused", [True, False])
@@ -156,6 +160,35 @@ def test_missing_unexpected_and_misshapen_tensors_are_named_in_the_files_words(w
 def test_other_numbers_of_classes_are_refused(write):
     with pytest.raises(ModelError, match=r"conv_out\.conv_out\.weight is \(12, 256, 1, 1\)"):
         load(write(published("bisenetv1")), num_classes=5)
+
+
+@pytest.mark.parametrize(("count", "classes"), [(19, classes_of(18)), (12, classes_of(11)), (20, CITYSCAPES)])
+def test_only_the_void_of_camvid_is_dropped(count, classes, write):
+    with pytest.raises(ModelError, match=rf"conv_out\.conv_out\.bias is \({count},\)"):
+        load_published_keyframe_network(write(published("bisenetv1", count)), "bisenetv1", classes)
+
+
+def test_a_last_layer_that_is_a_single_number_is_refused(write):
+    state = published("bisenetv1") | {"module.conv_out16.conv_out.bias": torch.tensor(1.0)}
+    with pytest.raises(ModelError, match=r"conv_out16\.conv_out\.bias is \(\)"):
+        load_published_keyframe_network(write(state), "bisenetv1", CAMVID)
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        (torch.Tensor.to_sparse, "sparse_coo"),
+        (lambda x: x.to(torch.complex64), "complex64"),
+        (lambda x: torch.empty_like(x, device="meta"), "meta"),
+    ],
+)
+def test_tensors_that_are_no_plain_numbers_are_refused(change, word, write):
+    state = published("bisenetv1")
+    state["module.cp.resnet.conv1.weight"] = change(state["module.cp.resnet.conv1.weight"])
+    with pytest.raises(
+        ModelError, match=rf"tensor module\.cp\.resnet\.conv1\.weight is .*{word}.*; allowed: dense, real"
+    ):
+        load(write(state))
 
 
 def test_another_networks_file_is_refused(write, tmp_path):

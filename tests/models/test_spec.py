@@ -98,6 +98,19 @@ def test_settings_that_altered_resolution_does_not_know_are_refused(options, wor
         ModelSpec.from_dict(ALTERED.to_dict() | {"propagation": options})
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"frame_normalise": SPEC.to_dict()["normalise"]}, "has no frame_normalise"),
+        ({"keyframe_size_rule": SPEC.to_dict()["size_rule"]}, "has no keyframe_size_rule"),
+        ({"network": {"auxiliary_heads": True}}, "network option 'auxiliary_heads'.*options there are: none"),
+    ],
+)
+def test_what_altered_resolution_would_not_use_is_refused(changes, words):
+    with pytest.raises(ModelError, match=words):
+        ModelSpec.from_dict(ALTERED.to_dict() | changes)
+
+
 def test_an_unknown_width_is_refused_when_built():
     with pytest.raises(ModelError, match=r"width 0.7.*0\.5, 1\.0, 1\.5, 2\.0"), torch.device("meta"):
         build_model(replace(SPEC, network={"width": 0.7}))

@@ -113,7 +113,8 @@ def test_references_are_another_choice_of_the_same_weights():
 @torch.no_grad()
 def test_the_image_network_labels_keyframes_as_the_model_does(family):
     rule = SizeRule(rows=64)
-    spec = replace(SPEC, family=family, frame_normalise=NORMALISE, size_rule=rule, align_corners=False)
+    own = NORMALISE if family.startswith("gsvnet-") else None
+    spec = replace(SPEC, family=family, frame_normalise=own, size_rule=rule, align_corners=False)
     model = build_model(spec).eval()
     image = image_network_of(model)
     chunk = draw_chunks(model, height=64, width=96, num_chunks=1, interval=1, device="cpu")
@@ -121,6 +122,14 @@ def test_the_image_network_labels_keyframes_as_the_model_does(family):
     (expected,), (got,) = model.segment(chunk), image.segment(replace(chunk, frames=None))
     assert torch.equal(got.logits, expected.logits)
     assert (got.align_corners, image.classes) == (expected.align_corners, model.classes)
+
+
+def test_describing_a_model_leaves_its_frozen_parts_frozen():
+    model = build_model(replace(SPEC, family="arseg-bisenetv1")).train()
+    model.keyframe_network.eval()
+    describe_model(model)
+    assert not model.keyframe_network.training
+    assert image_network_of(model).training
 
 
 @pytest.mark.parametrize("scale", [0, -1.0, 2.5, float("nan")])

@@ -21,7 +21,7 @@ from gsvnet.models.segmenter import ChunkBatch, Normalise, SizeRule
 from gsvnet.nn.blocks import resize
 from gsvnet.nn.warp import warp_as_published
 from gsvnet.training.losses import ohem_loss
-from gsvnet.video.published_motion import merge_motion
+from tests.parity.published_motion import merge_motion
 
 SURE = 1e-4  # of the output's absmax: how far the authors' code in float32 may be from itself in float64, to be exact
 
@@ -72,7 +72,7 @@ def find_check(other):
 def check_keyframe_network(other, tmp_path):
     family, image = other.family("net"), other.input("x")
     network = load_published_keyframe_network(
-        other.publish("net", tmp_path / "hr.pth"), family, num_classes=other.num_classes("net"), auxiliary_heads=True
+        other.publish("net", tmp_path / "hr.pth"), family, classes_of(other, "net"), auxiliary_heads=True
     )
     yield "p", network.extract(image)
     full = partial(resize, size=image.shape[-2:], align_corners=PUBLISHED_ARSEG[family].align_corners)
@@ -121,15 +121,19 @@ def check_frame(other, tmp_path):
     yield "miou", torch.tensor(counts.miou())
 
 
+def classes_of(other, network: str) -> ClassSet:
+    count = other.num_classes(network)
+    return ClassSet(name="golden", names=tuple(f"class {i}" for i in range(count)), colours=((0, 0, 0),) * count)
+
+
 def convert_and_load(other, tmp_path):
-    count, out = other.num_classes("highres_net"), tmp_path / "model.safetensors"
-    classes = ClassSet(name="golden", names=tuple(f"class {i}" for i in range(count)), colours=((0, 0, 0),) * count)
+    out = tmp_path / "model.safetensors"
     convert_published(
         f"arseg-{other.family('highres_net')}",
         other.publish("highres_net", tmp_path / "hr.pth"),
         other.publish("lowres_net", tmp_path / "ar.pth"),
         out,
-        classes=classes,
+        classes=classes_of(other, "highres_net"),
     )
     model = load_checkpoint(out)
     assert model.sampling == "published"

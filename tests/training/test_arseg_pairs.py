@@ -5,17 +5,16 @@ import pytest
 import torch
 
 from gsvnet.classes import IGNORE, ClassSet
-from gsvnet.errors import ConfigError
+from gsvnet.errors import ConfigError, VideoError
 from gsvnet.models.arseg import ARSeg, CrossResolutionFusion
 from gsvnet.models.pspnet import PSPNet18
 from gsvnet.models.pspnet_up import PSPNet18Up
 from gsvnet.models.segmenter import SizeRule
 from gsvnet.nn.upsample import upsample_labels
-from gsvnet.synthetic import SceneConfig, write_video
-from gsvnet.training import arseg_runs
+from gsvnet.training import arseg_footage, arseg_pairs
 from gsvnet.training.arseg import ArsegLoss, choose_trained
-from gsvnet.training.arseg_pairs import PairRecipe, bytes_per_pair, draw_pairs
-from gsvnet.training.arseg_runs import StillRuns, VideoRuns, draw_run, draw_street_runs, read_video_runs
+from gsvnet.training.arseg_footage import StillRuns, VideoRuns, draw_run, draw_street_runs, read_video_runs
+from gsvnet.training.arseg_pairs import PairRecipe, bytes_per_pair, check_memory, draw_pairs
 from gsvnet.training.stills import Stills
 
 SIZE = (48, 64)
@@ -27,7 +26,7 @@ RECIPE = PairRecipe(size=SIZE, count=5, keyframe_interval=4, pairs_per_run=2, bf
 
 @pytest.fixture
 def plain_colours(monkeypatch):
-    monkeypatch.setattr(arseg_runs, "jitter_colours", lambda view, generator: view)
+    monkeypatch.setattr(arseg_footage, "jitter_colours", lambda view, generator: view)
 
 
 @pytest.fixture
@@ -82,11 +81,22 @@ def test_a_video_that_is_shorter_than_a_run_is_refused(standing):
         standing.draw(13, np.random.default_rng(0))
 
 
-def test_a_real_video_is_cut_to_the_size_of_all_runs(tmp_path):
-    path = write_video(tmp_path / "v.mp4", config=SceneConfig(height=32, width=96, seed=3), num_frames=6)
+def test_a_real_video_is_cut_to_the_size_of_all_runs(tmp_path, media):
+    path = media.write_clip(tmp_path / "v.mp4", num_frames=6, size=(32, 96))
     video = read_video_runs(str(path), SIZE, max_frames=4)
     assert video.frames.shape == (4, 3, 48, 144)
     assert video.draw(3, np.random.default_rng(0)).images.shape == (3, 3, *SIZE)
+
+
+def test_a_video_of_which_no_frame_can_be_decoded_is_refused(tmp_path, media):
+    path = media.write_clip(tmp_path / "v.mp4", num_frames=3, size=(32, 96))
+    content = bytearray(path.read_bytes())
+    first = content.index(b"mdat") + 4
+    size = int.from_bytes(content[first - 8 : first - 4]) - 8
+    content[first : first + size] = bytes(size)
+    path.write_bytes(content)
+    with pytest.raises(VideoError, match="no frame can be decoded"):
+        read_video_runs(str(path), SIZE, max_frames=4)
 
 
 def test_drawn_streets_have_exact_labels_and_differ():
@@ -157,9 +167,19 @@ def test_the_memory_that_is_announced_is_the_memory_that_is_taken(tiny_arseg, st
     assert sum(t.numel() * t.element_size() for t in tensors) == 5 * bytes_per_pair(tiny_arseg(), RECIPE)
 
 
-def test_more_pairs_than_fit_into_memory_are_refused(tiny_arseg, stills):
-    with pytest.raises(ConfigError, match=r"--pairs 1000000000: .* GB at .* MB each; this machine has"):
-        draw_pairs(tiny_arseg(), [(StillRuns(stills), 1.0)], replace(RECIPE, count=10**9))
+@pytest.mark.parametrize(("total", "free"), [(150, 150), (200, 99)])
+def test_more_pairs_than_fit_into_memory_are_refused(tiny_arseg, monkeypatch, total, free):
+    model, recipe = tiny_arseg(), replace(RECIPE, count=80)
+    each = bytes_per_pair(model, recipe)
+    monkeypatch.setattr(arseg_pairs, "total_bytes", lambda: total * each)
+    monkeypatch.setattr(arseg_pairs, "free_bytes", lambda: free * each)
+    check_memory(model, recipe, num_held_out=19)
+    most = min(int(0.8 * total), free) - 41
+    with pytest.raises(ConfigError, match=rf"--pairs 80: .* GB at .* MB each; .* are free, enough for {most} pairs"):
+        check_memory(model, recipe, num_held_out=41)
+    monkeypatch.setattr(arseg_pairs.parallel, "num_processes", lambda: 2)
+    with pytest.raises(ConfigError, match="--pairs 160: "):
+        check_memory(model, recipe)
 
 
 def test_sizes_follow_the_rule_of_the_keyframe_network(tiny_arseg, stills):

@@ -34,6 +34,8 @@ def make(request):
         ({"weight_temper": 1.0}, "--weight-temper 1.0: must be above 1"),
         ({"hold_out": -0.1}, "--hold-out -0.1: "),
         ({"hold_out": 1.0}, "--hold-out 1.0: "),
+        ({"learning_rate": float("inf")}, "--learning-rate inf: must be a finite number"),
+        ({"weight_temper": float("inf")}, "--weight-temper inf: must be a finite number"),
     ],
 )
 def test_every_command_names_option_value_and_what_is_allowed(make, changes, message):
@@ -73,7 +75,13 @@ def test_every_training_with_a_teacher_checks_how_much_it_counts(kind, value):
         ({"camvid": None, "synthetic_clips": 1, "hold_out": 0.2}, "--hold-out: only stills"),
         ({"scale": 1.0}, "--scale 1.0: must be above 0 and below 1"),
         ({"keyframe_interval": 1}, "--keyframe-interval 1: at least 2"),
-        ({"synthetic_frames": 11}, "--synthetic-frames 11: at least 12"),
+        ({"synthetic_clips": 1, "synthetic_frames": 11}, "--synthetic-frames 11: at least 12"),
+        ({"unlabelled": ("v.mp4",), "video_frames": 11}, "--video-frames 11: at least 12"),
+        ({"pairs_per_run": 12}, "--pairs-per-run 12: at most 11, one less than --keyframe-interval"),
+        ({"own_labels": True}, "--own-labels: is about drawn streets"),
+        ({"without_fusion": True, "references": "both"}, "--references both: with --without-fusion"),
+        ({"scale": float("nan")}, "--scale nan: must be above 0"),
+        ({"feature_weight": float("inf")}, "--feature-weight inf: must be a finite number"),
         ({"pairs": 7}, "--pairs 7: at least 8"),
         ({"feature_weight": -1.0}, "--feature-weight -1.0: at least 0"),
         ({"fusion_learning_rate": 0.0}, "--fusion-learning-rate 0.0: must be positive"),
@@ -84,3 +92,8 @@ def test_train_arseg_checks_what_is_its_own(changes, message):
     with pytest.raises(ConfigError) as refusal:
         TrainArsegConfig(**{"out": Path("x.safetensors")} | NEEDED[TrainArsegConfig] | changes)
     assert str(refusal.value).startswith(message)
+
+
+def test_frames_of_a_source_that_is_not_used_are_not_checked():
+    needed = {"out": Path("x.safetensors")} | NEEDED[TrainArsegConfig]
+    assert TrainArsegConfig(**needed, keyframe_interval=30).synthetic_frames == 24

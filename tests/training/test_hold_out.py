@@ -6,7 +6,7 @@ from torch import nn
 from gsvnet.errors import ConfigError
 from gsvnet.models.gsvnet import Propagation
 from gsvnet.training.clips import Clip, VideoClips
-from gsvnet.training.hold_out import score_clips, score_stills, split_stills, split_video
+from gsvnet.training.hold_out import describe_leak, score_clips, score_stills, split_stills, split_video
 from gsvnet.training.stills import Stills
 
 
@@ -80,3 +80,19 @@ def test_stills_are_scored_at_the_size_that_labeling_reads(tiny_network, tiny_st
     score_stills(network, tiny_stills, num_classes=3, normalise=normalise, scale=1.5)
     height, width = tiny_stills.labels.shape[-2:]
     assert set(sizes) == {(round(1.5 * height), round(1.5 * width))}
+
+
+@pytest.mark.parametrize(
+    ("notes", "said"),
+    [
+        ({"recipe": {"camvid": "camvid", "hold_out": 0.0}}, "was trained with --hold-out 0, on what is held out"),
+        ({"recipe": {"camvid": "camvid", "hold_out": 0.1}}, "was trained with --hold-out 0.1, on what is held out"),
+        ({"recipe": {"camvid": "camvid", "hold_out": 0.15}}, None),
+        ({"recipe": {"camvid": None, "hold_out": 0.0}}, None),
+        ({}, "does not say what it was trained on"),
+        ({"recipe": {"hold_out": 0.0}, "keyframe": {"notes": {"recipe": {"camvid": "c", "hold_out": 0.2}}}}, None),
+    ],
+)
+def test_a_keyframe_network_that_saw_what_is_held_out_is_told_of(notes, said):
+    found = describe_leak(notes, 0.15)
+    assert found is None if said is None else said in found

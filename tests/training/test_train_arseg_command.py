@@ -2,6 +2,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,13 +16,15 @@ from gsvnet.models.bisenet import BiSeNet
 from gsvnet.models.bisenetv1 import BiSeNetV1
 from gsvnet.models.checkpoints import load_checkpoint, read_notes, save_checkpoint
 from gsvnet.models.segmenter import ChunkBatch, PerFrame
-from gsvnet.synthetic import SceneConfig, write_video
+from gsvnet.training import arseg_run
+from gsvnet.training.arseg import train_arseg
 from gsvnet.training.arseg_config import TrainArsegConfig
 from gsvnet.training.arseg_run import choose_pair_recipe, choose_recipe
 from gsvnet.training.notes import claim_folder, find_folder
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TINY = ["--pairs", "4", "--epochs", "1", "--batch-size", "2", "--keyframe-interval", "3", "--warmup-steps", "1"]
+TINY += ["--pairs-per-run", "2"]
 TINY += ["--precision", "fp32", "--threads", "1", "--device", "cpu"]
 
 
@@ -32,8 +35,8 @@ def save_image_network(path, normalise, net, classes=CAMVID):
 
 
 @pytest.fixture
-def keyframe(tmp_path, normalise):
-    return save_image_network(tmp_path / "k.safetensors", normalise, BiSeNetV1(num_classes=11))
+def keyframe(tmp_path, normalise, tiny_family):
+    return save_image_network(tmp_path / "k.safetensors", normalise, tiny_family(num_classes=11))
 
 
 @pytest.fixture
@@ -49,14 +52,43 @@ def test_the_checkpoint_holds_both_networks_and_labels(words, keyframe, tmp_path
     assert (model.scale, model.references, model.sampling) == (0.5, "nearest", "exact")
     start = load_checkpoint(keyframe).net.state_dict()
     assert all(torch.equal(model.keyframe_network.state_dict()[name], start[name]) for name in start)
-    assert torch.equal(model.frame_network.head.conv_1x1.weight, start["head.conv_1x1.weight"])
-    assert not torch.equal(model.frame_network.head.conv_3x3.conv.weight, start["head.conv_3x3.conv.weight"])
-    assert label_two_frames(model).shape == (1, 11, 8, 12)
+    assert torch.equal(model.frame_network.last.weight, start["last.weight"])
+    assert not torch.equal(model.frame_network.first[0].weight, start["first.0.weight"])
+    assert label_two_frames(model).shape == (1, 11, 32, 48)
     before = out.read_bytes()
     capsys.readouterr()
     assert main([*words, "--out", str(out), "--scale", "0.5", "--references", "nearest"]) == 0
     assert "loss" not in capsys.readouterr().out
     assert out.read_bytes() == before
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_a_killed_command_goes_on_and_ends_like_an_undisturbed_one(words, tmp_path, monkeypatch):
+    def train(*args, on_save, kill_at=None, **options):
+        def save(step, model):
+            if step == kill_at:
+                raise Killed
+            on_save(step, model)
+
+        return train_arseg(*args, on_save=save, save_every=1, **options)
+
+    monkeypatch.setattr(arseg_run, "draw_pair_labels", lambda *args, **options: None)  # would take most of the time
+
+    def run(name, **changes):
+        monkeypatch.setattr(arseg_run, "train_arseg", partial(train, **changes))
+        assert main([*words, "--out", str(tmp_path / f"{name}.safetensors")]) == 0
+        losses = (tmp_path / f"{name}.training" / "log.jsonl").read_text().splitlines()
+        return load_checkpoint(tmp_path / f"{name}.safetensors").state_dict(), json.loads(losses[-1])["loss"]
+
+    undisturbed, loss = run("a")
+    with pytest.raises(Killed):
+        run("b", kill_at=1)
+    resumed, loss_again = run("b")
+    assert loss == loss_again
+    assert all(torch.equal(undisturbed[name], resumed[name]) for name in undisturbed)
 
 
 def label_two_frames(model):
@@ -87,10 +119,11 @@ def test_without_fusion_an_image_network_of_small_frames_comes_out(words, tmp_pa
     assert json.loads(line)["feature_loss"] == 0
 
 
-def test_the_notes_say_how_it_was_made_without_folders(words, tmp_path):
+def test_the_notes_say_how_it_was_made_without_folders(words, tmp_path, media, capsys):
     out = tmp_path / "a.safetensors"
-    video = write_video(tmp_path / "drive.mp4", config=SceneConfig(height=48, width=64, seed=3), num_frames=5)
+    video = media.write_clip(tmp_path / "drive.mp4", num_frames=5, size=(48, 64))
     assert main([*words, "--out", str(out), "--unlabelled", str(video), "--hold-out", "0.5"]) == 0
+    assert "warning: --keyframe k.safetensors does not say what it was trained on" in capsys.readouterr().out
     _, notes = read_notes(out)
     assert str(tmp_path) not in str(notes)
     assert notes["command"].startswith("gsvnet train arseg --keyframe k.safetensors --out a.safetensors")
@@ -127,8 +160,8 @@ def test_a_network_of_other_classes_than_the_labels_is_refused(camvid_folder, no
     assert "its classes are cityscapes (19)" in capsys.readouterr().err
 
 
-def test_a_video_that_is_shorter_than_the_interval_is_refused(keyframe, tmp_path, capsys):
-    video = write_video(tmp_path / "v.mp4", config=SceneConfig(height=48, width=64, seed=3), num_frames=2)
+def test_a_video_that_is_shorter_than_the_interval_is_refused(keyframe, tmp_path, media, capsys):
+    video = media.write_clip(tmp_path / "v.mp4", num_frames=2, size=(48, 64))
     words = ["train", "arseg", "--keyframe", str(keyframe), "--unlabelled", str(video), *TINY]
     assert main([*words, "--out", str(tmp_path / "a.safetensors")]) == 2
     assert "v.mp4: 2 frames; --keyframe-interval 3 asks for more" in capsys.readouterr().err
@@ -166,7 +199,9 @@ def test_pairs_that_no_machine_holds_are_refused_before_anything_is_drawn(words,
 
 
 @pytest.mark.slow
-def test_torchrun_trains_with_two_processes(words, tmp_path):
+def test_torchrun_trains_with_two_processes(normalise, camvid_folder, tmp_path):
+    keyframe = save_image_network(tmp_path / "k.safetensors", normalise, BiSeNetV1(num_classes=11))
+    words = ["train", "arseg", "--keyframe", str(keyframe), "--camvid", str(camvid_folder), *TINY]
     out = tmp_path / "a.safetensors"
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     said = subprocess.run(

@@ -63,7 +63,7 @@ ONE_REFERENCE = {"bf": "0", "refs": "1"}
     ],
 )
 def test_a_moved_picture_gives_its_motion_in_pixels_to_the_previous_frame(pan, codec, options):
-    first, *others = read_motion(pan(codec, **options))
+    first, *others = read_motion(pan(codec, **options), max_distance=4)
     assert not first.distance.any()
     assert [frame.index for frame in others] == list(range(1, 12))
     for frame in others:
@@ -73,13 +73,13 @@ def test_a_moved_picture_gives_its_motion_in_pixels_to_the_previous_frame(pan, c
 
 
 def test_motion_counts_in_pixels_of_the_grid_it_is_brought_to(pan):
-    *_, last = read_motion(pan(**ONE_REFERENCE))
+    *_, last = read_motion(pan(**ONE_REFERENCE), max_distance=1)
     motion, valid = last.to_previous(HEIGHT // 4, WIDTH // 2)
     assert share_within(motion, (MOTION[0] / 2, MOTION[1] / 4), valid, px=0.1) > 0.9
 
 
 def test_a_reference_two_frames_back_is_found(pan):
-    frames = list(read_motion(pan(num_pictures=2, bf="0", refs="3", sc_threshold="0")))
+    frames = list(read_motion(pan(num_pictures=2, bf="0", refs="3", sc_threshold="0"), max_distance=4))
     for frame in frames[4:]:
         assert (frame.distance == 2).mean() > 0.7
         motion, _ = frame.to_previous(HEIGHT, WIDTH)
@@ -94,7 +94,7 @@ def test_without_looking_every_reference_is_the_previous_frame(pan):
 
 
 def test_b_frames_use_frames_ahead_turned_round(pan):
-    frames = list(read_motion(pan(bf="3", refs="3")))
+    frames = list(read_motion(pan(bf="3", refs="3"), max_distance=4))
     ahead = [frame for frame in frames if (frame.distance < 0).any()]
     assert ahead
     for frame in ahead:
@@ -103,21 +103,21 @@ def test_b_frames_use_frames_ahead_turned_round(pan):
 
 
 def test_hevc_has_frames_without_motion(pan):
-    frames = list(read_motion(pan("libx265")))
+    frames = list(read_motion(pan("libx265"), max_distance=4))
     assert len(frames) == 12
     assert not any(frame.distance.any() for frame in frames)
 
 
 def test_motion_is_the_same_with_several_threads(data_dir):
     path = str(data_dir / "clips_derived" / "camvid_val_0016E5_15fps_x264default.mp4")
-    one, two = (list(read_motion(path, threads=threads)) for threads in (1, 2))
+    one, two = (list(read_motion(path, max_distance=4, threads=threads)) for threads in (1, 2))
     assert all(np.array_equal(a.vector, b.vector) and np.array_equal(a.distance, b.distance) for a, b in zip(one, two))
 
 
 def test_frames_are_those_of_the_range(pan):
     path = pan(**ONE_REFERENCE)
-    pts = [frame.pts for frame in read_motion(path)]
-    part = list(read_motion(path, first_frame=5, start_pts=pts[5], end_pts=pts[9]))
+    pts = [frame.pts for frame in read_motion(path, max_distance=1)]
+    part = list(read_motion(path, first_frame=5, start_pts=pts[5], end_pts=pts[9], max_distance=1))
     assert [(frame.index, frame.pts) for frame in part] == list(zip(range(5, 9), pts[5:9]))
 
 
@@ -130,7 +130,7 @@ def test_motion_of_a_drawn_street_is_near_its_true_flow(tmp_path):
     config = SceneConfig(height=240, width=320, seed=3, noise=0)
     path = write_video(tmp_path / "street.mp4", config=config, num_frames=4, options={"crf": "12", "bf": "0"})
     errors, lengths = [], []
-    for motion, truth in zip(read_motion(str(path)), map(StreetScene(config).frame, range(4))):
+    for motion, truth in zip(read_motion(str(path), max_distance=4), map(StreetScene(config).frame, range(4))):
         found, valid = motion.to_previous(240, 320)
         valid &= truth.flow_valid
         errors.append(np.hypot(*(found - truth.flow))[valid])
@@ -156,7 +156,7 @@ def test_cells_turn_with_the_picture():
 
 
 def test_paths_over_a_moved_picture_lead_to_the_keyframe(pan):
-    motion, known = trace_to_keyframe(list(read_motion(pan(bf="0", refs="3"))), HEIGHT // 4, WIDTH // 4)
+    motion, known = trace_to_keyframe(list(read_motion(pan(bf="0", refs="3"), max_distance=4)), HEIGHT // 4, WIDTH // 4)
     assert known[11].mean() > 0.6
     assert share_within(motion[11], (11 * MOTION[0] / 4, 11 * MOTION[1] / 4), known[11], px=0.25) > 0.9
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import av
 import pytest
+from av.bitstream import BitStreamFilterContext
 
 from gsvnet.errors import ConfigError, VideoError
+from gsvnet.video import motion_source
 from gsvnet.video.index import index_video
 from gsvnet.video.motion_source import MotionChoice, choose_motion_source
 
@@ -126,6 +129,70 @@ def test_a_damaged_sample_gets_a_proxy(media, tmp_path):
     choice = choose(path)
     assert choice.source == "proxy"
     assert "damaged" in choice.reason
+
+
+def cut_units(path):
+    """The MP4 file with empty parameter sets in its header; the true ones stand before its frames."""
+    content = bytearray(path.read_bytes())
+    place = content.find(b"avcC")
+    length = int.from_bytes(content[place - 4 : place], "big") - 8
+    content[place + 10 : place + 4 + length] = b"\0\0\1".ljust(length - 6, b"\0")
+    path.write_bytes(content)
+    return path
+
+
+def test_an_empty_parameter_set_gets_a_proxy(media, tmp_path):
+    arguments = x264(**{"repeat-headers": 1})
+    choice = choose(cut_units(media.write_clip(tmp_path / "clip.mp4", num_frames=24, **arguments)))
+    assert (choice.source, choice.reason) == ("proxy", "a sampled frame is damaged")
+
+
+@pytest.fixture(scope="module")
+def cropped(trusted, tmp_path_factory):
+    """cropped(side): the trusted clip, which shows 16 pixels less at that side."""
+
+    def write(side):
+        path = tmp_path_factory.mktemp("cropped") / f"{side}.mp4"
+        with av.open(str(trusted)) as source, av.open(str(path), "w") as output:
+            stream = output.add_stream_from_template(source.streams.video[0])
+            crop = BitStreamFilterContext(f"h264_metadata=crop_{side}=16", source.streams.video[0], stream)
+            for packet in source.demux(video=0):
+                for changed in crop.filter(packet) if packet.size else ():
+                    changed.stream = stream
+                    output.mux(changed)
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("side", ["left", "top"])
+def test_vectors_that_count_from_a_corner_out_of_sight_are_not_taken(side, cropped):
+    path = cropped(side)
+    choice = choose(path)
+    assert choice.source == "proxy"
+    assert "cropped" in choice.reason
+    with pytest.raises(VideoError, match="cropped at the left or top"):
+        choose(path, wanted="codec")
+
+
+@pytest.mark.parametrize("side", ["right", "bottom"])
+def test_vectors_of_a_picture_cut_at_the_other_sides_are_taken(side, cropped):
+    assert choose(cropped(side)).source == "codec"
+
+
+def test_places_that_are_hard_to_find_are_not_looked_at(media, tmp_path, monkeypatch):
+    path = media.write_clip(tmp_path / "clip.flv", options=ONE_REFERENCE)
+    monkeypatch.setattr("gsvnet.video.probe._BUFFER_BYTES", 1024)
+    index, places = index_video(str(path)), []
+    look = motion_source._look_at_place
+    monkeypatch.setattr(motion_source, "_look_at_place", lambda *a: (places.append(1), look(*a)))
+    arguments = {"interval": 12, "sync_frames": index.sync_frames.tolist(), "num_frames": len(index.pts)}
+    assert choose_motion_source(str(path), **arguments).source == "codec"
+    assert len(places) == 4
+    places.clear()
+    monkeypatch.setattr(motion_source, "_BYTES_PER_SEEK", 2000)
+    assert choose_motion_source(str(path), **arguments).source == "codec"
+    assert len(places) == 2  # the first quarter belongs to the first I-frame, which was met
 
 
 @pytest.mark.parametrize(("interval", "wanted"), [(0, "auto"), (12, "flow")])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gsvnet.errors import ConfigError
-from gsvnet.video.proxy import trace_by_proxy
+from gsvnet.video.proxy import trace_by_proxy, trace_to_next_by_proxy
 from tests.video.moving import draw_texture, pan_texture
 
 
@@ -33,6 +33,17 @@ def test_a_moved_picture_gives_its_motion_to_the_first_image(size):
 def test_images_in_reverse_give_the_way_ahead():
     motion, known = trace_by_proxy(pan_texture(96, 128, 6)[::-1], (24, 32))
     assert_pans(motion, known, (-3, -2), cell=4)
+
+
+@pytest.mark.parametrize("num_images", [1, 5])
+def test_the_way_to_the_next_keyframe_is_found_from_there_backwards(num_images):
+    *images, next_keyframe = pan_texture(96, 128, num_images + 1)
+    motion, known = trace_to_next_by_proxy(images, next_keyframe, (24, 32))
+    backwards, backwards_known = trace_by_proxy([next_keyframe, *images[::-1]], (24, 32))
+    np.testing.assert_array_equal(motion, backwards[1:][::-1])
+    np.testing.assert_array_equal(known, backwards_known[1:][::-1])
+    assert motion.flags.c_contiguous  # a tensor takes no other
+    assert known.flags.c_contiguous
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 90), (7, 9), (15, 40), (17, 17)])

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gsvnet.video.published_motion import merge_motion
+from tests.parity.published_motion import merge_motion
 
 
 def still(num_frames: int, height: int = 4, width: int = 6) -> np.ndarray:

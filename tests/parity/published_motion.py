@@ -1,6 +1,6 @@
 """Motion to the first frame as AR-Seg's authors accumulate it: in whole pixels, block edges and all.
 
-`tracing.py` is more exact; this is what their weights were trained on.
+`gsvnet.video.tracing` is more exact; this is what their weights were trained on.
 """
 
 from __future__ import annotations

@@ -13,13 +13,11 @@ from typing import Protocol
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from gsvnet.classes import IGNORE
-from gsvnet.errors import ConfigError
+from gsvnet.errors import ConfigError, VideoError
 from gsvnet.evaluation.footage import stack_images
-from gsvnet.training.clips import moving_positions
+from gsvnet.training.clips import move_still, moving_positions
 from gsvnet.training.sources import plan_drives, read_views
 from gsvnet.training.stills import Stills, jitter_colours
 from gsvnet.video.frames import View
@@ -65,12 +63,7 @@ class StillRuns:
             zoom = float(generator.uniform(*_ZOOMS))
             centre = generator.uniform(-1, 1, 2) * (1 - 1 / zoom)
             positions = positions / zoom + torch.from_numpy(centre).float()
-        image = self.stills.images[i].float().expand(num_frames, -1, -1, -1)
-        moved = F.grid_sample(image, positions, mode="bilinear", padding_mode="border", align_corners=False)
-        labels = (self.stills.labels[i].float() + 1).expand(num_frames, 1, -1, -1)
-        targets = F.grid_sample(labels, positions, mode="nearest", padding_mode="zeros", align_corners=False)[:, 0]
-        targets = torch.where(targets < 0.5, float(IGNORE), targets - 1).to(torch.uint8)
-        return _vary(moved, targets, generator)
+        return _vary(*move_still(self.stills, i, positions), generator)
 
 
 class VideoRuns:
@@ -120,12 +113,18 @@ def draw_street_runs(num_clips: int, num_frames: int, size: tuple[int, int], *, 
 
 
 def read_video_runs(uri: str, size: tuple[int, int], *, max_frames: int, threads: int = 1) -> VideoRuns:
-    """The first `max_frames` frames of a real video, just large enough to cover `size`; lost ones are left out."""
+    """The first `max_frames` frames of a real video, just large enough to cover `size`; lost ones are left out.
+
+    Raises VideoError for a video that cannot be read or of which no frame can be decoded.
+    """
     info = probe_video(uri)
     factor = max(size[0] / info.height, size[1] / info.width)
     view = View(max(size[0], round(factor * info.height)), max(size[1], round(factor * info.width)), resize="area")
     decoded = read_views(uri, lambda index: [view], rotation=info.rotation, threads=threads)
-    return VideoRuns(stack_images([frame.images[0] for frame in islice(decoded, max_frames)]), None, size=size)
+    images = [frame.images[0] for frame in islice(decoded, max_frames)]
+    if not images:
+        raise VideoError("no frame can be decoded; nothing to learn from", uri=info.uri)
+    return VideoRuns(stack_images(images), None, size=size)
 
 
 def draw_run(sources: Sequence[tuple[RunSource, float]], num_frames: int, generator: np.random.Generator) -> Run:
