@@ -2,6 +2,7 @@
 # make test    install into .venv and run the default tests (under 10 minutes on 2 cores)
 # make check   style and types
 # make test-crashes    kill actors, drivers and stores at chosen points of a job
+# make test-long     what takes seconds each: trainings in two processes, clusters of our own
 # make test-consumers  read exports back with the tools' own libraries: datumaro, FiftyOne, Label Studio, supervision, ...
 # make test-s3 install OpenStack Swift into .venv-swift and run the tests of object storage against it
 # make soak    label on a faulty cluster for SECONDS and check that not a frame is lost, doubled or different
@@ -13,7 +14,7 @@ SECONDS ?= 600
 SWIFT  := $(CURDIR)/.venv-swift/bin
 CONSUMERS := $(CURDIR)/.venv-consumers
 
-.PHONY: label test check test-crashes test-consumers test-s3 soak clean
+.PHONY: label test check test-crashes test-long test-consumers test-s3 soak clean
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed: make PYTHON=python3.12"'
@@ -31,6 +32,9 @@ test: $(VENV)/.installed
 
 test-crashes: $(VENV)/.installed
 	$(BIN)/python -m pytest -m slow $(addprefix tests/crashes/test_,actor.py driver.py store.py spool.py)
+
+test-long: $(VENV)/.installed
+	$(BIN)/python -m pytest -m slow $(addprefix tests/,training/test_parallel.py training/test_train_command.py labeling/ray/test_cluster.py labeling/ray/test_measure_on_gpu.py)
 
 $(CONSUMERS)/.installed: $(BIN)/python tests/export/consumers/requirements.txt
 	$(PYTHON) -m venv $(CONSUMERS)

@@ -102,6 +102,7 @@ def log_of(folder: Path) -> list[dict]:
     return [{name: value for name, value in record.items() if name != "seconds"} for record in records]
 
 
+@pytest.mark.slow
 def test_two_processes_end_with_equal_weights(together):
     for name in ("stills", "clips"):
         first, second = (torch.load(together / f"{name}{rank}.pt", weights_only=True) for rank in (0, 1))
@@ -110,6 +111,7 @@ def test_two_processes_end_with_equal_weights(together):
             assert statistics or torch.equal(tensor, second[key]), key
 
 
+@pytest.mark.slow
 def test_two_processes_train_what_one_trains(together, tmp_path):
     """Without batch norm, and where all labelled pixels weigh the same, up to the order of a sum."""
     alone, first = train_stills(tmp_path), torch.load(together / "stills0.pt", weights_only=True)
@@ -119,11 +121,13 @@ def test_two_processes_train_what_one_trains(together, tmp_path):
         assert one == pytest.approx(two, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_the_first_process_alone_writes_the_log(together):
     assert [record["step"] for record in log_of(together / "clips")] == [1, 2, 3]
     assert [record["epoch"] for record in log_of(together / "stills")] == [1, 2, 3]
 
 
+@pytest.mark.slow
 def test_a_run_of_two_processes_can_be_read_by_one(together):
     first = torch.load(together / "stills0.pt", weights_only=True)
     again = train_stills(together / "stills")

@@ -185,6 +185,7 @@ def test_a_teacher_of_other_classes_is_refused_by_name(tmp_path, capsys):
     assert "city.safetensors: its classes are cityscapes (19); the student's are camvid (11)" in said
 
 
+@pytest.mark.slow
 def test_a_share_of_the_material_is_held_out_and_scored(tmp_path):
     keyframe, propagation = tmp_path / "k.safetensors", tmp_path / "p.safetensors"
     words = ["keyframe", "--synthetic-scenes", "4", "--hold-out", "0.5", "--epochs", "1", "--crop", "32x32"]

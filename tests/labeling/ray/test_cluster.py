@@ -121,6 +121,7 @@ with connect() as cluster:
 """
 
 
+@pytest.mark.slow
 def test_a_local_cluster_is_quiet_and_leaves_nothing_behind(tmp_path):
     driver = Driver(LOCAL, tmp_path)
     assert driver.read() == "True True True"

@@ -24,6 +24,7 @@ def test_a_cluster_without_a_free_gpu_is_named_and_so_is_the_way_out(monkeypatch
         assert words in str(refused.value)
 
 
+@pytest.mark.slow
 def test_a_job_that_is_told_to_stop_does_not_wait_for_a_gpu():
     stop = threading.Event()
     stop.set()
