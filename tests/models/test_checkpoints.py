@@ -23,7 +23,8 @@ MIXED = NormaliseSpec(mean=(73.15, 82.90, 72.3), std=(47.67, 48.49, 47.73), scal
 
 
 def spec_of(family: str, classes: ClassSet = CAMVID) -> ModelSpec:
-    return ModelSpec(family=family, classes=classes, normalise=MIXED, frame_normalise=MIXED, size_rule=GRID)
+    propagated = None if family.startswith("arseg-") else MIXED
+    return ModelSpec(family=family, classes=classes, normalise=MIXED, frame_normalise=propagated, size_rule=GRID)
 
 
 @pytest.fixture(scope="module")
