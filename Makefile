@@ -34,7 +34,9 @@ test-crashes: $(VENV)/.installed
 	$(BIN)/python -m pytest -m slow $(addprefix tests/crashes/test_,actor.py driver.py store.py spool.py)
 
 test-long: $(VENV)/.installed
-	$(BIN)/python -m pytest -m slow $(addprefix tests/,training/test_parallel.py training/test_train_command.py labeling/ray/test_cluster.py labeling/ray/test_measure_on_gpu.py)
+	$(BIN)/python -m pytest -m slow $(addprefix tests/,training/test_parallel.py training/test_train_command.py labeling/ray/test_cluster.py labeling/ray/test_measure_on_gpu.py \
+		labeling/ray/test_loop.py::test_a_killed_actors_shard_runs_elsewhere_within_five_seconds \
+		benchmark/test_end_to_end_rows.py::test_speedups_are_frames_per_second_over_those_of_keyframes_alone)
 
 $(CONSUMERS)/.installed: $(BIN)/python tests/export/consumers/requirements.txt
 	$(PYTHON) -m venv $(CONSUMERS)

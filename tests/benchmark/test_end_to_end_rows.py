@@ -57,6 +57,7 @@ def test_mac_ratios_are_those_of_the_paper(tiny_setting):
     assert count_mac_ratio(tiny_setting, 1) == 1.0
 
 
+@pytest.mark.slow
 def test_speedups_are_frames_per_second_over_those_of_keyframes_alone(tiny_setting):
     rows = measure_speedup(tiny_setting, frames={1: 2, 2: 2, 4: 4, 12: 12})
     assert [row.name for row in rows] == ["speedup_l4_fp32", "speedup_l4_fast", "speedup_l12_fp32", "speedup_l12_fast"]

@@ -181,6 +181,7 @@ def test_a_process_that_gives_no_sign_of_life_is_killed_and_its_shard_runs_again
     assert wait_until(lambda: not is_running(lost.report.pid))
 
 
+@pytest.mark.slow
 def test_a_killed_actors_shard_runs_elsewhere_within_five_seconds(run, tmp_path):
     started = {}
 
