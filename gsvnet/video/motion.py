@@ -10,9 +10,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from itertools import chain, repeat
-from typing import TypeVar
-
-import av
 
 from gsvnet.errors import ConfigError
 from gsvnet.uris import StorageOptions
@@ -23,8 +20,6 @@ from gsvnet.video.references import CodedPicture, find_distances
 from gsvnet.video.tracing import trace_to_keyframe, trace_to_next_keyframe
 
 __all__ = ["FrameMotion", "read_frames_and_motion", "read_motion", "trace_to_keyframe", "trace_to_next_keyframe"]
-
-Kept = TypeVar("Kept")
 
 
 def read_motion(
@@ -46,16 +41,19 @@ def read_motion(
     is right for streams with one reference and without B-frames; vectors that lead ahead are dropped then.
     Raises as `read_frames` does, and ConfigError for a max_distance below 1.
     """
-    pictures = read_pictures(
+    pairs = read_frames_and_motion(
         uri,
+        first_frame=first_frame,
         start_pts=start_pts,
         end_pts=end_pts,
+        views=lambda index: (),
+        rotation=rotation,
+        max_distance=max_distance,
         threads=threads,
-        motion=True,
         storage_options=storage_options,
         identity=identity,
     )
-    for _, motion in _with_motion(pictures, lambda *_: None, first_frame, rotation, max_distance):
+    for _, motion in pairs:
         yield motion
 
 
@@ -77,10 +75,8 @@ def read_frames_and_motion(
     On the CPU: NVDEC gives no vectors. With a max_distance above 1 frames come that many frames later.
     Raises as `read_frames` and `read_motion` do.
     """
-
-    def render(index: int, pts: int, picture: av.VideoFrame | None) -> Frame:
-        return make_frame(index, pts, picture, views, rotation)
-
+    if max_distance < 1:
+        raise ConfigError(f"max_distance {max_distance}: must be at least 1")
     pictures = read_pictures(
         uri,
         start_pts=start_pts,
@@ -90,36 +86,23 @@ def read_frames_and_motion(
         storage_options=storage_options,
         identity=identity,
     )
-    yield from _with_motion(pictures, render, first_frame, rotation, max_distance)
-
-
-def _with_motion(
-    pictures: Iterable[tuple[int, av.VideoFrame | None]],
-    keep: Callable[[int, int, av.VideoFrame | None], Kept],
-    first_frame: int,
-    rotation: int,
-    max_distance: int,
-) -> Generator[tuple[Kept, FrameMotion], None, None]:
-    """What `keep` makes of each decoded frame, and its motion."""
-    if max_distance < 1:
-        raise ConfigError(f"max_distance {max_distance}: must be at least 1")
     looks = max_distance > 1
     seen = (
-        (keep(index, pts, picture), see_picture(pts, picture, with_luma=looks))
+        (make_frame(index, pts, picture, views, rotation), see_picture(pts, picture, with_luma=looks))
         for index, (pts, picture) in enumerate(pictures, start=first_frame)
     )
-    for index, (kept, window) in enumerate(_with_neighbours(seen, max_distance if looks else 0), start=first_frame):
+    for frame, window in _with_neighbours(seen, max_distance if looks else 0):
         here = window[len(window) // 2]
         assert here is not None
         distances = find_distances(window) if looks else one_back(here)
-        yield kept, make_field(here, distances, index=index, rotation=rotation)
+        yield frame, make_field(here, distances, index=frame.index, rotation=rotation)
 
 
 def _with_neighbours(
-    pictures: Iterable[tuple[Kept, CodedPicture]], reach: int
-) -> Iterator[tuple[Kept, tuple[CodedPicture | None, ...]]]:
-    """What was kept of each picture, and the picture amid the `reach` before and after it, None beyond the ends."""
-    window: deque[tuple[Kept, CodedPicture] | None] = deque([None] * (2 * reach + 1), maxlen=2 * reach + 1)
+    pictures: Iterable[tuple[Frame, CodedPicture]], reach: int
+) -> Iterator[tuple[Frame, tuple[CodedPicture | None, ...]]]:
+    """Each frame, and its picture amid the `reach` before and after it, None beyond the ends."""
+    window: deque[tuple[Frame, CodedPicture] | None] = deque([None] * (2 * reach + 1), maxlen=2 * reach + 1)
     for pair in chain(pictures, repeat(None, reach)):
         window.append(pair)
         middle = window[reach]
