@@ -12,8 +12,8 @@ from gsvnet.benchmark.setting import Setting
 from gsvnet.choices import MotionWish
 from gsvnet.chunks import Shard
 from gsvnet.labeling.calibrate import CPU_CHUNKS
-from gsvnet.labeling.plan import PlanRule, plan_video
-from gsvnet.labeling.tasks import Device, Reach, ShardMotion, ShardTask
+from gsvnet.labeling.plan import PlanRule, plan_video, reach_of
+from gsvnet.labeling.tasks import Device, ShardMotion, ShardTask
 from gsvnet.labeling.worker import LabelWorkerSpec
 from gsvnet.models.segmenter import VideoSegmenter
 from gsvnet.video.index import index_video
@@ -67,7 +67,8 @@ class ClipLabeler:
     ) -> None:
         rule = PlanRule(interval=interval, shard_seconds=10**6, shard_frames=10**6, motion=motion)
         self._plan, self._uri = plan_video(str(video), rule=rule), str(video)
-        self._pts = index_video(str(video)).pts.tolist()
+        self._index = index_video(str(video))
+        self._pts = self._index.pts.tolist()
         self._numbers = count()
         spec = LabelWorkerSpec(
             out=out or str(folder / "-".join([f"L{interval}", precision, *([motion] if motion else [])])),
@@ -106,17 +107,11 @@ class ClipLabeler:
         )
 
     def _motion_of(self, shard: Shard) -> ShardMotion | None:
-        """As planned, from the frames of a stretch and as many around it as the codec's references lie away."""
+        """As planned for whole videos, for a stretch of one."""
         choice = self._plan.motion
         if choice is None:
             return None
-        first = max(0, shard.first_frame - choice.max_distance)
-        stop = shard.first_frame + shard.num_frames + 1 + choice.max_distance  # the next keyframe looks around too
-        reach = Reach(
-            first_frame=first,
-            start_pts=self._pts[first],
-            end_pts=self._pts[stop] if stop < len(self._pts) else None,
-        )
+        reach = reach_of(shard, self._index, choice.max_distance)
         return ShardMotion(source=choice.source, max_distance=choice.max_distance, reach=reach)
 
 

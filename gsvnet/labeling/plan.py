@@ -110,7 +110,7 @@ def plan_video(uri: str, *, rule: PlanRule, storage_options: dict | None = None)
         problems=tuple(index.problems),
         end_pts=index.end_pts,
         motion=motion,
-        reaches=tuple(_reach(shard, index, motion.max_distance) for shard in shards) if motion and by_codec else (),
+        reaches=tuple(reach_of(shard, index, motion.max_distance) for shard in shards) if motion and by_codec else (),
     )
 
 
@@ -127,7 +127,7 @@ def _choose_motion(uri: str, index: VideoIndex, rule: PlanRule, storage_options:
     )
 
 
-def _reach(shard: Shard, index: VideoIndex, max_distance: int) -> Reach:
+def reach_of(shard: Shard, index: VideoIndex, max_distance: int) -> Reach:
     """The shard, the next keyframe, and as many frames around both as are compared to find the codec's references.
 
     So what is found does not depend on where the video is cut.
