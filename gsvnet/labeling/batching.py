@@ -133,8 +133,8 @@ class _Batcher:
             frames=_to_channels_first(pixels),
             valid=valid,
             next_valid=self._mark_next(next_keyframes),
-            offsets=self._count_offsets(chunks, valid),
-            next_offset=self._count_next_offsets(chunks, next_keyframes),
+            index=self._number_frames(chunks, valid),
+            next_index=self._number_next(next_keyframes),
         )
         if self.needs.motion_grid is not None:
             batch = add_motion(batch, traced, self.needs)
@@ -157,22 +157,22 @@ class _Batcher:
         marks[: len(next_keyframes)] = torch.tensor([keyframe is not None for keyframe in next_keyframes])
         return marks
 
-    def _count_offsets(self, chunks: list[list[Frame]], valid: Tensor) -> Tensor:
-        """(num_chunks, L): how many frames each frame is behind its keyframe, lost ones counted; 0 where none is."""
-        offsets = torch.zeros_like(valid, dtype=torch.int64)
+    def _number_frames(self, chunks: list[list[Frame]], valid: Tensor) -> Tensor:
+        """(num_chunks, L): where in the video each frame is; 0 where none is."""
+        index = torch.zeros_like(valid, dtype=torch.int64)
         for c, frames in enumerate(map(_decoded, chunks)):
-            offsets[c, : len(frames)] = torch.tensor([f.index - frames[0].index for f in frames], dtype=torch.int64)
-        return offsets
+            index[c, : len(frames)] = torch.tensor([frame.index for frame in frames], dtype=torch.int64)
+        return index
 
-    def _count_next_offsets(self, chunks: list[list[Frame]], next_keyframes: Sequence[Frame | None]) -> Tensor | None:
-        """(num_chunks,): how many frames the next keyframe is behind each one; 0 where there is none."""
+    def _number_next(self, next_keyframes: Sequence[Frame | None]) -> Tensor | None:
+        """(num_chunks,): where in the video each chunk's next keyframe is; 0 where there is none."""
         if not self.needs.next_keyframe:
             return None
-        offsets = torch.zeros(self.num_chunks, dtype=torch.int64)
-        for c, (frames, keyframe) in enumerate(zip(chunks, next_keyframes)):
+        index = torch.zeros(self.num_chunks, dtype=torch.int64)
+        for c, keyframe in enumerate(next_keyframes):
             if keyframe is not None:
-                offsets[c] = keyframe.index - _decoded(frames)[0].index
-        return offsets
+                index[c] = keyframe.index
+        return index
 
     def _trace_chunk(self, frames: list[Frame], next_keyframe: Frame | None) -> ChunkMotion | None:
         """Motion of a chunk's decoded frames; None where it is not wanted or there are none."""

@@ -17,7 +17,7 @@ from torch import Tensor
 from gsvnet.labeling.tasks import Device
 from gsvnet.models.segmenter import ChunkBatch, LogitsBatch
 
-_ON_CPU = ("num_frames", "valid", "next_valid", "offsets", "next_offset")
+_ON_CPU = ("num_frames", "valid", "next_valid", "index", "next_index", "before_index", "after_index")
 _per_thread = threading.local()
 
 

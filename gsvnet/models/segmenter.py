@@ -20,6 +20,7 @@ from gsvnet.errors import ModelError
 from gsvnet.nn.blocks import equal_batches
 
 Resize = Literal["area", "exact"]
+Basis = Literal["keyframe", "itself", "neighbours"]
 Role = Literal["labels", "arrival", "backward"]
 
 
@@ -31,8 +32,9 @@ class FrameNeeds:
     None: the network reads all frames at keyframe_size. resize: "area" averages straight from the decoder's planes
     to uint8; "exact" is the published way, corner-aligned bilinear on the full-size float frame, not antialiased.
     motion_grid: (rows, columns) on which motion to the keyframe is wanted, of every frame; None: not wanted.
-    before, after: context frames around a batch. next_keyframe: the keyframe that follows each chunk, and with a
-    motion_grid motion to it too.
+    before, after: how many frames next to a batch are wanted on either side, at keyframe_size, to look at. next_keyframe:
+    the keyframe that follows each chunk, and with a motion_grid motion to it too. basis: what a frame's labels are
+    drawn from besides the frame: its keyframe, nothing, or the frames around it, whichever they are.
     """
 
     keyframe_size: tuple[int, int]
@@ -42,6 +44,7 @@ class FrameNeeds:
     before: int = 0
     after: int = 0
     next_keyframe: bool = False
+    basis: Basis = "keyframe"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,14 +56,17 @@ class ChunkBatch:
     FrameNeeds.frame_size (keyframe at position 0), or None. Where frame_size is None and L > 1, frames has
     keyframe_size.
     valid: (B, L) bool, False past the end of a short chunk and for lost frames; position 0 may be False only in
-    a chunk that is padding (num_frames 0). before, after: (n, 3, H, W) context frames.
+    a chunk that is padding (num_frames 0). index: (B, L) int64, where in the video each frame is; of what is not valid
+    it means nothing. None: all frames are there, in chunks of num_frames (`frame_index` counts them).
+    before, after: (n, 3, H, W), of the FrameNeeds.before frames directly before the first frame of the batch, and of
+    those after its last one, all that the video has and the decoder gave, in display order. before_index, after_index:
+    (n,) int64, where in the video they are; None: without a gap up to the batch, and from there on.
     next_valid: (B,) bool with FrameNeeds.next_keyframe: keyframes[c + 1] is the one that follows chunk c. False at the
     end of a video, for padding, and where that keyframe was lost.
     motion: (B, L, 2, gh, gw) float32 on FrameNeeds.motion_grid: a frame shows at x what its keyframe shows at
     x + (dx, dy), in pixels of the motion's own grid. motion_valid: (B, L, gh, gw) bool, where that is known.
     next_motion, next_motion_valid: the same to keyframes[c + 1]. Motion is finite also where it is not known.
-    offsets: (B, L) int64, how many frames of the video each frame is behind its keyframe; None: its position (no frame
-    was lost). next_offset: (B,) int64, the same of keyframes[c + 1]; None: num_frames.
+    next_index: (B,) int64, where in the video keyframes[c + 1] is; None: directly behind the chunk.
     """
 
     first_frame: int
@@ -73,10 +79,20 @@ class ChunkBatch:
     motion_valid: Tensor | None = None
     next_motion: Tensor | None = None
     next_motion_valid: Tensor | None = None
-    offsets: Tensor | None = None
-    next_offset: Tensor | None = None
+    index: Tensor | None = None
+    next_index: Tensor | None = None
     before: Tensor | None = None
+    before_index: Tensor | None = None
     after: Tensor | None = None
+    after_index: Tensor | None = None
+
+
+def frame_index(chunks: ChunkBatch) -> Tensor:
+    """(B, L) int64 on the CPU: where in the video each frame of a batch is; of what is not valid it means nothing."""
+    if chunks.index is not None:
+        return chunks.index.cpu()
+    starts = chunks.first_frame + chunks.num_frames.cumsum(0) - chunks.num_frames
+    return starts.cpu()[:, None] + torch.arange(chunks.valid.shape[1])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,7 +227,8 @@ class PerFrame(nn.Module):
 
     def needs(self, height: int, width: int) -> FrameNeeds:
         """All frames at the size rule's keyframe size."""
-        return FrameNeeds(keyframe_size=self.size_rule.keyframe_size(height, width), resize=self.resize)
+        size = self.size_rule.keyframe_size(height, width)
+        return FrameNeeds(keyframe_size=size, resize=self.resize, basis="itself")
 
     def segment(self, chunks: ChunkBatch) -> Iterator[LogitsBatch]:
         """Every frame by itself, in micro-batches of one size; padding runs too and is thrown away.

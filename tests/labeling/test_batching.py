@@ -76,16 +76,16 @@ def test_every_frame_stands_at_its_place():
             assert place.pts == place.index * 10
 
 
-def test_offsets_count_lost_frames():
+def test_frames_are_numbered_as_in_the_video_also_where_some_were_lost():
     """Of chunks at 0 and 4, the second with another keyframe than planned, and of one that is followed by nothing."""
     needs = replace(NEEDS, next_keyframe=True)
     found = [b.chunks for b in batches(shard(0, 14), needs, lost=(1, 4, 6))]
-    assert [c.offsets.tolist() for c in found] == [
-        [[0, 2, 3, 0], [0, 2, 0, 0]],
-        [[0, 1, 2, 3], [0, 1, 0, 0]],
+    assert [c.index.tolist() for c in found] == [
+        [[0, 2, 3, 0], [5, 7, 0, 0]],
+        [[8, 9, 10, 11], [12, 13, 0, 0]],
     ]
-    assert [c.next_offset.tolist() for c in found] == [[0, 3], [4, 0]]
-    assert batches(shard(0, 4), NEEDS)[0].chunks.next_offset is None
+    assert [c.next_index.tolist() for c in found] == [[0, 8], [12, 0]]
+    assert batches(shard(0, 4), NEEDS)[0].chunks.next_index is None
 
 
 def test_restarts_begin_a_chunk_out_of_turn():

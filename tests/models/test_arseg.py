@@ -159,7 +159,7 @@ def test_a_next_keyframe_that_does_not_count_may_be_anything(model):
 def test_nearness_counts_lost_frames(model):
     """Frames 1 to 6 of 12 are lost: frame 7 stands at position 1, five frames before the next keyframe."""
     model = with_references(model, "nearest")
-    chunk = replace(chunk_of(model), offsets=torch.tensor([[0, 7, 8, 9, 10, 11]]), next_offset=torch.tensor([12]))
+    chunk = replace(chunk_of(model), index=torch.tensor([[0, 7, 8, 9, 10, 11]]), next_index=torch.tensor([12]))
     assert drawn_from_next(model, chunk) == [1, 2, 3, 4, 5]
 
 
