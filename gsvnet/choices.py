@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-References = Literal["before", "nearest", "both"]
-"""Which keyframes a frame of AR-Seg draws on: the one before it, the nearer one, or both."""
+References = Literal["none", "before", "nearest", "both"]
+"""What a frame draws on. AR-Seg: the keyframe before it, the nearer one, or both. TDNet: the frames just before it, of
+each other sub-network the nearest frame, the frames on both sides, or none: each sub-network alone."""
+
+Ensemble = Literal["none", "keyframes", "all"]
+"""Which frames all of TDNet's sub-networks label, not only the one whose turn it is: no frame, those that begin a chunk,
+or every one."""
 
 MotionSource = Literal["codec", "proxy"]
 """Where motion comes from: the video's own codec, or a small encode that is made for it."""

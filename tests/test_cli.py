@@ -21,7 +21,8 @@ MORE_FIGURES = "--consistency --consistency-mode --cost --plots"
 # Names that scripts rely on: flags may be added, never renamed or removed without a word in the changelog.
 FLAGS = {
     "label": """
-        --out --model --keyframe-model --references --motion --keyframe-interval --shard-seconds --shard-frames
+        --out --model --keyframe-model --references --ensemble --motion
+        --keyframe-interval --shard-seconds --shard-frames
         --num-actors --gpus-per-actor --cpus-per-actor --device --decoder --batch-chunks --precision --compile
         --mask-size --spool-dir --demo --no-ray
         --retry-failed --array-index --array-count --gpu-hour-price --max-attempts --max-failed-fraction --partial-ok

@@ -12,8 +12,9 @@ from gsvnet.benchmark.setting import Setting
 from gsvnet.choices import MotionWish
 from gsvnet.chunks import Shard
 from gsvnet.labeling.calibrate import CPU_CHUNKS
-from gsvnet.labeling.plan import PlanRule, plan_video, reach_of
-from gsvnet.labeling.tasks import Device, ShardMotion, ShardTask
+from gsvnet.labeling.network import sample_needs
+from gsvnet.labeling.plan import PlanRule, find_reach, plan_video
+from gsvnet.labeling.tasks import Device, Reach, ShardTask
 from gsvnet.labeling.worker import LabelWorkerSpec
 from gsvnet.models.segmenter import VideoSegmenter
 from gsvnet.video.index import index_video
@@ -65,6 +66,7 @@ class ClipLabeler:
         storage_options: dict | None = None,
         motion: MotionWish | None = None,
     ) -> None:
+        self._needs = sample_needs(model)
         rule = PlanRule(interval=interval, shard_seconds=10**6, shard_frames=10**6, motion=motion)
         self._plan, self._uri = plan_video(str(video), rule=rule), str(video)
         self._index = index_video(str(video))
@@ -94,7 +96,13 @@ class ClipLabeler:
             end_pts=self._pts[stop] if stop < len(self._pts) else None,
             restarts=tuple(frame for frame in whole.restarts if first_frame < frame < stop),
         )
-        task = ShardTask(video=self._plan.video, shard=shard, uri=self._uri, motion=self._motion_of(shard))
+        task = ShardTask(
+            video=self._plan.video,
+            shard=shard,
+            uri=self._uri,
+            motion=self._plan.shard_motion,
+            reach=self._find_reach(shard),
+        )
         result = self.worker(task)
         assert result.published
         assert result.num_lost == 0
@@ -106,13 +114,11 @@ class ClipLabeler:
             cores=result.core_seconds,
         )
 
-    def _motion_of(self, shard: Shard) -> ShardMotion | None:
+    def _find_reach(self, shard: Shard) -> Reach:
         """As planned for whole videos, for a stretch of one."""
-        choice = self._plan.motion
-        if choice is None:
-            return None
-        reach = reach_of(shard, self._index, choice.max_distance)
-        return ShardMotion(source=choice.source, max_distance=choice.max_distance, reach=reach)
+        choice, needs = self._plan.motion, self._needs
+        distance = choice.max_distance if choice is not None and choice.source == "codec" else None
+        return find_reach(shard, self._index, max_distance=distance, before=needs.before, after=needs.after)
 
 
 def label_setting(setting: Setting, video: Path, *, interval: int, precision: str) -> ClipLabeler:

@@ -61,8 +61,10 @@ def show(config: ShowConfig) -> int:
     write_png(path, blend(picture.image, labels.classes.colourise(picture.labels)))
     shares = [(float((picture.labels == i).mean()), name) for i, name in enumerate(labels.classes.names)]
     seen = ", ".join(f"{name} {100 * share:.1f} %" for share, name in sorted(shares, reverse=True) if share > 0)
-    distance = "keyframe" if picture.keyframe_distance == 0 else f"{picture.keyframe_distance} from its keyframe"
-    print(f"{path}: frame {index} at {picture.time_s:.3f} s, {distance}; {seen}")
+    distance = {None: "", 0: ", keyframe"}.get(
+        picture.keyframe_distance, f", {picture.keyframe_distance} from its keyframe"
+    )
+    print(f"{path}: frame {index} at {picture.time_s:.3f} s{distance}; {seen}")
     return 0
 
 

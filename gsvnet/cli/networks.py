@@ -21,6 +21,7 @@ from gsvnet.training.adapt_config import AdaptConfig
 from gsvnet.training.arseg_config import TrainArsegConfig
 from gsvnet.training.keyframe_config import TrainKeyframeConfig
 from gsvnet.training.propagation_config import TrainPropagationConfig
+from gsvnet.training.tdnet_config import TrainTdnetConfig
 
 
 def models() -> int:
@@ -55,10 +56,15 @@ class ConvertConfig:
         "bisenetv1",
         "pspnet18",
         "pspnet18up",
+        "pspnet18etc",
+        "pspnet101",
+        "td4-pspnet18",
+        "td2-pspnet50",
+        "td2-fanet18",
     ]
     """Which networks the files hold."""
     keyframe: Path
-    """The image network's published file; of AR-Seg the high-resolution one (HR)."""
+    """The image network's published file, or TDNet's; of AR-Seg the high-resolution one (HR)."""
     propagation: Path | None = None
     """GSVNet's published file, or AR-Seg's altered-resolution one (AR); only for gsvnet-... and arseg-..."""
     out: Path
@@ -94,6 +100,7 @@ TrainConfig = (
     Annotated[TrainKeyframeConfig, tyro.conf.subcommand("keyframe")]
     | Annotated[TrainPropagationConfig, tyro.conf.subcommand("propagation")]
     | Annotated[TrainArsegConfig, tyro.conf.subcommand("arseg")]
+    | Annotated[TrainTdnetConfig, tyro.conf.subcommand("tdnet")]
 )
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import fields, replace
-from typing import Any
+from dataclasses import replace
 
 import torch
-from torch import Tensor
 
+from gsvnet.labeling.parts import take_chunks
 from gsvnet.models.segmenter import ChunkBatch, LogitsBatch
 
 Segment = Callable[[ChunkBatch], Iterator[LogitsBatch]]
@@ -34,18 +33,19 @@ class BackOff:
         notes, self._notes = self._notes, []
         return notes
 
-    def segment(self, chunks: ChunkBatch, run: Segment) -> Iterator[LogitsBatch]:
+    def segment(self, chunks: ChunkBatch, run: Segment, *, before: int = 0, after: int = 0) -> Iterator[LogitsBatch]:
         """What `run` yields of the chunks, every frame once; parts that do not fit run again in halves.
 
-        run: called with a part, may raise before and while it yields. Raises what `run` raises; out of memory only
-        where a single chunk does not fit.
+        run: called with a part, may raise before and while it yields. before, after: as in FrameNeeds. Raises what
+        `run` raises; out of memory only where a single chunk does not fit.
         """
         given: set[tuple[int, int, str]] = set()
         first, num_chunks = 0, len(chunks.valid)
         while first < num_chunks:
             size = min(self.most_chunks or num_chunks, num_chunks - first)
             try:
-                for output in run(take_chunks(chunks, first, first + size)):
+                part = take_chunks(chunks, first, first + size, before=before, after=after)
+                for output in run(part):
                     if new := _only_new(replace(output, chunk=output.chunk + first), given):
                         yield new
                 first += size
@@ -63,21 +63,6 @@ class BackOff:
             if self.most_chunks is None or self.most_chunks > size // 2:
                 self.most_chunks = size // 2
                 self._notes.append(f"{size} chunks at a time were out of memory; {size // 2} from now on")
-
-
-def take_chunks(chunks: ChunkBatch, start: int, stop: int) -> ChunkBatch:
-    """The chunks [start, stop) of a batch without context frames; nothing is copied.
-
-    Where the batch holds the keyframe after its last chunk, so does the part.
-    """
-    assert (chunks.before, chunks.after) == (None, None), "labeling serves no context frames"
-    if start == 0 and stop >= len(chunks.valid):
-        return chunks
-    parts: dict[str, Any] = {f.name: getattr(chunks, f.name) for f in fields(chunks)}
-    rows = {name: part[start:stop] for name, part in parts.items() if isinstance(part, Tensor)}
-    rows["keyframes"] = chunks.keyframes[start : stop + len(chunks.keyframes) - len(chunks.valid)]
-    first_frame = chunks.first_frame + int(chunks.num_frames[:start].sum())
-    return replace(chunks, first_frame=first_frame, **rows)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -12,6 +12,7 @@ from gsvnet.chunks import Shard, planned_keyframe
 from gsvnet.errors import ModelError
 from gsvnet.labeling.chunk_motion import ChunkMotion, Trace, add_motion, trace_by_images
 from gsvnet.labeling.clock import Seconds, timing
+from gsvnet.labeling.stretches import Stretch, cut_stretches
 from gsvnet.models.segmenter import ChunkBatch, FrameNeeds
 from gsvnet.video.decode import Frame
 from gsvnet.video.frames import View
@@ -46,18 +47,19 @@ def views_by_need(shard: Shard, *, interval: int, needs: FrameNeeds) -> Callable
     """What to render of frame i when it comes out of the decoder, called in display order.
 
     The first decodable frame of a chunk is its keyframe: normally the planned one, else the one that takes its place.
-    Before the shard nothing is rendered; the frame at its planned end, if that is read, is the next shard's keyframe.
+    Around the shard that is context, and at its planned end, where that is read, the next shard's keyframe; of frames
+    further before it nothing.
     """
     refuse_unknown_needs(needs)
     keyframe_view = View(*needs.keyframe_size, needs.resize)
     frame_view = View(*(needs.frame_size or needs.keyframe_size), needs.resize)
-    stop = None if shard.end_pts is None else _stop(shard)
+    stop = None if shard.end_pts is None else shard.first_frame + shard.num_frames
     current: int | None = None
 
     def views(index: int) -> Sequence[View]:
         nonlocal current
         if index < shard.first_frame:
-            return ()
+            return () if index < shard.first_frame - needs.before else (keyframe_view,)
         chunk = index if index == stop else planned_keyframe(shard, index, interval)
         is_keyframe, current = chunk != current, chunk
         return (keyframe_view, frame_view) if is_keyframe and needs.frame_size else (frame_view,)
@@ -67,8 +69,11 @@ def views_by_need(shard: Shard, *, interval: int, needs: FrameNeeds) -> Callable
 
 def refuse_unknown_needs(needs: FrameNeeds) -> None:
     """Raises ModelError for needs that labeling does not serve."""
-    if needs.before or needs.after:
-        raise ModelError(f"the model needs frames around its chunks, which labeling does not serve: {needs}")
+    if (needs.before or needs.after) and needs.frame_size is not None:
+        raise ModelError(
+            f"the model reads its own frames at {needs.frame_size} and wants frames around its chunks at "
+            f"{needs.keyframe_size}, which labeling does not serve: a frame may be both"
+        )
 
 
 def batch_chunks(
@@ -82,30 +87,16 @@ def batch_chunks(
 ) -> Iterator[DecodedBatch]:
     """Groups decoded frames into batches of exactly `num_chunks` chunks; the last one is padded with empty chunks.
 
-    Batches always have the same shape, so a frame's labels do not depend on its neighbours in the batch. Frames before
-    the shard are left out. The first one after it, where it is read, is the keyframe that follows the last chunk; a
-    planned keyframe that was lost is nobody's next one. trace: finds motion, where `needs.motion_grid` asks for it.
+    Batches always have the same shape, so a frame's labels do not depend on its neighbours in the batch. Frames around
+    the shard are not labeled: they are context, and the first one after it, where it is read, is the keyframe that
+    follows the last chunk. A planned keyframe that was lost is nobody's next one. trace: finds motion, where
+    `needs.motion_grid` asks for it.
     """
     batcher = _Batcher(interval=interval, needs=needs, num_chunks=num_chunks, trace=trace)
-    pending: list[list[Frame]] = []
-    current: int | None = None
-    following: Frame | None = None
-    for frame in frames:
-        if frame.index < shard.first_frame:
-            continue
-        if shard.end_pts is not None and frame.pts >= shard.end_pts:
-            following = frame if frame.index == _stop(shard) else None
-            break
-        chunk = planned_keyframe(shard, frame.index, interval)
-        if chunk != current:
-            if len(pending) == num_chunks:
-                yield batcher.assemble(pending, following=frame)
-                pending = []
-            pending.append([])
-            current = chunk
-        pending[-1].append(frame)
-    if pending:
-        yield batcher.assemble(pending, following=following)
+    stretches = cut_stretches(
+        frames, shard=shard, interval=interval, num_chunks=num_chunks, before=needs.before, after=needs.after
+    )
+    yield from map(batcher.assemble, stretches)  # a loop would hold one stretch more
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,15 +108,18 @@ class _Batcher:
     num_chunks: int
     trace: Trace
 
-    def assemble(self, chunks: list[list[Frame]], *, following: Frame | None) -> DecodedBatch:
-        """The batch of some chunks' frames, lost ones too. following: the first frame after them, if there is one."""
-        next_keyframes = self._find_next_keyframes(chunks, following)
+    def assemble(self, stretch: Stretch) -> DecodedBatch:
+        """The batch of a stretch of frames."""
+        chunks = stretch.chunks
+        next_keyframes = self._find_next_keyframes(chunks, stretch.following)
         with timing() as tracing:
             traced = [self._trace_chunk(frames, k) for frames, k in zip(chunks, next_keyframes)]
         # a keyframe to which no motion leads (an I-frame, where the codec is asked) is as good as none
         next_keyframes = [k if t is None or t.reaches_next else None for k, t in zip(next_keyframes, traced)]
         valid, pixels = self._collect_frames(chunks)
         keyframes = self._collect_keyframes(chunks, next_keyframes[-1], pixels)
+        before, before_index = self._collect_context(stretch.before, self.needs.before, like=pixels)
+        after, after_index = self._collect_context(stretch.after, self.needs.after, like=pixels)
         batch = ChunkBatch(
             first_frame=chunks[0][0].index,
             num_frames=valid.sum(1),
@@ -135,6 +129,10 @@ class _Batcher:
             next_valid=self._mark_next(next_keyframes),
             index=self._number_frames(chunks, valid),
             next_index=self._number_next(next_keyframes),
+            before=before,
+            before_index=before_index,
+            after=after,
+            after_index=after_index,
         )
         if self.needs.motion_grid is not None:
             batch = add_motion(batch, traced, self.needs)
@@ -208,6 +206,22 @@ class _Batcher:
         keyframes[~used.to(keyframes.device)] = 0
         return keyframes
 
+    def _collect_context(
+        self, frames: Sequence[Frame], wanted: int, *, like: Tensor
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Pixels (n, 3, H, W) of the context frames that came out of the decoder, and where in the video they are (n,).
+
+        None where none are wanted. like: a tensor of their kind, in the place where they go.
+        """
+        if not wanted:
+            return None, None
+        decoded = _decoded(frames)
+        pixels = torch.empty((len(decoded), *self.needs.keyframe_size, 3), dtype=like.dtype, device=like.device)
+        for n, frame in enumerate(decoded):
+            pixels[n] = torch.as_tensor(frame.images[0])
+        index = torch.tensor([frame.index for frame in decoded], dtype=torch.int64)
+        return _to_channels_first(pixels), index
+
     def _make_room(self, shape: tuple[int, ...], chunks: list[list[Frame]]) -> Tensor:
         """A tensor for images, where those lie. Its content is arbitrary: filling it with zeros first costs as much as
         the copies.
@@ -240,10 +254,6 @@ def _places(chunks: list[list[Frame]], next_keyframes: Sequence[Frame | None]) -
 
 def _decoded(frames: Sequence[Frame]) -> list[Frame]:
     return [frame for frame in frames if frame.status == "ok"]
-
-
-def _stop(shard: Shard) -> int:
-    return shard.first_frame + shard.num_frames
 
 
 def _to_channels_first(pixels: Tensor) -> Tensor:

@@ -18,16 +18,17 @@ BUSY_STAGE = 0.7  # below this share no stage is: workers waited for work, or sh
 _POOLED = {"cpu": ("segment", "upsample", "encode"), "cuda": ("upsample", "encode")}  # share a pool of threads
 _ADVICE = {  # (the cores are the limit, stage) -> what helps
     (True, "decode"): "more cores",
-    (True, "segment"): "a longer --keyframe-interval, --precision bf16 where the processor has it, or more cores",
+    (True, "segment"): "--precision bf16 where the processor has it, or more cores",
     (True, "upsample"): "a smaller --mask-size, or more cores",
     (True, "encode"): "a smaller --mask-size, or more cores",
     (True, "write"): "more cores",
     (False, "decode"): "more --cpus-per-actor",
-    (False, "segment"): "a longer --keyframe-interval, or more GPUs",
+    (False, "segment"): "more GPUs",
     (False, "upsample"): "more --cpus-per-actor, or a smaller --mask-size",
     (False, "encode"): "more --cpus-per-actor, or a smaller --mask-size",
     (False, "write"): "a faster disk for --spool-dir",
 }
+_FEWER_KEYFRAMES = {True: "a longer --keyframe-interval, ", False: "a longer --keyframe-interval, or "}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,8 +77,11 @@ def measure_load(seconds: Mapping[str, float], core_seconds: Mapping[str, float]
     return Load(cores=round(sum(by_stage.values()), 4), by_stage=by_stage, at_work=at_work)
 
 
-def describe_load(load: Load, *, device: str) -> dict[str, str]:
-    """Two lines for people: `busy`, the shares; `limit`, the bottleneck and what would help."""
+def describe_load(load: Load, *, device: str, basis: str = "keyframe") -> dict[str, str]:
+    """Two lines for people: `busy`, the shares; `limit`, the bottleneck and what would help.
+
+    basis: of the network's labels, see FrameNeeds: fewer keyframes make only those faster that have some.
+    """
     if not load.limit:
         return {}
     parts = load.by_stage if load.cores_limit else load.at_work
@@ -85,14 +89,19 @@ def describe_load(load: Load, *, device: str) -> dict[str, str]:
     if load.cores_limit:
         return {
             "busy": f"cores {100 * load.cores:.0f} %: {shares}",
-            "limit": f"the cores, mostly for {load.limit}; faster with {_ADVICE[True, load.limit]}",
+            "limit": f"the cores, mostly for {load.limit}; faster with {_advise(True, load.limit, basis)}",
         }
     if stage := _busy_stage(load, device):
         on_cores = device == "cpu" and stage == "segment"  # others may use the cores, too
-        limit = f"{stage}; faster with {_ADVICE[on_cores, stage]}"
+        limit = f"{stage}; faster with {_advise(on_cores, stage, basis)}"
     else:
         limit = "no stage; faster with longer --shard-seconds" + ", or --gpus-per-actor 0.5" * (device == "cuda")
     return {"busy": f"{shares} (cores {100 * load.cores:.0f} %)", "limit": limit}
+
+
+def _advise(cores_limit: bool, stage: str, basis: str) -> str:
+    fewer_keyframes = _FEWER_KEYFRAMES[cores_limit] if stage == "segment" and basis == "keyframe" else ""
+    return fewer_keyframes + _ADVICE[cores_limit, stage]
 
 
 def _busy_stage(load: Load, device: str) -> str:

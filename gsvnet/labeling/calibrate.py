@@ -5,6 +5,7 @@ On a CPU the answer is a constant, so that nobody's timing decides about labels.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from gsvnet.store.job import read_settled, write_settled
 
 CPU_CHUNKS = 1  # one thread per batch: larger ones are no faster, and every thread holds one
 CPU_CHUNKS_TWO_SIDED = 4  # a batch runs the keyframe after it too, so alone each chunk would run two
+FRAMES_PER_CONTEXT_FRAME = 8  # a batch runs the frames around it too, which cost no more than an eighth of its own
 MOST_CHUNKS = 32
 LEAST_GAIN = 1.05  # a batch twice as large has to be so much faster
 MEMORY_SHARE = 0.5  # of the GPU; the rest is for upsampling and for what the largest batch did not meet
@@ -48,9 +50,11 @@ class Trial:
     memory_share: float
 
 
-def default_cpu_chunks(model: VideoSegmenter) -> int:
-    """Chunks per batch on a CPU where the options leave it open."""
-    return CPU_CHUNKS_TWO_SIDED if sample_needs(model).next_keyframe else CPU_CHUNKS
+def default_cpu_chunks(model: VideoSegmenter, interval: int) -> int:
+    """Chunks of `interval` frames per batch on a CPU where the options leave it open."""
+    needs = sample_needs(model)
+    chunks = CPU_CHUNKS_TWO_SIDED if needs.next_keyframe else CPU_CHUNKS
+    return max(chunks, math.ceil(FRAMES_PER_CONTEXT_FRAME * (needs.before + needs.after) / interval))
 
 
 def settle_batch_chunks(

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from gsvnet.choices import MotionWish, References
+from gsvnet.choices import Ensemble, MotionWish, References
 from gsvnet.errors import ConfigError
 from gsvnet.labeling.limits import LimitsConfig
 
@@ -36,8 +36,13 @@ class LabelConfig:
     """Another keyframe network for a propagating model: a name, a file, or package.module:factory."""
 
     references: References | None = None
-    """Which keyframes a frame draws on, for networks with that choice (AR-Seg): the one before it, the nearer one, or
-    both; default: the network's own. Part of the fingerprint."""
+    """What a frame draws on, for networks with that choice. AR-Seg: the keyframe before it, the nearer one, or both.
+    TDNet: the frames before it, the nearest ones, those on both sides, or none. Default: the network's own. Part of the
+    fingerprint."""
+
+    ensemble: Ensemble | None = None
+    """For TDNet: which frames all of its sub-networks label together: none, those that begin a chunk, or all; default:
+    the network's own. Part of the fingerprint."""
 
     motion: MotionWish = "auto"
     """Where motion comes from, for networks that read it (AR-Seg). codec: the video's own; proxy: a small encode made
@@ -70,8 +75,9 @@ class LabelConfig:
     fingerprint: colours may differ in a level."""
 
     batch_chunks: int | Literal["auto"] = "auto"
-    """Chunks that run through the networks as one batch; part of the fingerprint. auto: 1 on a CPU (4 for networks
-    that read the next keyframe too), measured once per output on CUDA."""
+    """Chunks that run through the networks as one batch; part of the fingerprint. auto: 1 on a CPU (more for
+    networks that read frames beside the chunk: 4 for its next keyframe; TDNet 8 frames for each one that it looks at
+    before and after), measured once per output on CUDA."""
 
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto: bf16 on CUDA, fp32 on CPU."""

@@ -8,7 +8,7 @@ from gsvnet.errors import ModelError
 from gsvnet.labeling.config import LabelConfig
 from gsvnet.labeling.network import motion_wish
 from gsvnet.models.segmenter import FrameNeeds, VideoSegmenter
-from gsvnet.models.spec import describe_model
+from gsvnet.models.spec import describe_model, options_of
 
 
 def fingerprint_fields(config: LabelConfig, model: VideoSegmenter) -> dict:
@@ -29,14 +29,19 @@ def fingerprint_fields(config: LabelConfig, model: VideoSegmenter) -> dict:
 
 
 def describe_settings(model: VideoSegmenter) -> dict:
-    """Sizes, strides and resize kind: of a known family its whole description, else what it reads of common sizes."""
+    """Sizes, strides and resize kind: of a known family its whole description, else what it reads of common sizes, and
+    the options of its own that it tells.
+    """
     try:
         return describe_model(model).to_dict()  # type: ignore[arg-type]
     except ModelError:
-        return {f"{h}x{w}": _describe_needs(model.needs(h, w)) for h, w in ((360, 640), (720, 1280), (1080, 1920))}
+        options = options_of(model)  # type: ignore[arg-type]
+        needs = {f"{h}x{w}": _describe_needs(model.needs(h, w)) for h, w in ((360, 640), (720, 1280), (1080, 1920))}
+        return needs | ({"options": options} if options else {})
 
 
 def _describe_needs(needs: FrameNeeds) -> dict:
-    """All needs; of motion nothing but that it is not read, as before its grid could be told."""
+    """All needs that labels depend on; of motion nothing but that it is not read, as before its grid could be told."""
     described = asdict(needs)
+    del described["basis"]  # what rows say of keyframes
     return described | {"motion": described.pop("motion_grid") or False}

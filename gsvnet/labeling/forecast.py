@@ -18,8 +18,8 @@ from gsvnet.errors import VideoError
 from gsvnet.labeling.calibrate import Calibration, default_cpu_chunks, measure_batch_chunks
 from gsvnet.labeling.config import LabelConfig
 from gsvnet.labeling.ledger import shard_tasks
-from gsvnet.labeling.network import motion_wish
-from gsvnet.labeling.plan import PlanRule, plan_video
+from gsvnet.labeling.network import plan_rule
+from gsvnet.labeling.plan import plan_video
 from gsvnet.labeling.precision import resolve_precision
 from gsvnet.labeling.survey import Size, SizeCount
 from gsvnet.labeling.tasks import Device, ShardTask
@@ -114,7 +114,8 @@ def make_trial(
     """What to measure for these videos. Raises VideoError where no sample can be read any more."""
     samples = tuple(_samples(config, sizes, model, device))
     settled = read_settled(config.out, device, config.storage_options) if config.out else None
-    batch_chunks = default_cpu_chunks(model) if config.batch_chunks == "auto" else config.batch_chunks
+    usual = default_cpu_chunks(model, config.keyframe_interval)
+    batch_chunks = usual if config.batch_chunks == "auto" else config.batch_chunks
     calibration = None
     if config.batch_chunks == "auto" and settled is not None:
         batch_chunks = int(settled["batch_chunks"])
@@ -183,12 +184,8 @@ def _samples(
     config: LabelConfig, sizes: Mapping[Size, SizeCount], model: VideoSegmenter, device: Device
 ) -> Iterator[ShardTask]:
     """The beginning of a video of each of the most common sizes: it starts with an I-frame, as long shards do."""
-    rule = PlanRule(
-        interval=config.keyframe_interval,
-        shard_seconds=config.shard_seconds,
-        shard_frames=min(config.shard_frames, SAMPLE_FRAMES[device]),
-        motion=motion_wish(config, model),
-    )
+    rule = plan_rule(config, model)
+    rule = replace(rule, shard_frames=min(rule.shard_frames, SAMPLE_FRAMES[device]))
     by_frames = sorted(sizes.values(), key=lambda size: size.frames, reverse=True)
     num_samples, problem = 0, None
     for size in by_frames[:NUM_SIZES]:

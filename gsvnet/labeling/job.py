@@ -15,8 +15,7 @@ from gsvnet.labeling.failures import earlier_failures, failure_recorder
 from gsvnet.labeling.fingerprint import fingerprint_fields
 from gsvnet.labeling.inputs import expand_inputs
 from gsvnet.labeling.ledger import Ledger
-from gsvnet.labeling.network import load_network, motion_wish
-from gsvnet.labeling.plan import PlanRule
+from gsvnet.labeling.network import load_network, plan_rule, sample_needs
 from gsvnet.labeling.planning import PlanRequest, in_share
 from gsvnet.labeling.progress import JobProgress
 from gsvnet.labeling.report import JobReport, measure, show
@@ -130,12 +129,7 @@ def plan_request(config: LabelConfig, model: VideoSegmenter) -> PlanRequest:
     """How the job's videos are planned."""
     return PlanRequest(
         out=config.out or None,
-        rule=PlanRule(
-            interval=config.keyframe_interval,
-            shard_seconds=config.shard_seconds,
-            shard_frames=config.shard_frames,
-            motion=motion_wish(config, model),
-        ),
+        rule=plan_rule(config, model),
         storage_options=config.storage_options,
         video_options=config.video_options,
         unsafe_commit=config.unsafe_commit,
@@ -165,6 +159,7 @@ def make_report(work: Work, used: Used, ledger: Ledger, *, shards_in_output: int
         max_failed_fraction=config.limits.max_failed_fraction,
         partial_ok=config.limits.partial_ok,
         gpu_hour_price=config.gpu_hour_price,
+        basis=sample_needs(work.model).basis,
         **measure(work.progress),
     )
 

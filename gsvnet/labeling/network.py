@@ -6,9 +6,10 @@ from gsvnet.choices import MotionWish
 from gsvnet.errors import ConfigError
 from gsvnet.labeling.batching import refuse_unknown_needs
 from gsvnet.labeling.config import LabelConfig
+from gsvnet.labeling.plan import PlanRule
 from gsvnet.models.checkpoints import load_model
 from gsvnet.models.segmenter import FrameNeeds, VideoSegmenter
-from gsvnet.models.transfer import with_references
+from gsvnet.models.transfer import with_ensemble, with_references
 from gsvnet.video.proxy import check_proxy
 
 _ANY_SIZE = 720, 1280  # what kind of things a network needs does not depend on the size
@@ -19,6 +20,8 @@ def load_network(config: LabelConfig) -> VideoSegmenter:
     model = load_model(config.model, keyframe_model=config.keyframe_model)
     if config.references is not None:
         model = with_references(model, config.references)
+    if config.ensemble is not None:
+        model = with_ensemble(model, config.ensemble)
     needs = sample_needs(model)
     refuse_unknown_needs(needs)
     if config.motion != "auto" and needs.motion_grid is None:
@@ -31,6 +34,19 @@ def load_network(config: LabelConfig) -> VideoSegmenter:
 def motion_wish(config: LabelConfig, model: VideoSegmenter) -> MotionWish | None:
     """Which source of motion is wanted; None for networks that read none."""
     return None if sample_needs(model).motion_grid is None else config.motion
+
+
+def plan_rule(config: LabelConfig, model: VideoSegmenter) -> PlanRule:
+    """How the job's videos are planned for the network."""
+    needs = sample_needs(model)
+    return PlanRule(
+        interval=config.keyframe_interval,
+        shard_seconds=config.shard_seconds,
+        shard_frames=config.shard_frames,
+        motion=motion_wish(config, model),
+        before=needs.before,
+        after=needs.after,
+    )
 
 
 def sample_needs(model: VideoSegmenter) -> FrameNeeds:

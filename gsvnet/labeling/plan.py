@@ -30,12 +30,15 @@ class PlanRule:
     """How videos are cut; the same for a whole job. shard_seconds by pts, interval and shard_frames in frames.
 
     motion: which source of motion is wanted, for networks that read motion; None: the network reads none.
+    before, after: how many frames around a batch the network looks at (`FrameNeeds`).
     """
 
     interval: int
     shard_seconds: float
     shard_frames: int
     motion: MotionWish | None = None
+    before: int = 0
+    after: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +46,8 @@ class VideoPlan:
     """A planned video. numbers_from: "index" (container) or "scan" (all packets). problems: what looked odd.
 
     end_pts: ticks, where the last frame ends; None in plans of the first version. motion: where it comes from; None:
-    nobody asked. reaches: for codec motion, what has to be decoded for each shard; else empty.
+    nobody asked. reaches: what has to be decoded for each shard, for codec motion and for networks that look at frames
+    around a batch; else empty.
     """
 
     video: Video
@@ -54,13 +58,16 @@ class VideoPlan:
     motion: MotionChoice | None = None
     reaches: tuple[Reach, ...] = ()
 
-    def motion_of(self, shard: Shard) -> ShardMotion | None:
-        """What a worker has to know of the motion of a shard's frames."""
+    @property
+    def shard_motion(self) -> ShardMotion | None:
+        """What a worker has to know of the motion of the video's frames."""
         if self.motion is None:
             return None
-        alone = Reach(first_frame=shard.first_frame, start_pts=shard.start_pts, end_pts=shard.end_pts)
-        reach = self.reaches[shard.index] if self.reaches else alone
-        return ShardMotion(source=self.motion.source, max_distance=self.motion.max_distance, reach=reach)
+        return ShardMotion(source=self.motion.source, max_distance=self.motion.max_distance)
+
+    def reach_of(self, shard: Shard) -> Reach | None:
+        """What has to be decoded for a shard; None: the shard, and at most the frame after it."""
+        return self.reaches[shard.index] if self.reaches else None
 
     @property
     def media_s(self) -> float:
@@ -93,7 +100,7 @@ def plan_video(uri: str, *, rule: PlanRule, storage_options: dict | None = None)
         num_frames=len(index.pts),
     )
     motion = _choose_motion(uri, index, rule, storage_options)
-    by_codec = motion is not None and motion.source == "codec"
+    distance = motion.max_distance if motion is not None and motion.source == "codec" else None
     shards = cut_shards(
         video_id=video.id,
         pts=index.pts.tolist(),
@@ -101,8 +108,13 @@ def plan_video(uri: str, *, rule: PlanRule, storage_options: dict | None = None)
         interval=rule.interval,
         max_ticks=max(1, int(Fraction(rule.shard_seconds) / info.time_base)),
         max_frames=rule.shard_frames,
-        restarts=index.sync_frames.tolist() if by_codec else (),
+        restarts=() if distance is None else index.sync_frames.tolist(),
     )
+    reaches: tuple[Reach, ...] = ()
+    if distance is not None or rule.before or rule.after:
+        reaches = tuple(
+            find_reach(shard, index, max_distance=distance, before=rule.before, after=rule.after) for shard in shards
+        )
     return VideoPlan(
         video=video,
         shards=tuple(shards),
@@ -110,7 +122,7 @@ def plan_video(uri: str, *, rule: PlanRule, storage_options: dict | None = None)
         problems=tuple(index.problems),
         end_pts=index.end_pts,
         motion=motion,
-        reaches=tuple(reach_of(shard, index, motion.max_distance) for shard in shards) if motion and by_codec else (),
+        reaches=reaches,
     )
 
 
@@ -127,13 +139,20 @@ def _choose_motion(uri: str, index: VideoIndex, rule: PlanRule, storage_options:
     )
 
 
-def reach_of(shard: Shard, index: VideoIndex, max_distance: int) -> Reach:
-    """The shard, the next keyframe, and as many frames around both as are compared to find the codec's references.
+def find_reach(
+    shard: Shard, index: VideoIndex, *, max_distance: int | None = None, before: int = 0, after: int = 0
+) -> Reach:
+    """The shard and the frames around it that have to be decoded for its sake; at the video's end without an end.
 
-    So what is found does not depend on where the video is cut.
+    max_distance: of the codec's references, for codec motion: the next keyframe, and as many frames around both as are
+    compared to find them. So what is found does not depend on where the video is cut. before, after: as in PlanRule.
     """
-    around = max_distance if max_distance > 1 else 0
-    first, stop = max(0, shard.first_frame - around), shard.first_frame + shard.num_frames + 1 + around
+    first, stop = shard.first_frame - before, shard.first_frame + shard.num_frames + after
+    if max_distance is not None:
+        around = max_distance if max_distance > 1 else 0
+        first = min(first, shard.first_frame - around)
+        stop = max(stop, shard.first_frame + shard.num_frames + 1 + around)
+    first = max(0, first)
     end_pts = None if stop >= len(index.pts) else int(index.pts[stop])
     return Reach(first_frame=first, start_pts=int(index.pts[first]), end_pts=end_pts)
 
@@ -172,26 +191,34 @@ def stored_or_new_plan(
 
 
 def _to_dict(plan: VideoPlan, rule: PlanRule) -> dict[str, Any]:
+    """As it is stored: what does not matter to a network is not mentioned, as in plans that know nothing of it."""
     data = asdict(plan) | {"version": PLAN_VERSION, "rule": asdict(rule)}
     data["video"]["time_base"] = str(plan.video.time_base)
-    if plan.motion is None:  # as in the plans of all networks that read none
-        del data["motion"], data["reaches"], data["rule"]["motion"]
+    if plan.motion is None:
+        del data["motion"], data["rule"]["motion"]
+    if plan.motion is None and not plan.reaches:
+        del data["reaches"]
+    for name in ("before", "after"):
+        if not data["rule"][name]:
+            del data["rule"][name]
     return data
 
 
-_FLAGS = {
+_NAMES = {
     "interval": "--keyframe-interval",
     "shard_seconds": "--shard-seconds",
     "shard_frames": "--shard-frames",
     "motion": "--motion",
+    "before": "frames looked at before a batch",
+    "after": "frames looked at after a batch",
 }
 
 
 def _check_rule(stored: Mapping[str, Any], rule: PlanRule, name: str) -> None:
     """Refuse a plan of another rule: `gsvnet plan` keeps plans before there is a job record that would refuse it."""
-    theirs = {"motion": None} | stored.get("rule", {})
+    theirs = {"motion": None, "before": 0, "after": 0} | stored.get("rule", {})
     differing = [
-        f"{_FLAGS[field.name]} {_show(theirs[field.name])} there, {_show(getattr(rule, field.name))} now"
+        f"{_NAMES[field.name]} {_show(theirs[field.name])} there, {_show(getattr(rule, field.name))} now"
         for field in fields(PlanRule)
         if field.name in theirs and theirs[field.name] != getattr(rule, field.name)
     ]

@@ -20,7 +20,8 @@ class JobReport:
     nothing else is said.
 
     out, model, model_hash, keyframe_interval, precision, threads (per actor): as the job had them. device: "cpu",
-    "cuda", "none" where nothing was to do. num_actors: the most that were up at once.
+    "cuda", "none" where nothing was to do. num_actors: the most that were up at once. basis: what a frame's labels are
+    drawn from, see FrameNeeds; only with "keyframe" is keyframe_interval more than the length of chunks.
     videos: planned. shards_planned: to label in this run. shards_labeled: done. shards_skipped: were there already,
     or another run was first. shards_in_output: of all runs, at the end. frames: rows. frames_lost: of these, with
     status decode_error. label_bytes: of Parquet. media_s: seconds of video labeled. wall_s: of the run, with planning.
@@ -62,6 +63,7 @@ class JobReport:
     max_failed_fraction: float = 0.0
     partial_ok: bool = False
     gpu_hour_price: float | None = None
+    basis: str = "keyframe"
 
     @property
     def exit_code(self) -> int:
@@ -169,7 +171,7 @@ def describe(report: JobReport) -> dict[str, str]:
         lines["labels"] = f"{size_in_words(report.label_bytes)}, {per_frame}"
         speed = f"{report.frames_per_s:.1f} frames/s, {report.media_s / report.wall_s:.2f}x realtime"
         lines["speed"] = f"{speed} on {report.num_actors} x {report.device}, {report.precision}"
-        lines |= describe_load(report.load, device=report.device)
+        lines |= describe_load(report.load, device=report.device, basis=report.basis)
     if report.num_actors > 1 or report.cost is not None:
         lines["usage"] = _describe_usage(report)
     if mishaps := _describe_mishaps(report):

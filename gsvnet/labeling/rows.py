@@ -10,7 +10,7 @@ import torch
 
 from gsvnet.labeling.batching import FramePlace
 from gsvnet.labeling.clock import StageClock
-from gsvnet.models.segmenter import LogitsBatch
+from gsvnet.models.segmenter import Basis, LogitsBatch
 from gsvnet.nn.confidence import frame_confidence
 from gsvnet.nn.upsample import upsample_labels
 from gsvnet.store.codec import encode_and_count
@@ -19,12 +19,16 @@ from gsvnet.store.schema import FrameRow
 
 @dataclass(frozen=True, kw_only=True)
 class RowMaker:
-    """Makes the rows of one shard. size: (height, width) of masks in pixels. time_base: seconds per tick."""
+    """Makes the rows of one shard. size: (height, width) of masks in pixels. time_base: seconds per tick.
+
+    basis: what labels are drawn from besides their own frame, see FrameNeeds.
+    """
 
     size: tuple[int, int]
     time_base: Fraction
     num_classes: int
     clock: StageClock
+    basis: Basis = "keyframe"
 
     def label(self, output: LogitsBatch, places: Mapping[tuple[int, int], FramePlace]) -> list[FrameRow]:
         """Rows of the frames in `output`; places: by (chunk, position)."""
@@ -37,13 +41,14 @@ class RowMaker:
         rows = []
         with self.clock.stage("encode"):
             for n, place in enumerate(places[key] for key in keys):
+                distance = self._distance(place, from_next=from_next[n])
                 mask, pixels = encode_and_count(labels[n], self.num_classes)
                 row = FrameRow(
                     frame_index=place.index,
                     pts=place.pts,
                     time_s=float(place.pts * self.time_base),
-                    is_keyframe=place.index == place.keyframe,
-                    keyframe_distance=_distance(place, from_next=from_next[n]),
+                    is_keyframe=distance == 0,
+                    keyframe_distance=distance,
                     height=self.size[0],
                     width=self.size[1],
                     pixels=pixels,
@@ -67,10 +72,14 @@ class RowMaker:
             status="decode_error",
         )
 
+    def _distance(self, place: FramePlace, *, from_next: bool) -> int | None:
+        """Frames to the nearest keyframe that the labels draw on: 0 where every frame is one, None where none is.
 
-def _distance(place: FramePlace, *, from_next: bool) -> int:
-    """Frames to the nearest keyframe that the labels draw on. from_next: that is the one after the chunk."""
-    if not from_next:
-        return place.index - place.keyframe
-    assert place.next_keyframe is not None, "labels draw on a keyframe that the network was not given"
-    return place.next_keyframe - place.index
+        from_next: that is the one after the chunk.
+        """
+        if self.basis != "keyframe":
+            return 0 if self.basis == "itself" else None
+        if not from_next:
+            return place.index - place.keyframe
+        assert place.next_keyframe is not None, "labels draw on a keyframe that the network was not given"
+        return place.next_keyframe - place.index

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from gsvnet.choices import MotionSource
+from gsvnet.errors import ConfigError
 from gsvnet.labeling.batching import views_by_need
 from gsvnet.labeling.chunk_motion import Trace, trace_by_codec, trace_by_images, with_motion
-from gsvnet.labeling.tasks import ShardTask
+from gsvnet.labeling.tasks import Reach, ShardTask
 from gsvnet.models.segmenter import FrameNeeds
 from gsvnet.video.decode import Frame, read_frames
 from gsvnet.video.motion import read_frames_and_motion
@@ -37,13 +39,13 @@ def read_shard(
 ) -> Iterator[Frame]:
     """The frames of a shard in display order, for `batch_chunks`; the codec's motion with them where that is used.
 
-    Around them come frames that are needed for these: the next shard's keyframe, and those that the codec refers to.
-    Raises as `read_frames` does.
+    Around them come frames that are needed for these: the next shard's keyframe, those that the network looks at, and
+    those that the codec refers to. Raises ConfigError where the plan does not say where to find them, else as
+    `read_frames` does.
     """
-    shard = task.shard
-    views = views_by_need(shard, interval=interval, needs=needs)
+    reach = choose_reach(task, needs)
+    views = views_by_need(task.shard, interval=interval, needs=needs)
     if task.motion is not None and motion_source(task, needs) == "codec":
-        reach = task.motion.reach
         pairs = read_frames_and_motion(
             task.uri,
             first_frame=reach.first_frame,
@@ -57,14 +59,11 @@ def read_shard(
             identity=task.video.identity,
         )
         return with_motion(pairs)
-    end_pts = shard.end_pts
-    if needs.next_keyframe and end_pts is not None:
-        end_pts += 1  # the next shard's first frame
     return read_frames(
         task.uri,
-        first_frame=shard.first_frame,
-        start_pts=shard.start_pts,
-        end_pts=end_pts,
+        first_frame=reach.first_frame,
+        start_pts=reach.start_pts,
+        end_pts=reach.end_pts,
         views=views,
         rotation=task.video.rotation,
         threads=threads,
@@ -72,3 +71,24 @@ def read_shard(
         storage_options=storage_options,
         identity=task.video.identity,
     )
+
+
+def choose_reach(task: ShardTask, needs: FrameNeeds) -> Reach:
+    """What has to be decoded for a shard and a network.
+
+    Times of frames are known from the plan alone. Raises ConfigError for a plan of a network that looks less far:
+    labels without the frames around a shard would depend on where the video is cut.
+    """
+    shard, planned = task.shard, task.reach
+    alone = Reach(first_frame=shard.first_frame, start_pts=shard.start_pts, end_pts=shard.end_pts)
+    looks_around = bool(needs.before or needs.after)
+    reach = alone if planned is None or not (looks_around or motion_source(task, needs) == "codec") else planned
+    ends_with_shard = reach.end_pts is not None and reach.end_pts == shard.end_pts
+    if reach.first_frame > max(0, shard.first_frame - needs.before) or (needs.after and ends_with_shard):
+        raise ConfigError(
+            f"shard {shard.index} of {task.video.id} was planned for a network that looks at fewer frames around it "
+            f"than this one ({needs.before} before, {needs.after} after); plan the video for this network"
+        )
+    if ends_with_shard and needs.next_keyframe and shard.end_pts is not None:
+        return replace(reach, end_pts=shard.end_pts + 1)  # the next shard's first frame
+    return reach

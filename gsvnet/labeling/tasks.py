@@ -40,12 +40,11 @@ class Reach:
 class ShardMotion:
     """Where the motion of a shard's frames comes from: the video's codec, or a proxy's that encodes its small images.
 
-    max_distance: how many frames away the codec's references lie. reach: what has to be decoded to find them.
+    max_distance: how many frames away the codec's references lie.
     """
 
     source: MotionSource
     max_distance: int
-    reach: Reach
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,12 +52,15 @@ class ShardTask:
     """One shard to label. uri: as the user gave it, with credentials and query; never shown or stored.
 
     motion: as planned; None: planned for a network that reads none. A network that does then gets a proxy's.
+    reach: what has to be decoded, where that is more than the shard and the frame after it: around it are frames that
+    its own motion leads to, or that the network looks at. None: planned for a network to which none of this matters.
     """
 
     video: Video
     shard: Shard
     uri: str = field(repr=False)
     motion: ShardMotion | None = None
+    reach: Reach | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

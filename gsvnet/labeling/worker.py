@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Literal
 
@@ -215,16 +215,17 @@ class ShardWorker:
 
     def _rows(self, task: ShardTask, clock: StageClock) -> Iterator[FrameRow]:
         """Rows in frame order; a few batches are in the pipeline at a time."""
-        video = task.video
+        video, needs = task.video, self._needs(task)
         maker = RowMaker(
             size=self.spec.mask_size or (video.height, video.width),
             time_base=video.time_base,
             num_classes=len(self.model.classes),
             clock=clock,
+            basis=needs.basis,
         )
         with closing(self._ahead.items(task)) as timed:
             batches = (_count(clock, batch) for batch in timed)
-            yield from self.pipeline.rows(batches, self._segment, maker)
+            yield from self.pipeline.rows(batches, partial(self._segment, needs=needs), maker)
 
     def _decode(self, task: ShardTask) -> Iterator[Timed[DecodedBatch]]:
         needs, interval = self._needs(task), self.spec.keyframe_interval
@@ -248,13 +249,14 @@ class ShardWorker:
             batches = (replace(batch, chunks=pin(batch.chunks)) for batch in batches)
         return timed_decoding(batches)
 
-    def _segment(self, batch: DecodedBatch) -> Iterator[LogitsBatch]:
+    def _segment(self, batch: DecodedBatch, *, needs: FrameNeeds) -> Iterator[LogitsBatch]:
         """Run the networks on one batch, in parts where it does not fit into memory."""
 
         def run(chunks: ChunkBatch) -> Iterator[LogitsBatch]:
             return self.model.segment(to_device(chunks, self.device))
 
-        return compute_in(self.device, self.precision, self._back_off.segment(batch.chunks, run))
+        outputs = self._back_off.segment(batch.chunks, run, before=needs.before, after=needs.after)
+        return compute_in(self.device, self.precision, outputs)
 
 
 def _count(clock: StageClock, timed: Timed[DecodedBatch]) -> DecodedBatch:

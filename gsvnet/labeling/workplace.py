@@ -113,7 +113,7 @@ class Here:
             config,
             device,
             lambda: measure_batch_chunks(work.model, calibration(first, config, device)),
-            cpu_chunks=default_cpu_chunks(work.model),
+            cpu_chunks=default_cpu_chunks(work.model, config.keyframe_interval),
         )
         error = None
         try:

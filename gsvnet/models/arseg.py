@@ -64,7 +64,7 @@ def check_settings(*, scale: float = 0.5, sampling: str = "exact", references: s
         raise ModelError(f"scale {scale!r} of the frames between keyframes: above 0 and at most 1 is allowed")
     for name, value, allowed in (
         ("sampling", sampling, get_args(Sampling)),
-        ("references", references, get_args(References)),
+        ("references", references, [name for name in get_args(References) if name != "none"]),
     ):
         if value not in allowed:
             raise ModelError(f"{name} {value!r}; allowed: {', '.join(allowed)}")

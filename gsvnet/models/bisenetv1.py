@@ -32,7 +32,29 @@ class GatedFusion(nn.Module):
         return x + x * torch.sigmoid(self.channel_attention(x))
 
 
-class BiSeNetV1(SplitNetwork):
+class TwoPaths(nn.Module):
+    """Spatial and context path and their fusion: normalised image -> 256 channels at 1/8, all but the head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.context_path = ResNet18Backbone()
+        self.spatial_path = SpatialPath()
+        self.global_context = nn.Sequential(nn.AdaptiveAvgPool2d(1), ConvUnit(512, 128, kernel=1))
+        self.arms = nn.ModuleList([AttentionRefinement(512), AttentionRefinement(256)])
+        self.refines = nn.ModuleList([ConvUnit(128, 128), ConvUnit(128, 128)])
+        self.ffm = GatedFusion()
+
+    def fuse_paths(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Fused features (N, 256) at 1/8, and the refined context (N, 128) at 1/8 and at 1/16."""
+        _, _, sixteenth, deepest = self.context_path(image)
+        coarse = _enlarge_twice(self.arms[0](deepest) + self.global_context(deepest))
+        coarse = self.refines[0](resize(coarse, sixteenth.shape[-2:]))  # only odd sizes differ
+        fine = self.refines[1](_enlarge_twice(self.arms[1](sixteenth) + coarse))
+        spatial = resize(self.spatial_path(image), fine.shape[-2:], align_corners=False)
+        return self.ffm(spatial, fine), fine, coarse
+
+
+class BiSeNetV1(TwoPaths, SplitNetwork):
     """BiSeNetV1-R18: normalised RGB (N, 3, H, W) -> logits (N, num_classes, 2 ceil(H/16), 2 ceil(W/16)), no softmax.
 
     auxiliary_heads: also build the heads on the context at 1/8 and 1/16, which published files hold and training wants.
@@ -43,12 +65,6 @@ class BiSeNetV1(SplitNetwork):
 
     def __init__(self, *, num_classes: int, auxiliary_heads: bool = False) -> None:
         super().__init__()
-        self.context_path = ResNet18Backbone()
-        self.spatial_path = SpatialPath()
-        self.global_context = nn.Sequential(nn.AdaptiveAvgPool2d(1), ConvUnit(512, 128, kernel=1))
-        self.arms = nn.ModuleList([AttentionRefinement(512), AttentionRefinement(256)])
-        self.refines = nn.ModuleList([ConvUnit(128, 128), ConvUnit(128, 128)])
-        self.ffm = GatedFusion()
         self.head = Head(256, 256, num_classes=num_classes)
         self.auxiliary_heads = nn.ModuleList()
         if auxiliary_heads:
@@ -66,7 +82,7 @@ class BiSeNetV1(SplitNetwork):
 
     def extract(self, image: Tensor) -> Tensor:
         """The last feature before the classifier, (N, 256, 2 ceil(H/16), 2 ceil(W/16)): AR-Seg's `p`."""
-        return self.head.conv_3x3(self._fuse_paths(image)[0])
+        return self.head.conv_3x3(self.fuse_paths(image)[0])
 
     @staticmethod
     def feature_size(height: int, width: int) -> tuple[int, int]:
@@ -79,21 +95,12 @@ class BiSeNetV1(SplitNetwork):
 
     def segment_with_auxiliary(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """For training: logits at 1/8, and the auxiliary heads' logits at 1/8 and 1/16."""
-        fused, fine, coarse = self._fuse_paths(image)
+        fused, fine, coarse = self.fuse_paths(image)
         return self.head(fused), self.auxiliary_heads[0](fine), self.auxiliary_heads[1](coarse)
 
     def drop_auxiliary_heads(self) -> None:
         """Remove the heads that only training uses, in place."""
         self.auxiliary_heads = nn.ModuleList()
-
-    def _fuse_paths(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Fused features (N, 256) at 1/8, and the refined context (N, 128) at 1/8 and at 1/16."""
-        _, _, sixteenth, deepest = self.context_path(image)
-        coarse = _enlarge_twice(self.arms[0](deepest) + self.global_context(deepest))
-        coarse = self.refines[0](resize(coarse, sixteenth.shape[-2:]))  # only odd sizes differ
-        fine = self.refines[1](_enlarge_twice(self.arms[1](sixteenth) + coarse))
-        spatial = resize(self.spatial_path(image), fine.shape[-2:], align_corners=False)
-        return self.ffm(spatial, fine), fine, coarse
 
 
 def _enlarge_twice(x: Tensor) -> Tensor:

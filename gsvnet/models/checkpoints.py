@@ -11,7 +11,7 @@ import hashlib
 import importlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import safetensors
@@ -24,7 +24,7 @@ from gsvnet.models.arseg import ARSeg
 from gsvnet.models.gsvnet import GSVNet
 from gsvnet.models.outside import OutsideNetwork
 from gsvnet.models.segmenter import Normalise, PerFrame, VideoSegmenter
-from gsvnet.models.spec import FAMILIES, ModelSpec, build_model, describe_model
+from gsvnet.models.spec import FAMILIES, ModelSpec, StoredModel, build_model, describe_model
 from gsvnet.models.transfer import image_network_of
 
 FORMAT_VERSION = 1
@@ -51,7 +51,7 @@ def save_checkpoint(path: str | Path, model: nn.Module, *, notes: dict | None = 
     unfinished.replace(path)
 
 
-def load_checkpoint(path: str | Path) -> GSVNet | PerFrame | ARSeg:
+def load_checkpoint(path: str | Path) -> StoredModel:
     """The network of one of our own checkpoints, float32, in evaluation mode. Raises ModelError if it is refused."""
     spec, _, tensors = _read_checkpoint(Path(path))
     model = build_model(spec)
@@ -77,18 +77,25 @@ def load_strictly(
     file_name: from a name in the module to its name in the file. Raises ModelError, in the file's words, for missing
     and unexpected names and for shapes that differ.
     """
-    wanted = {file_name(name): tensor for name, tensor in module.state_dict().items()}
+    wanted = {file_name(name): tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    check_tensors(tensors, wanted, source=source, network=type(module).__name__)
+    module.load_state_dict({name: tensors[file_name(name)] for name in module.state_dict()}, strict=True)
+
+
+def check_tensors(
+    tensors: Mapping[str, Tensor], wanted: Mapping[str, Sequence[int]], *, source: str, network: str
+) -> None:
+    """Raises ModelError for names that are missing or not `wanted` (name -> shape), and for shapes that differ."""
     problems = [f"missing {name}" for name in wanted if name not in tensors]
     problems += [f"unexpected {name}" for name in tensors if name not in wanted]
     problems += [
-        f"{name} is {tuple(tensors[name].shape)}, the network has {tuple(tensor.shape)}"
-        for name, tensor in wanted.items()
-        if name in tensors and tensors[name].shape != tensor.shape
+        f"{name} is {tuple(tensors[name].shape)}, the network has {tuple(shape)}"
+        for name, shape in wanted.items()
+        if name in tensors and tuple(tensors[name].shape) != tuple(shape)
     ]
     if problems:
         shown = "; ".join(problems[:4]) + (f"; and {len(problems) - 4} more" if len(problems) > 4 else "")
-        raise ModelError(f"{source} does not fit {type(module).__name__}: {shown}")
-    module.load_state_dict({name: tensors[file_name(name)] for name in module.state_dict()}, strict=True)
+        raise ModelError(f"{source} does not fit {network}: {shown}")
 
 
 def content_hash(model: nn.Module) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gsvnet.errors import ModelError
 from gsvnet.models.segmenter import ChunkBatch, VideoSegmenter
 
 _KNOWN = 0.9  # share of the cells whose motion is known
@@ -16,22 +15,19 @@ def draw_chunks(
 ) -> ChunkBatch:
     """Whole chunks of `interval` frames of random pixels, as the network needs them of a video of height x width.
 
-    Motion of about a cell, known in most places, and the keyframe after the chunks are there where the network reads
-    them. In memory a pixel's three values are neighbours, as labeling hands them over.
-
-    Raises ModelError for needs beyond the chunk and the keyframe after it.
+    Motion of about a cell, known in most places, the keyframe after the chunks, and all frames around them that the
+    network looks at are there where it reads them. In memory a pixel's three values are neighbours, as labeling hands
+    them over.
     """
     needs = model.needs(height, width)
-    if needs.before or needs.after:
-        raise ModelError(
-            f"{type(model).__name__} needs frames outside the chunk ({needs}); noise is drawn for networks "
-            "that read one chunk, and the keyframe after it, at a time"
-        )
     generator = torch.Generator().manual_seed(0)
 
     def pixels(*shape: int) -> Tensor:
         noise = torch.randint(256, (*shape, 3), dtype=torch.uint8, generator=generator).to(device).movedim(-1, -3)
         return noise.float() if needs.resize == "exact" else noise
+
+    def draw_context(count: int) -> Tensor | None:
+        return pixels(count, *needs.keyframe_size) if count else None
 
     def draw_motion() -> tuple[Tensor | None, Tensor | None]:
         if needs.motion_grid is None:
@@ -45,8 +41,10 @@ def draw_chunks(
     frames = pixels(num_chunks, interval, *frame_size) if frame_size else None
     motion, motion_valid = draw_motion()
     next_motion, next_motion_valid = draw_motion() if needs.next_keyframe else (None, None)
+    before, after = draw_context(needs.before), draw_context(needs.after)
+    stop = needs.before + num_chunks * interval
     return ChunkBatch(
-        first_frame=0,
+        first_frame=needs.before,
         num_frames=torch.full((num_chunks,), interval),
         keyframes=keyframes,
         frames=frames,
@@ -56,4 +54,8 @@ def draw_chunks(
         motion_valid=motion_valid,
         next_motion=next_motion,
         next_motion_valid=next_motion_valid,
+        before=before,
+        before_index=torch.arange(needs.before) if needs.before else None,
+        after=after,
+        after_index=torch.arange(stop, stop + needs.after) if needs.after else None,
     )

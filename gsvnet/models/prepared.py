@@ -19,6 +19,7 @@ from gsvnet.models.arseg import ARSeg
 from gsvnet.models.gsvnet import GSVNet
 from gsvnet.models.noise import draw_chunks
 from gsvnet.models.segmenter import LogitsBatch, PerFrame, VideoSegmenter
+from gsvnet.models.tdnet import TDNet
 from gsvnet.nn.folding import fold_batch_norms
 
 Precision = Literal["fp32", "bf16"]
@@ -71,7 +72,7 @@ def _run_few_at_once(model: VideoSegmenter) -> None:
     """One keyframe's feature maps leave every cache of a CPU already: more at once give no speed and cost memory."""
     if isinstance(model, GSVNet):
         model.keyframe_batch, model.frame_batch = 1, 16
-    elif isinstance(model, PerFrame):
+    elif isinstance(model, PerFrame | TDNet):
         model.micro_batch = 1
     elif isinstance(model, ARSeg):
         model.memory_bytes = 0  # one image at a time
@@ -126,5 +127,9 @@ def _compile(model: VideoSegmenter, *, device: str) -> None:
     elif isinstance(model, ARSeg):
         for network in (model.keyframe_network, model.frame_network):
             setattr(network, "extract", torch.compile(network.extract, dynamic=False))  # noqa: B010, a method
+    elif isinstance(model, TDNet):
+        for turn in range(model.num_sub_networks):
+            trunk = model.sub(turn).trunk
+            setattr(trunk, "extract", torch.compile(trunk.extract, dynamic=False))  # noqa: B010, a method
     else:
         raise ConfigError(f"--compile: {type(model).__name__} cannot be compiled; leave --compile out")

@@ -1,7 +1,8 @@
 """PSPNet-18 (Zhao et al., "Pyramid Scene Parsing Network", CVPR 2017) as AR-Seg uses it for Cityscapes.
 
 A ResNet-18 whose last stages are dilated and keep 1/8 of the size, pyramid pooling, a wide head of 512 channels. The
-form for CamVid, which labels at the image's own size, is in `pspnet_up.py`.
+form for CamVid, which labels at the image's own size, is in `pspnet_up.py`, ETC's, with a narrower head, in
+`pspnet_etc.py`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from gsvnet.models.split import SplitNetwork
 from gsvnet.nn.blocks import ConvUnit
 from gsvnet.nn.pyramid import BINS, PyramidPooling
-from gsvnet.nn.resnet import ResNet18Backbone
+from gsvnet.nn.resnet import Dilations, ResNet18Backbone
 
 
 class PSPNet18(SplitNetwork):
@@ -25,13 +26,14 @@ class PSPNet18(SplitNetwork):
 
     feature_channels = 512
     bytes_per_pixel = 340
+    dilations: tuple[Dilations, Dilations] = (((1, 2), (2, 2)), ((1, 4), (4, 4)))
 
     def __init__(self, *, num_classes: int, auxiliary_heads: bool = False) -> None:
         super().__init__()
-        self.backbone = ResNet18Backbone(dilations=(((1, 2), (2, 2)), ((1, 4), (4, 4))))
+        self.backbone = ResNet18Backbone(dilations=self.dilations)
         self.pyramid = PyramidPooling(512, 128)
-        self.head = nn.Sequential(ConvUnit(512 + len(BINS) * 128, 512), nn.Dropout2d(0.1))
-        self.classifier = nn.Conv2d(512, num_classes, 1)
+        self.head = nn.Sequential(ConvUnit(512 + len(BINS) * 128, self.feature_channels), nn.Dropout2d(0.1))
+        self.classifier = nn.Conv2d(self.feature_channels, num_classes, 1)
         self.auxiliary_head: nn.Sequential | None = None
         if auxiliary_heads:
             self.auxiliary_head = nn.Sequential(ConvUnit(256, 256), nn.Dropout2d(0.1), nn.Conv2d(256, num_classes, 1))
@@ -52,11 +54,11 @@ class PSPNet18(SplitNetwork):
         return math.ceil(height / 8), math.ceil(width / 8)
 
     def extract(self, image: Tensor) -> Tensor:
-        """The last feature before the classifier, (N, 512, ceil(H/8), ceil(W/8))."""
+        """The last feature before the classifier, (N, feature_channels, ceil(H/8), ceil(W/8))."""
         return self._pool(self.backbone(image)[3])
 
     def classify(self, features: Tensor) -> Tensor:
-        """Features (N, 512, h, w) -> logits (N, num_classes, h, w)."""
+        """Features (N, feature_channels, h, w) -> logits (N, num_classes, h, w)."""
         return self.classifier(features)
 
     def segment_with_auxiliary(self, image: Tensor) -> tuple[Tensor, Tensor]:

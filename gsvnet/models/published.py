@@ -1,7 +1,8 @@
-"""The authors' own files: SwiftNet-R18, BiSeNet-R18, GSVNet's propagation for each, ESPNetv2, and AR-Seg's.
+"""The authors' own files: of SwiftNet-R18, BiSeNet-R18, GSVNet's propagation, ESPNetv2, ETC, AR-Seg and TDNet.
 
 Every name and shape has to fit: GSVNet's authors load non-strictly, which lets a wrong file through with a printed
-warning. `unpickle.py` reads the files, `published_espnetv2.py` and `published_arseg.py` know those networks' names.
+warning. `unpickle.py` reads the files, `published_espnetv2.py`, `published_etc.py`, `published_arseg.py` and
+`published_tdnet.py` know those networks' names.
 """
 
 from __future__ import annotations
@@ -15,14 +16,20 @@ from torch import Tensor, nn
 
 from gsvnet.classes import CITYSCAPES, ClassSet
 from gsvnet.errors import ModelError
-from gsvnet.models.arseg import ARSeg
 from gsvnet.models.bisenet import BiSeNet
 from gsvnet.models.checkpoints import load_strictly, save_checkpoint
 from gsvnet.models.gsvnet import NEIGHBOURS, GSVNet, Propagation
 from gsvnet.models.published_arseg import PUBLISHED_ARSEG, build_published_arseg
 from gsvnet.models.published_espnetv2 import load_published_espnetv2
+from gsvnet.models.published_etc import PUBLISHED_ETC, load_published_etc
+from gsvnet.models.published_tdnet import (
+    PSPNET101,
+    PUBLISHED_TDNET,
+    build_published_tdnet,
+    load_published_pspnet101,
+)
 from gsvnet.models.segmenter import PerFrame, SizeRule
-from gsvnet.models.spec import ModelSpec, NormaliseSpec, build_model, options_of
+from gsvnet.models.spec import ModelSpec, NormaliseSpec, StoredModel, build_model, options_of
 from gsvnet.models.swiftnet import SwiftNet
 from gsvnet.models.unpickle import as_weights, find_weights, unpickle
 
@@ -60,7 +67,10 @@ PUBLISHED: dict[str, ModelSpec] = {
     "swiftnet": _SWIFTNET,
     "bisenet": _BISENET,
     "espnetv2": _ESPNETV2,
+    "pspnet18etc": PUBLISHED_ETC,
+    "pspnet101": PSPNET101,
     **PUBLISHED_ARSEG,
+    **PUBLISHED_TDNET,
 }
 """The settings that the published weights were trained for, by family."""
 
@@ -156,7 +166,7 @@ def convert_published(
     *,
     classes: ClassSet | None = None,
     half: bool = False,
-) -> GSVNet | PerFrame | ARSeg:
+) -> StoredModel:
     """Write one checkpoint of our own from published files, with the settings they were trained for.
 
     family: one of PUBLISHED. propagation: GSVNet's or AR-Seg's second file where the family has one, trained for that
@@ -166,8 +176,12 @@ def convert_published(
     if family not in PUBLISHED:
         raise ModelError(f"no published files of family {family!r}; known: {', '.join(PUBLISHED)}")
     _check_propagation(family, propagation)
-    build = build_published_arseg if family in PUBLISHED_ARSEG else _build_published
-    model = build(family, keyframe, propagation, classes)
+    model: StoredModel
+    if family in PUBLISHED_TDNET:
+        model = build_published_tdnet(family, keyframe, classes)
+    else:
+        build = build_published_arseg if family in PUBLISHED_ARSEG else _build_published
+        model = build(family, keyframe, propagation, classes)
     notes = {"converted_from": [Path(file).name for file in (keyframe, propagation) if file is not None]}
     save_checkpoint(out, model, notes=notes, half=half)
     return model.eval()
@@ -194,6 +208,8 @@ _LOAD_KEYFRAME: dict[str, Callable[..., nn.Module]] = {
     "swiftnet": load_published_swiftnet,
     "bisenet": load_published_bisenet,
     "espnetv2": load_published_espnetv2,
+    "pspnet18etc": load_published_etc,
+    "pspnet101": load_published_pspnet101,
 }
 
 

@@ -32,9 +32,9 @@ class FrameNeeds:
     None: the network reads all frames at keyframe_size. resize: "area" averages straight from the decoder's planes
     to uint8; "exact" is the published way, corner-aligned bilinear on the full-size float frame, not antialiased.
     motion_grid: (rows, columns) on which motion to the keyframe is wanted, of every frame; None: not wanted.
-    before, after: how many frames next to a batch are wanted on either side, at keyframe_size, to look at. next_keyframe:
-    the keyframe that follows each chunk, and with a motion_grid motion to it too. basis: what a frame's labels are
-    drawn from besides the frame: its keyframe, nothing, or the frames around it, whichever they are.
+    before, after: how many frames next to a batch are wanted on either side, at keyframe_size, to look at.
+    next_keyframe: the keyframe that follows each chunk, and with a motion_grid motion to it too. basis: what a frame's
+    labels are drawn from besides the frame: its keyframe, nothing, or the frames around it, whichever they are.
     """
 
     keyframe_size: tuple[int, int]

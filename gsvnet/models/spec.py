@@ -11,23 +11,33 @@ from torch import Tensor, nn
 
 from gsvnet.classes import ClassSet
 from gsvnet.errors import ConfigError, ModelError
-from gsvnet.models.arseg import ARSeg, CrossResolutionFusion, check_settings
+from gsvnet.models import arseg, tdnet
+from gsvnet.models.arseg import ARSeg, CrossResolutionFusion
 from gsvnet.models.bisenet import BiSeNet
+from gsvnet.models.bisenet_trunk import BiSeNetTrunk
 from gsvnet.models.bisenetv1 import BiSeNetV1
 from gsvnet.models.espnetv2 import ESPNetv2
+from gsvnet.models.fanet import FANetTrunk18
 from gsvnet.models.fastscnn import FastSCNN
 from gsvnet.models.gsvnet import GSVNet, Propagation
 from gsvnet.models.outside import OutsideNetwork
 from gsvnet.models.pspnet import PSPNet18
+from gsvnet.models.pspnet101 import PSPNet101
+from gsvnet.models.pspnet_etc import PSPNet18ETC
+from gsvnet.models.pspnet_trunk import PSPTrunk18, PSPTrunk50
 from gsvnet.models.pspnet_up import PSPNet18Up
 from gsvnet.models.segmenter import Normalise, PerFrame, Resize, SizeRule
 from gsvnet.models.split import SplitNetwork
+from gsvnet.models.sub_network import SubNetwork
 from gsvnet.models.swiftnet import SwiftNet
+from gsvnet.models.tdnet import TDNet
 from gsvnet.models.transfer import image_network_of
+from gsvnet.models.trunk import Trunk
 
 SPLIT_NETWORKS: dict[str, Callable[..., SplitNetwork]] = {
     "bisenetv1": BiSeNetV1,
     "pspnet18": PSPNet18,
+    "pspnet18etc": PSPNet18ETC,
     "pspnet18up": PSPNet18Up,
 }
 """The image networks that AR-Seg can be built of."""
@@ -36,15 +46,28 @@ KEYFRAME_NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "bisenet": BiSeNet,
     "fastscnn": FastSCNN,
     "espnetv2": ESPNetv2,
+    "pspnet101": PSPNet101,
     **SPLIT_NETWORKS,
 }
+TRUNKS: dict[str, Callable[..., Trunk]] = {
+    "pspnet18": PSPTrunk18,
+    "pspnet50": PSPTrunk50,
+    "fanet18": FANetTrunk18,
+    "bisenetv1": BiSeNetTrunk,
+}
+"""What TDNet's sub-networks can begin with."""
+NUM_SUB_NETWORKS = {"td4-pspnet18": 4, "td2-pspnet50": 2, "td2-fanet18": 2, "td4-bisenetv1": 4}
+"""TDNet's families, each "td", the number of its sub-networks, and their trunk."""
 FAMILIES = (
     *KEYFRAME_NETWORKS,
     *(f"gsvnet-{name}" for name in KEYFRAME_NETWORKS),
     *(f"arseg-{name}" for name in SPLIT_NETWORKS),
+    *NUM_SUB_NETWORKS,
 )
 OUTSIDE_FAMILY = "gsvnet-outside"  # a propagation alone, made by `gsvnet adapt` for a network that is not ours to store
 _KINDS = KEYFRAME_NETWORKS | {"outside": OutsideNetwork}
+StoredModel = GSVNet | PerFrame | ARSeg | TDNet
+"""What a checkpoint can hold."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,11 +85,11 @@ class ModelSpec:
     """All that a network is, apart from its tensors.
 
     family: one of FAMILIES, or OUTSIDE_FAMILY. normalise: of the keyframe network, or of every frame where there is no
-    propagation, or where it is AR-Seg. frame_normalise: of GSVNet's propagation. size_rule, keyframe_size_rule, resize,
-    align_corners: as in GSVNet and ARSeg.
+    propagation, or where it is AR-Seg or TDNet. frame_normalise: of GSVNet's propagation. size_rule,
+    keyframe_size_rule, resize, align_corners: as in GSVNet, ARSeg and TDNet.
     network, propagation: JSON-ready constructor options of the keyframe network, besides the number of classes, and of
-    what carries it to other frames: of Propagation, or ARSeg's scale, sampling and references. A built module that has
-    any tells them by its attribute `options`.
+    what carries it to other frames: of Propagation, or what `check_settings` of ARSeg or TDNet takes. A built module
+    that has any tells them by its attribute `options`.
     """
 
     family: str
@@ -85,21 +108,27 @@ class ModelSpec:
             raise ModelError(f"unknown model family {self.family!r}; known: {', '.join(FAMILIES)}")
         if self.family.startswith("gsvnet-") and self.frame_normalise is None:
             raise ModelError(f"family {self.family!r} needs frame_normalise, the propagation's normalisation")
-        _check_options("network", self.network, _option_names(_KINDS[self.keyframe_family]))
-        if self.family.startswith("arseg-"):
-            for name in ("frame_normalise", "keyframe_size_rule"):
-                if getattr(self, name) is not None:
-                    raise ModelError(
-                        f"family {self.family!r} has no {name}: both its networks read alike; leave it out"
-                    )
-            _check_options("propagation", self.propagation, _option_names(check_settings))
-            check_settings(**self.propagation)
-        else:
+        kind = _KINDS.get(self.keyframe_family)
+        _check_options("network", self.network, _option_names(kind) if kind else [])
+        checks = self._settings_check()
+        if checks is None:
             _check_options("propagation", self.propagation, _option_names(Propagation))
+            return
+        for name in ("frame_normalise", "keyframe_size_rule"):
+            if getattr(self, name) is not None:
+                raise ModelError(f"family {self.family!r} has no {name}: all its networks read alike; leave it out")
+        _check_options("propagation", self.propagation, _option_names(checks))
+        checks(**self.propagation)
+
+    def _settings_check(self) -> Callable[..., None] | None:
+        """What refuses settings of networks that all read alike; None for other families."""
+        if self.family in NUM_SUB_NETWORKS:
+            return tdnet.check_settings
+        return arseg.check_settings if self.family.startswith("arseg-") else None
 
     @property
     def keyframe_family(self) -> str:
-        """The image network's name in KEYFRAME_NETWORKS."""
+        """The image network's name in KEYFRAME_NETWORKS; of TDNet, which has no keyframes, the family itself."""
         return self.family.removeprefix("gsvnet-").removeprefix("arseg-")
 
     def to_dict(self) -> dict:
@@ -128,11 +157,13 @@ class ModelSpec:
             raise ModelError(f"not a model description: {error}") from error
 
 
-def build_model(spec: ModelSpec) -> GSVNet | PerFrame | ARSeg:
+def build_model(spec: ModelSpec) -> StoredModel:
     """The network of a spec with random weights, in training mode: what training starts from."""
     normalise = Normalise(**asdict(spec.normalise))
     if spec.family.startswith("arseg-"):
         return _build_arseg(spec, normalise)
+    if spec.family in NUM_SUB_NETWORKS:
+        return _build_tdnet(spec, normalise)
     network = _KINDS[spec.keyframe_family](num_classes=len(spec.classes), **spec.network)
     if spec.frame_normalise is None or spec.family == spec.keyframe_family:
         return PerFrame(
@@ -172,10 +203,31 @@ def _build_arseg(spec: ModelSpec, normalise: Normalise) -> ARSeg:
     )
 
 
+def _build_tdnet(spec: ModelSpec, normalise: Normalise) -> TDNet:
+    settings, count = dict(spec.propagation), NUM_SUB_NETWORKS[spec.family]
+    map_size = settings.pop("map_rows", 1), settings.pop("map_columns", 1)
+    kind = TRUNKS[spec.family.split("-", 1)[1]]
+    return TDNet(
+        [
+            SubNetwork(kind(turn=turn), num_classes=len(spec.classes), num_sub_networks=count, map_size=map_size)
+            for turn in range(count)
+        ],
+        classes=spec.classes,
+        normalise=normalise,
+        size_rule=spec.size_rule,
+        resize=spec.resize,
+        align_corners=spec.align_corners,
+        **settings,
+    )
+
+
 def describe_model(model: nn.Module) -> ModelSpec:
     """The spec that `build_model` would rebuild `model` from. Raises ModelError for networks of no known family."""
+    if isinstance(model, TDNet):
+        return _describe_tdnet(model)
     if not isinstance(model, GSVNet | PerFrame | ARSeg):
-        raise ModelError(f"a checkpoint holds a GSVNet, an ARSeg or a PerFrame network, not {type(model).__name__}")
+        known = "a GSVNet, an ARSeg, a TDNet or a PerFrame network"
+        raise ModelError(f"a checkpoint holds {known}, not {type(model).__name__}")
     image = image_network_of(model)
     names = [name for name, kind in _KINDS.items() if type(image.net) is kind]
     if not names:
@@ -194,6 +246,26 @@ def describe_model(model: nn.Module) -> ModelSpec:
         align_corners=model.align_corners,
         network=options_of(image.net),
         propagation=options_of(gsvnet.propagation if gsvnet else model),
+    )
+
+
+def _describe_tdnet(model: TDNet) -> ModelSpec:
+    trunk = type(model.sub(0).trunk)
+    names = [name for name, kind in TRUNKS.items() if trunk is kind]
+    family = f"td{model.num_sub_networks}-{names[0]}" if names else ""
+    if family not in NUM_SUB_NETWORKS:
+        raise ModelError(
+            f"no checkpoint format for {model.num_sub_networks} sub-networks on {trunk.__name__}; "
+            f"known: {', '.join(NUM_SUB_NETWORKS)}"
+        )
+    return ModelSpec(
+        family=family,
+        classes=model.classes,
+        normalise=_describe_normalise(model.normalise),
+        size_rule=model.size_rule,
+        resize=model.resize,
+        align_corners=model.align_corners,
+        propagation=options_of(model),
     )
 
 

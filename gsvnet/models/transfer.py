@@ -9,16 +9,18 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from gsvnet.choices import References
+from gsvnet.choices import Ensemble, References
 from gsvnet.classes import ClassSet, find_counterparts
 from gsvnet.errors import ConfigError, ModelError
-from gsvnet.models.arseg import ARSeg, check_settings
+from gsvnet.models import arseg, tdnet
+from gsvnet.models.arseg import ARSeg
 from gsvnet.models.gsvnet import GSVNet
 from gsvnet.models.segmenter import PerFrame, VideoSegmenter
+from gsvnet.models.tdnet import TDNet
 
 _NEW_ROW_SPREAD = 0.1  # of the old rows' standard deviation
 
-Model = TypeVar("Model", GSVNet, PerFrame, ARSeg)
+Model = TypeVar("Model", GSVNet, PerFrame, ARSeg, TDNet)
 
 
 def replace_classes(model: PerFrame, classes: ClassSet) -> PerFrame:
@@ -41,10 +43,15 @@ def replace_classes(model: PerFrame, classes: ClassSet) -> PerFrame:
     return other
 
 
-def image_network_of(model: GSVNet | PerFrame | ARSeg) -> PerFrame:
-    """The network that labels `model`'s keyframes, for single images, as it reads them; weights are shared."""
+def image_network_of(model: GSVNet | PerFrame | ARSeg | TDNet) -> PerFrame:
+    """The network that labels `model`'s keyframes, for single images, as it reads them; weights are shared.
+
+    Raises ModelError for TDNet, which has no keyframes.
+    """
     if isinstance(model, PerFrame):
         return model
+    if isinstance(model, TDNet):
+        raise ModelError("TDNet has no network for keyframes: each of its sub-networks sees a part of the frames")
     if isinstance(model, GSVNet):
         normalise, size_rule = model.keyframe_normalise, model.keyframe_size_rule or model.size_rule
     else:
@@ -61,16 +68,26 @@ def image_network_of(model: GSVNet | PerFrame | ARSeg) -> PerFrame:
     return image
 
 
-def with_references(model: VideoSegmenter, references: References) -> ARSeg:
-    """`model` with frames that draw on the keyframe before them, on the nearest, or on both; weights are shared.
+def with_references(model: VideoSegmenter, references: References) -> ARSeg | TDNet:
+    """`model` with frames that draw on other ones, or other keyframes; weights are shared.
 
-    Raises ModelError for models other than AR-Seg, which draw on the keyframe before.
+    Raises ModelError for models other than AR-Seg and TDNet, and for what such a model does not know.
     """
-    if not isinstance(model, ARSeg):
-        raise ModelError(f"references {references!r} are a choice of AR-Seg; {type(model).__name__} has none")
-    check_settings(references=references)
+    if not isinstance(model, ARSeg | TDNet):
+        raise ModelError(f"references {references!r} are a choice of AR-Seg and TDNet; {type(model).__name__} has none")
+    (arseg if isinstance(model, ARSeg) else tdnet).check_settings(references=references)
     other = copy.copy(model)
     other.references = references
+    return other
+
+
+def with_ensemble(model: VideoSegmenter, ensemble: Ensemble) -> TDNet:
+    """`model` with frames that all its sub-networks label; weights are shared. Raises ModelError for other models."""
+    if not isinstance(model, TDNet):
+        raise ModelError(f"ensemble {ensemble!r} is a choice of TDNet; {type(model).__name__} has none")
+    tdnet.check_settings(ensemble=ensemble)
+    other = copy.copy(model)
+    other.ensemble = ensemble
     return other
 
 
@@ -82,8 +99,8 @@ def with_keyframe_scale(model: Model, scale: float) -> Model:
     """
     if not 0 < scale <= 2:
         raise ConfigError(f"keyframe scale {scale}: above 0 and at most 2 is allowed")
-    if not isinstance(model, GSVNet | PerFrame | ARSeg):
-        raise ModelError(f"{type(model).__name__} has no size rule to scale; needed: GSVNet, ARSeg or PerFrame")
+    if not isinstance(model, GSVNet | PerFrame | ARSeg | TDNet):
+        raise ModelError(f"{type(model).__name__} has no size rule to scale; needed: GSVNet, ARSeg, TDNet or PerFrame")
     other = copy.copy(model)
     if isinstance(other, GSVNet) and other.keyframe_size_rule is not None:
         other.keyframe_size_rule = replace(other.keyframe_size_rule, keyframe_scale=scale)

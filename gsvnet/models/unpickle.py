@@ -29,9 +29,9 @@ def unpickle(path: str | Path) -> object:
 
 
 def find_weights(contents: object, path: str | Path) -> dict[str, Tensor]:
-    """The state dict in a keyframe network's file: bare, or under `state_dict` or `model`."""
+    """The state dict in an image network's or TDNet's file: bare, or under `state_dict`, `model` or `model_state`."""
     if isinstance(contents, dict):
-        for key in ("state_dict", "model"):
+        for key in ("state_dict", "model", "model_state"):
             if isinstance(contents.get(key), Mapping):
                 return as_weights(contents[key], f"{path}, {key}")
     return as_weights(contents, str(path))

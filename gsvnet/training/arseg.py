@@ -6,7 +6,6 @@ network's feature of the same frame gets its labels too.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,10 +25,9 @@ from gsvnet.training import parallel
 from gsvnet.training.arseg_pairs import ArsegPairs
 from gsvnet.training.checks import LabelLoss
 from gsvnet.training.losses import label_loss
-from gsvnet.training.schedule import check_recipe, cosine_with_warmup, make_optimiser, set_rates
-from gsvnet.training.state import Progress, append_log, resume_progress, save_progress
+from gsvnet.training.schedule import check_recipe, make_optimiser
+from gsvnet.training.steps import LOG_EVERY, Course, run_steps
 
-LOG_EVERY = 20  # steps
 _BATCH_PAIRS = 8
 
 
@@ -129,7 +127,6 @@ def train_arseg(
     steps, batch_size = count_steps(len(pairs), config), config.batch_size // parallel.num_processes()
     optimiser = make_optimiser(config.optimiser, _parameter_groups(model, config))
     peaks = [config.learning_rate, config.learning_rate, config.fusion_learning_rate][: len(optimiser.param_groups)]
-    progress = resume_progress(folder, config, name="trained", trained=trained, optimiser=optimiser)
     loss_of = parallel.share_gradients(
         ArsegLoss(
             model.frame_network,
@@ -141,34 +138,32 @@ def train_arseg(
             bf16=config.precision == "bf16",
         )
     )
-    trained.train()
-    started = time.monotonic() - progress.seconds
-    for step in range(progress.step, steps):
-        factor = cosine_with_warmup(step, steps, config.warmup_steps)
-        set_rates(optimiser, [peak * factor for peak in peaks])
+
+    def loss_at(step: int) -> Tensor:
         torch.manual_seed(_seed_dropout(config, step))
-        label, feature = loss_of(_pick_batch(pairs, config, step, batch_size).to(device))
-        optimiser.zero_grad(set_to_none=True)
-        (label + config.feature_weight * feature).backward()
-        torch.nn.utils.clip_grad_norm_(trained.parameters(), 5.0)
-        optimiser.step()
-        progress.losses.append([parallel.average(part.item(), device) for part in (label, feature)])
-        progress.step, progress.seconds = step + 1, time.monotonic() - started
-        if not parallel.is_first():
-            continue
-        is_last = progress.step == steps
-        is_saved = progress.step % save_every == 0 or is_last
-        if progress.step % log_every == 0 or is_last:
-            record = _summarise(progress, config) | {"learning_rate": config.learning_rate * factor}
-            if held_out is not None and is_saved:
-                record |= score_pairs(model, held_out, fused=config.fused, device=device)
-            progress.losses.clear()
-            append_log(folder, record)
-            on_step(record)
-        if is_saved:
-            save_progress(folder, config, progress, name="trained", trained=trained, optimiser=optimiser)
-            on_save(progress.step, model.eval())
-            trained.train()
+        return loss_of(_pick_batch(pairs, config, step, batch_size).to(device))
+
+    run_steps(
+        Course(
+            folder=folder,
+            config=config,
+            name="trained",
+            trained=trained,
+            optimiser=optimiser,
+            peaks=peaks,
+            rate=config.learning_rate,
+            steps=steps,
+            warmup_steps=config.warmup_steps,
+            parts={"label_loss": 1.0, "feature_loss": config.feature_weight},
+            log_every=log_every,
+            save_every=save_every,
+            device=device,
+        ),
+        loss_at,
+        score=None if held_out is None else lambda: score_pairs(model, held_out, fused=config.fused, device=device),
+        on_step=on_step,
+        on_save=lambda step: on_save(step, model.eval()),
+    )
     return model.eval()
 
 
@@ -251,10 +246,3 @@ def _parameter_groups(model: ARSeg, config: ArsegTraining) -> list[dict]:
         fusion = list(model.fusion.parameters())
         groups.append({"params": fusion, "lr": config.fusion_learning_rate, "weight_decay": 0.0})
     return groups
-
-
-def _summarise(progress: Progress, config: ArsegTraining) -> dict:
-    """A record of log.jsonl. loss: what was minimised; label_loss, feature_loss: its parts, not yet weighted."""
-    label, feature = np.mean(progress.losses, axis=0)
-    record = {"step": progress.step, "loss": float(label + config.feature_weight * feature)}
-    return record | {"label_loss": float(label), "feature_loss": float(feature), "seconds": progress.seconds}

@@ -1,7 +1,7 @@
-"""Runs of consecutive frames to draw AR-Seg's pairs from: stills set in motion, drawn streets, and real videos.
+"""Runs of consecutive frames, for AR-Seg and TDNet: stills set in motion, drawn streets, and real videos.
 
-A run begins at its keyframe and leads away from it in time, forward half of the time and backward the other half: a
-keyframe after a frame serves it like one before.
+Half of them run forward in time and half backward. For AR-Seg a run begins at its keyframe and leads away from it: a
+keyframe after a frame serves it like one before. For TDNet it leads to the frame that is labeled.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class Run:
 class RunSource(Protocol):
     """Anything that runs of one size can be drawn from."""
 
-    def draw(self, num_frames: int, generator: np.random.Generator) -> Run:
-        """One run of `num_frames` frames."""
+    def draw(self, num_frames: int, generator: np.random.Generator, *, kept: Sequence[int] | None = None) -> Run:
+        """One run of `num_frames` frames, or of those at the places `kept` of it, ascending: others are not made."""
         ...
 
 
@@ -52,13 +52,15 @@ class StillRuns:
     def __init__(self, stills: Stills) -> None:
         self.stills = stills
 
-    def draw(self, num_frames: int, generator: np.random.Generator) -> Run:
-        """One run of `num_frames` frames; the still itself is its keyframe, or its last frame."""
+    def draw(self, num_frames: int, generator: np.random.Generator, *, kept: Sequence[int] | None = None) -> Run:
+        """One run of `num_frames` frames, or of those at places `kept`; the still itself is its first or its last."""
         i = int(generator.integers(len(self.stills)))
         height, width = self.stills.labels.shape[-2:]
         positions = moving_positions(num_frames, (height, width), generator, pace=float(generator.uniform(*_PACES)))
         if generator.random() < 0.5:
             positions = positions.flip(0)
+        if kept is not None:
+            positions = positions[list(kept)]
         if generator.random() < 0.5:
             zoom = float(generator.uniform(*_ZOOMS))
             centre = generator.uniform(-1, 1, 2) * (1 - 1 / zoom)
@@ -77,8 +79,11 @@ class VideoRuns:
     ) -> None:
         self.frames, self.targets, self.size, self.strides = frames, targets, size, strides
 
-    def draw(self, num_frames: int, generator: np.random.Generator) -> Run:
-        """One run of `num_frames` frames, forward or backward. Raises ConfigError for too short a video."""
+    def draw(self, num_frames: int, generator: np.random.Generator, *, kept: Sequence[int] | None = None) -> Run:
+        """One run of `num_frames` frames, or of those at places `kept`, forward or backward.
+
+        Raises ConfigError for too short a video.
+        """
         if len(self.frames) < num_frames:
             raise ConfigError(f"a run of {num_frames} frames cannot be cut from a video of {len(self.frames)}")
         longest = (len(self.frames) - 1) // max(1, num_frames - 1)
@@ -87,6 +92,7 @@ class VideoRuns:
         chosen = torch.arange(num_frames) * stride + first
         if generator.random() < 0.5:
             chosen = chosen.flip(0)
+        chosen = chosen if kept is None else chosen[list(kept)]
         height, width = self.size
         y, x = (int(generator.integers(0, n - m + 1)) for n, m in zip(self.frames.shape[-2:], self.size))
         window = (..., slice(y, y + height), slice(x, x + width))
@@ -127,7 +133,14 @@ def read_video_runs(uri: str, size: tuple[int, int], *, max_frames: int, threads
     return VideoRuns(stack_images(images), None, size=size)
 
 
-def draw_run(sources: Sequence[tuple[RunSource, float]], num_frames: int, generator: np.random.Generator) -> Run:
-    """One run of one of the sources, each drawn by its share; shares need not sum to 1."""
+def draw_run(
+    sources: Sequence[tuple[RunSource, float]],
+    num_frames: int,
+    generator: np.random.Generator,
+    *,
+    kept: Sequence[int] | None = None,
+) -> Run:
+    """One run of one of the sources, each drawn by its share; shares need not sum to 1. kept: as in RunSource."""
     shares = np.array([share for _, share in sources], float)
-    return sources[int(generator.choice(len(sources), p=shares / shares.sum()))][0].draw(num_frames, generator)
+    source = sources[int(generator.choice(len(sources), p=shares / shares.sum()))][0]
+    return source.draw(num_frames, generator, kept=kept)

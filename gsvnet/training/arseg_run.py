@@ -4,30 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 from rich.console import Console
 
-from gsvnet.classes import CAMVID
-from gsvnet.errors import ConfigError, ModelError
-from gsvnet.labeling.inputs import expand_inputs
 from gsvnet.models.arseg import ARSeg
 from gsvnet.models.checkpoints import keyframe_hash, read_notes, save_checkpoint
 from gsvnet.models.spec import describe_model
 from gsvnet.training import parallel
 from gsvnet.training.arseg import LOG_EVERY, ArsegTraining, count_steps, train_arseg
 from gsvnet.training.arseg_config import TrainArsegConfig
-from gsvnet.training.arseg_footage import RunSource, StillRuns, VideoRuns, draw_street_runs, read_video_runs
 from gsvnet.training.arseg_pairs import ArsegPairs, PairRecipe, bytes_per_pair, check_memory, draw_pairs
 from gsvnet.training.arseg_pictures import draw_pair_labels, pick_pairs
 from gsvnet.training.arseg_start import start_arseg, start_fusion, without_fusion
-from gsvnet.training.hold_out import describe_leak, split_stills
-from gsvnet.training.material import CAMVID_SIZE
+from gsvnet.training.hold_out import describe_leak
 from gsvnet.training.notes import check_keyframe, claim_folder, describe_training, find_folder
 from gsvnet.training.record import TrainingRecord
-from gsvnet.training.stills import class_weights, load_camvid_stills
-from gsvnet.uris import redact_uri
+from gsvnet.training.run_material import RunMaterial, gather_runs
+from gsvnet.training.stills import class_weights
 
 _HELD_OUT_PAIRS = 48
 _MEASURED_PAIRS = 64
@@ -35,23 +30,18 @@ _REPORT_EVERY = 0.1  # of the pairs
 Report = Callable[[str], None]
 
 
-@dataclass(frozen=True, kw_only=True)
-class RunMaterial:
-    """sources: of runs, and how often each is drawn. held_out: the part that is scored. size: (height, width) in pixels
-    of all runs. data: all of it in words."""
-
-    sources: tuple[tuple[RunSource, float], ...]
-    held_out: StillRuns | None
-    size: tuple[int, int]
-    data: list[str]
-
-
 def run_arseg_training(config: TrainArsegConfig, device: str, console: Console) -> None:
     """Train what `config` says and write `config.out`."""
     model, folder = start_arseg(config), find_folder(config)
     sha256 = keyframe_hash(model)
     check_keyframe(folder, sha256)
-    material = gather_runs(config, model, console.print)
+    material = gather_runs(
+        config,
+        model.classes,
+        num_frames=config.keyframe_interval,
+        because=f"--keyframe-interval {config.keyframe_interval}",
+        report=console.print,
+    )
     model.to(device)
     recipe = choose_pair_recipe(config, material.size)
     check_memory(model, recipe, num_held_out=_HELD_OUT_PAIRS if material.held_out else 0)
@@ -94,48 +84,6 @@ def run_arseg_training(config: TrainArsegConfig, device: str, console: Console) 
         )
     if parallel.is_first():
         _write(config, model, material.data, sha256)
-
-
-def gather_runs(config: TrainArsegConfig, model: ARSeg, report: Report) -> RunMaterial:
-    """Everything that `config` names. A kind's share is split equally among its clips.
-
-    Raises ModelError where labels are CamVid's and the network's classes are others, ConfigError for a video that is
-    shorter than the keyframe interval.
-    """
-    if (config.camvid or (config.synthetic_clips and not config.own_labels)) and model.classes.names != CAMVID.names:
-        raise ModelError(
-            f"--keyframe {config.keyframe}: its classes are {model.classes.name} ({len(model.classes)}); the labels "
-            f"of --camvid and --synthetic-clips are {CAMVID.name} ({len(CAMVID)}); --own-labels does without the latter"
-        )
-    sources: list[tuple[RunSource, float]] = []
-    data, size, held_out = [], CAMVID_SIZE, None
-    if config.camvid is not None:
-        stills = load_camvid_stills(config.camvid)
-        size = (stills.labels.shape[-2], stills.labels.shape[-1])
-        data.append(f"CamVid train ({len(stills)} images in motion)")
-        if config.hold_out:
-            stills, held = split_stills(stills, config.hold_out)
-            held_out = StillRuns(held)
-            data[0] += f", {len(held)} of them held out"
-        sources.append((StillRuns(stills), config.still_share))
-    if config.synthetic_clips:
-        report(f"drawing {config.synthetic_clips} clips of {config.synthetic_frames} frames")
-        drives = draw_street_runs(config.synthetic_clips, config.synthetic_frames, size, seed=config.seed)
-        if config.own_labels:
-            drives = [VideoRuns(drive.frames, None, size=size) for drive in drives]
-        sources += [(drive, config.synthetic_share / len(drives)) for drive in drives]
-        data.append(f"drawn streets ({config.synthetic_clips} clips of {config.synthetic_frames} frames)")
-    uris = expand_inputs(config.unlabelled)
-    for uri in uris:
-        video = read_video_runs(uri, size, max_frames=config.video_frames, threads=max(1, config.threads))
-        name = redact_uri(uri).rstrip("/").rpartition("/")[2]
-        if len(video.frames) < config.keyframe_interval:
-            raise ConfigError(
-                f"{name}: {len(video.frames)} frames; --keyframe-interval {config.keyframe_interval} asks for more"
-            )
-        sources.append((video, config.video_share / len(uris)))
-        data.append(f"{name} ({len(video.frames)} frames, without labels)")
-    return RunMaterial(sources=tuple(sources), held_out=held_out, size=size, data=data)
 
 
 def choose_pair_recipe(config: TrainArsegConfig, size: tuple[int, int]) -> PairRecipe:

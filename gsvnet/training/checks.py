@@ -19,6 +19,8 @@ Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["bf16", "fp32"]
 Optimiser = Literal["adamw", "sgd"]
 LabelLoss = Literal["cross-entropy", "ohem"]  # of logits and true labels
+ConsistencyForm = Literal["sound", "published"]  # of the loss between neighbouring frames
+FlowSource = Literal["dis", "proxy", "light"]  # of the flow between frames of real videos
 
 
 def check_out(out: Path) -> None:

@@ -73,7 +73,7 @@ class StillClips:
             frames=jitter_colours(to_grid(moved, self.grid), generator),
             targets=targets,
             teacher=_move_logits(self.logits[i], positions, align_corners=self.align_corners),
-            flow=_flow_between(positions, self.grid),
+            flow=flow_between(positions, self.grid),
         )
         return mirror(clip) if generator.random() < 0.5 else clip
 
@@ -160,7 +160,7 @@ def _move_logits(logits: Tensor, positions: Tensor, *, align_corners: bool) -> T
     return torch.where(beyond[:, None], float("nan"), moved).half()
 
 
-def _flow_between(positions: Tensor, grid: tuple[int, int]) -> Tensor:
+def flow_between(positions: Tensor, grid: tuple[int, int]) -> Tensor:
     """(T - 1, 2, h, w): the flow of frames 1..T-1 to the one before, (dx, dy) in pixels of `grid`; NaN where what a
     frame shows was beyond the border one frame ago.
 

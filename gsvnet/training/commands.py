@@ -18,14 +18,17 @@ from gsvnet.training.keyframe import KeyframeTraining, train_keyframe
 from gsvnet.training.keyframe_config import TrainKeyframeConfig
 from gsvnet.training.material import count_targets, gather_clips, gather_stills
 from gsvnet.training.notes import check_keyframe, claim_folder, describe_training, find_folder
+from gsvnet.training.pair_sources import gather_pairs
 from gsvnet.training.pictures import draw_stills, pick_stills
 from gsvnet.training.propagation_config import TrainPropagationConfig
 from gsvnet.training.propagation_run import run_training
 from gsvnet.training.record import TrainingRecord
 from gsvnet.training.start import drop_auxiliary_heads, start_keyframe_network, start_propagation
+from gsvnet.training.tdnet_config import TrainTdnetConfig
+from gsvnet.training.tdnet_run import run_tdnet_training
 from gsvnet.training.teacher import load_teacher
 
-TrainConfig = TrainKeyframeConfig | TrainPropagationConfig | TrainArsegConfig
+TrainConfig = TrainKeyframeConfig | TrainPropagationConfig | TrainArsegConfig | TrainTdnetConfig
 
 
 def train(config: TrainConfig, *, console: Console | None = None) -> None:
@@ -44,6 +47,8 @@ def train(config: TrainConfig, *, console: Console | None = None) -> None:
             _train_keyframe(config, device, console)
         elif isinstance(config, TrainArsegConfig):
             run_arseg_training(config, device, console)
+        elif isinstance(config, TrainTdnetConfig):
+            run_tdnet_training(config, device, console)
         else:
             _train_propagation(config, device, console)
         console.print(f"wrote {config.out}; use it with --model {config.out}")
@@ -52,6 +57,8 @@ def train(config: TrainConfig, *, console: Console | None = None) -> None:
 def _train_keyframe(config: TrainKeyframeConfig, device: str, console: Console) -> None:
     model, folder = start_keyframe_network(config), find_folder(config)
     material = gather_stills(config, model.size_rule, console.print)
+    pairs = gather_pairs(config, [material.stills, *material.unlabelled], model.size_rule, console.print)
+    data = [*material.data, *pairs.data]
     teacher = None
     if config.teacher is not None:
         rows, columns = material.stills.labels.shape[-2:]
@@ -72,6 +79,11 @@ def _train_keyframe(config: TrainKeyframeConfig, device: str, console: Console) 
         precision=config.precision,
         seed=config.seed,
         threads=config.threads,
+        pairs_per_step=config.pairs_per_step,
+        consistency=config.consistency,
+        consistency_form=config.consistency_form,
+        pair_weight=config.pair_weight,
+        sequence_weight=config.sequence_weight,
     )
     record: TrainingRecord[torch.nn.Module] = TrainingRecord(
         folder,
@@ -94,13 +106,14 @@ def _train_keyframe(config: TrainKeyframeConfig, device: str, console: Console) 
             teacher=teacher,
             unlabelled=material.unlabelled,
             held_out=material.held_out,
+            pairs=pairs.sources,
             on_epoch=record.add,
             on_save=record.look,
         )
     drop_auxiliary_heads(network)
     model.net = network
     family = describe_model(model).family
-    notes = describe_training(config, f"{family} trained on {', '.join(material.data)}", material.data)
+    notes = describe_training(config, f"{family} trained on {', '.join(data)}", data)
     if config.teacher is not None:
         notes["teacher"] = read_notes(config.teacher)[1]
     if parallel.is_first():

@@ -15,9 +15,11 @@ from torch import Tensor, nn
 from gsvnet.errors import ConfigError
 from gsvnet.models.segmenter import Normalise
 from gsvnet.training import parallel
-from gsvnet.training.checks import LabelLoss
+from gsvnet.training.checks import ConsistencyForm, LabelLoss
 from gsvnet.training.hold_out import score_stills
 from gsvnet.training.losses import StillLoss
+from gsvnet.training.paired_loss import PairedLoss, SeenPairs
+from gsvnet.training.pairs import PairSource, draw_pairs
 from gsvnet.training.schedule import check_recipe, cosine_with_warmup, make_optimiser, set_rates
 from gsvnet.training.state import append_log, cut_log, load_state, save_state
 from gsvnet.training.stills import Stills, batches_of_views, class_weights
@@ -33,7 +35,8 @@ class KeyframeTraining:
     weight average that is kept as the result. weight_temper: of `class_weights`; larger counts classes more equally.
     distillation: how much the divergence from a teacher counts beside cross-entropy, per pixel. loss: "cross-entropy"
     (with class weights) or "ohem" (of hard pixels, without). optimiser: as in `make_optimiser`. precision: "bf16"
-    (autocast) or "fp32". batch_size: of all processes together.
+    (autocast) or "fp32". batch_size: of all processes together, like pairs_per_step, which counts where there are pairs
+    of frames. consistency, consistency_form, pair_weight, sequence_weight: of `PairedLoss`.
     """
 
     epochs: int = 100
@@ -52,10 +55,22 @@ class KeyframeTraining:
     precision: str = "bf16"
     seed: int = 0
     threads: int = 0
+    pairs_per_step: int = 4
+    consistency: float = 0.0
+    consistency_form: ConsistencyForm = "sound"
+    pair_weight: float = 0.0
+    sequence_weight: float = 0.0
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 2:
             raise ConfigError(f"epochs {self.epochs} and batch_size {self.batch_size}: at least 1 and 2")
+        if self.pairs_per_step < 1:
+            raise ConfigError(f"pairs_per_step {self.pairs_per_step}: at least 1")
+        if min(self.consistency, self.pair_weight, self.sequence_weight) < 0:
+            raise ConfigError(
+                f"consistency {self.consistency}, pair_weight {self.pair_weight} and "
+                f"sequence_weight {self.sequence_weight}: at least 0"
+            )
         check_recipe(self.optimiser, self.precision)
 
 
@@ -73,18 +88,22 @@ def train_keyframe(
     teacher: Teacher | None = None,
     unlabelled: Sequence[Stills] = (),
     held_out: Stills | None = None,
+    pairs: Sequence[tuple[PairSource, float]] = (),
 ) -> nn.Module:
     """The exponential average of `net` after training; also kept in `folder`/state.pt after every epoch.
 
     Logits are resized to the view (half-pixel convention) and meet class-weighted cross-entropy, 255 ignored; with a
     teacher also its soft labels of the same view. unlabelled: stills whose labels are all 255, for the teacher alone.
     held_out: stills that the average is scored on after every epoch, as `held_out_miou` (0..1) of its record.
-    A rerun with the same folder goes on after the last finished epoch. One JSON line per epoch goes to
-    `folder`/log.jsonl; it goes to `on_epoch` too, and the average, which is only to be looked at, to `on_save`. Raises
-    ConfigError when the folder holds a run with another configuration, for less stills than one batch, and for
-    unlabelled stills without a teacher.
+    pairs: sources of pairs of frames, each with how often it is drawn, that every step learns from too (`PairedLoss`);
+    the parts of that loss are in the record by name. A rerun with the same folder goes on after the last finished
+    epoch. One JSON line per epoch goes to `folder`/log.jsonl; it goes to `on_epoch` too, and the average, which is only
+    to be looked at, to `on_save`. Raises ConfigError when the folder holds a run with another configuration, for less
+    stills than one batch, for unlabelled stills without a teacher, and for weights of pairs without pairs, or of a
+    teacher's without it.
     """
     sets = [stills, *unlabelled]
+    _check_pairs(pairs, config, teacher)
     steps_per_epoch = _count_steps(sets, config, teacher)
     if config.threads:
         torch.set_num_threads(config.threads)
@@ -96,9 +115,8 @@ def train_keyframe(
     run = _Run(net=net, average=deepcopy(net).eval(), optimiser=optimiser)
     first_epoch = _resume(folder, config, run)
     weights = class_weights(stills.labels, num_classes, temper=config.weight_temper).to(device)
-    loss_of = parallel.share_gradients(
-        StillLoss(net, weights, distillation=config.distillation, bf16=config.precision == "bf16", loss=config.loss)
-    )
+    own_loss = _make_loss(net, weights, config, paired=bool(pairs))
+    loss_of = parallel.share_gradients(own_loss)
     for epoch in range(first_epoch, config.epochs):
         started, losses = time.monotonic(), []
         torch.manual_seed(_seed_dropout(config, epoch))
@@ -107,13 +125,15 @@ def train_keyframe(
             factor = cosine_with_warmup(step, config.epochs * steps_per_epoch, config.warmup_steps)
             set_rates(optimiser, [config.learning_rate * factor] * 2)
             images = images.to(device)
-            loss = loss_of(normalise(images), targets.to(device), teacher and teacher(images))
+            shown = [_see_pairs(pairs, config, (epoch, i), normalise, teacher)] if pairs else []
+            scores = loss_of(normalise(images), targets.to(device), teacher and teacher(images), *shown).reshape(-1)
             optimiser.zero_grad(set_to_none=True)
-            loss.backward()
+            scores[0].backward()
             optimiser.step()
             _move_average(run.average, net, min(config.ema_decay, (1 + step) / (10 + step)))
-            losses.append(loss.item())
-        record = {"epoch": epoch + 1, "loss": parallel.average(float(np.mean(losses)), device)}
+            losses.append(scores.tolist())
+        means = [parallel.average(float(np.mean(part)), device) for part in zip(*losses)]
+        record = {"epoch": epoch + 1} | dict(zip(["loss", *own_loss.parts], means))
         record |= {"seconds": time.monotonic() - started, "learning_rate": config.learning_rate * factor}
         if not parallel.is_first():
             continue
@@ -147,6 +167,52 @@ def _count_steps(sets: Sequence[Stills], config: KeyframeTraining, teacher: Teac
     if count < config.batch_size:
         raise ConfigError(f"{count} stills do not fill one batch of {config.batch_size}; use a smaller batch")
     return count // config.batch_size
+
+
+def _check_pairs(pairs: Sequence[tuple[PairSource, float]], config: KeyframeTraining, teacher: Teacher | None) -> None:
+    of_teacher = config.pair_weight or config.sequence_weight
+    if (config.consistency or of_teacher) and not pairs:
+        raise ConfigError("consistency, pair_weight and sequence_weight need pairs of frames; there are none")
+    if of_teacher and teacher is None:
+        raise ConfigError("pair_weight and sequence_weight: what a teacher says is learned; there is none")
+    if pairs:
+        parallel.check_batch_size(config.pairs_per_step)
+
+
+def _make_loss(net: nn.Module, weights: Tensor, config: KeyframeTraining, *, paired: bool) -> StillLoss | PairedLoss:
+    stills = StillLoss(
+        net, weights, distillation=config.distillation, bf16=config.precision == "bf16", loss=config.loss
+    )
+    if not paired:
+        return stills
+    return PairedLoss(
+        stills,
+        consistency=config.consistency,
+        consistency_form=config.consistency_form,
+        pair_weight=config.pair_weight,
+        sequence_weight=config.sequence_weight,
+        seed=config.seed,
+    ).to(weights.device)
+
+
+def _see_pairs(
+    sources: Sequence[tuple[PairSource, float]],
+    config: KeyframeTraining,
+    step: tuple[int, int],
+    normalise: Normalise,
+    teacher: Teacher | None,
+) -> SeenPairs:
+    """This process's share of the pairs of a step. step: its epoch, and its number in the epoch."""
+    drawn = draw_pairs(
+        sources,
+        config.pairs_per_step,
+        crop=config.crop,
+        scales=config.scales,
+        seed=(config.seed, step[0], 0, 1 + step[1]),
+        share=parallel.own_share(),
+    )
+    images, flow = (x.to(normalise.mean.device) for x in (drawn.images, drawn.flow))
+    return SeenPairs(pixels=normalise(images), flow=flow, teacher=None if teacher is None else teacher(images))
 
 
 def _draw_views(sets: Sequence[Stills], config: KeyframeTraining, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:

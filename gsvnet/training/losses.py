@@ -69,7 +69,7 @@ def presence_loss(presence: Tensor, targets: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(presence, present.to(presence.dtype))
 
 
-def distillation_loss(logits: Tensor, teacher: Tensor) -> Tensor:
+def distillation_loss(logits: Tensor, teacher: Tensor, *, align_corners: bool = False) -> Tensor:
     """KL(teacher || student), (), in nats: the mean over pixels of the sum over classes, at temperature 1.
 
     logits: (B, C, h, w), the student's, resized to the teacher's (B, C, H, W). Pixels where the teacher is not finite
@@ -77,7 +77,7 @@ def distillation_loss(logits: Tensor, teacher: Tensor) -> Tensor:
     """
     known = teacher.isfinite().all(dim=1)
     student = F.log_softmax(
-        F.interpolate(logits, teacher.shape[-2:], mode="bilinear", align_corners=False).float(), dim=1
+        F.interpolate(logits, teacher.shape[-2:], mode="bilinear", align_corners=align_corners).float(), dim=1
     )
     wanted = F.log_softmax(torch.where(known[:, None], teacher.float(), 0.0), dim=1)
     divergence = F.kl_div(student, wanted, reduction="none", log_target=True).sum(dim=1)
@@ -97,6 +97,8 @@ class StillLoss(nn.Module):
     A network that also tells which classes are there adds `presence_loss`.
     """
 
+    parts: tuple[str, ...] = ()  # of its result; it is one number
+
     def __init__(
         self, net: nn.Module, weights: Tensor, *, distillation: float, bf16: bool, loss: LabelLoss = "cross-entropy"
     ) -> None:
@@ -108,9 +110,21 @@ class StillLoss(nn.Module):
 
     def forward(self, pixels: Tensor, targets: Tensor, teacher: Tensor | None = None) -> Tensor:
         """(), for normalised views (B, 3, H, W), labels (B, H, W) int64, and the teacher's logits (B, C, H, W)."""
+        return self.score(*self.segment(pixels), targets, teacher)
+
+    def segment(self, pixels: Tensor) -> tuple[tuple[Tensor, ...], Tensor | None]:
+        """What the network says of normalised views (B, 3, H, W), as `score` takes it.
+
+        Logits of every head, the one that labels first, and those of presence where the network tells that.
+        """
         pixels = pixels.contiguous(memory_format=torch.channels_last)
         with torch.autocast(pixels.device.type, torch.bfloat16, enabled=self.bf16):
-            heads, presence = self._segment(pixels)
+            return self._segment(pixels)
+
+    def score(
+        self, heads: Sequence[Tensor], presence: Tensor | None, targets: Tensor, teacher: Tensor | None
+    ) -> Tensor:
+        """(), of what `segment` gave; targets and teacher: as of `forward`."""
         loss = torch.stack([label_loss(self.loss, logits.float(), targets, self.weights) for logits in heads]).sum()
         if presence is not None:
             loss = loss + presence_loss(presence.float(), targets)
@@ -119,10 +133,7 @@ class StillLoss(nn.Module):
         return loss
 
     def _segment(self, pixels: Tensor) -> tuple[tuple[Tensor, ...], Tensor | None]:
-        """Logits of every head, the one that labels first, and those of presence where the network tells that.
-
-        Auxiliary heads count like the one that labels, as published for BiSeNet.
-        """
+        """As `segment`. Auxiliary heads count like the one that labels, as published for BiSeNet."""
         if getattr(self.net, "has_auxiliary_heads", False):
             return self.net.segment_with_auxiliary(pixels), None  # type: ignore[operator]
         if getattr(self.net, "presence_head", None) is not None:

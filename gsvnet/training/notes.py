@@ -13,14 +13,16 @@ from gsvnet.training.adapt_config import AdaptConfig
 from gsvnet.training.arseg_config import TrainArsegConfig
 from gsvnet.training.keyframe_config import TrainKeyframeConfig
 from gsvnet.training.propagation_config import TrainPropagationConfig
+from gsvnet.training.tdnet_config import TrainTdnetConfig
 from gsvnet.uris import redact_uri
 
-Config = TrainKeyframeConfig | TrainPropagationConfig | TrainArsegConfig | AdaptConfig
+Config = TrainKeyframeConfig | TrainPropagationConfig | TrainArsegConfig | TrainTdnetConfig | AdaptConfig
 
 _COMMANDS = {
     TrainKeyframeConfig: "train keyframe",
     TrainPropagationConfig: "train propagation",
     TrainArsegConfig: "train arseg",
+    TrainTdnetConfig: "train tdnet",
     AdaptConfig: "adapt",
 }
 _FREE_TO_CHANGE = ("out", "threads", "device", "interval", "agreement")  # the last two: of what is reported at the end

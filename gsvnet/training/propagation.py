@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from gsvnet.errors import ConfigError
@@ -19,10 +17,8 @@ from gsvnet.training import parallel
 from gsvnet.training.clips import Clip
 from gsvnet.training.hold_out import score_clips
 from gsvnet.training.losses import ClipLoss
-from gsvnet.training.schedule import check_recipe, cosine_with_warmup, make_optimiser, set_rates
-from gsvnet.training.state import append_log, resume_progress, save_progress
-
-LOG_EVERY = 20  # steps
+from gsvnet.training.schedule import check_recipe, make_optimiser
+from gsvnet.training.steps import LOG_EVERY, Course, run_steps
 
 
 class ClipSource(Protocol):
@@ -102,7 +98,11 @@ def train_propagation(
     parallel.check_batch_size(config.batch_size)
     optimiser = make_optimiser(config.optimiser, _parameter_groups(propagation, config))
     peaks = [config.flow_learning_rate, config.learning_rate]
-    progress = resume_progress(folder, config, name="propagation", trained=propagation, optimiser=optimiser)
+
+    def score() -> dict[str, float]:
+        miou = score_clips(propagation, held_out, normalise=normalise, align_corners=align_corners)
+        return {"held_out_miou": miou}
+
     loss_of = parallel.share_gradients(
         ClipLoss(
             propagation,
@@ -115,35 +115,27 @@ def train_propagation(
             bf16=config.precision == "bf16",
         )
     )
-    started = time.monotonic() - progress.seconds
-    for step in range(progress.step, config.steps):
-        factor = cosine_with_warmup(step, config.steps, config.warmup_steps)
-        set_rates(optimiser, [peak * factor for peak in peaks])
-        loss = loss_of(draw_batch(sources, config, step, share=parallel.own_share()))
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(propagation.parameters(), 5.0)
-        optimiser.step()
-        progress.losses.append(parallel.average(loss.item(), device))
-        progress.step, progress.seconds = step + 1, time.monotonic() - started
-        if not parallel.is_first():
-            continue
-        is_last = progress.step == config.steps
-        is_saved = progress.step % save_every == 0 or is_last
-        if progress.step % log_every == 0 or is_last:
-            record = {"step": progress.step, "loss": float(np.mean(progress.losses)), "seconds": progress.seconds}
-            record["learning_rate"] = config.learning_rate * factor
-            if held_out and is_saved:
-                record["held_out_miou"] = score_clips(
-                    propagation, held_out, normalise=normalise, align_corners=align_corners
-                )
-            progress.losses.clear()
-            append_log(folder, record)
-            on_step(record)
-        if is_saved:
-            save_progress(folder, config, progress, name="propagation", trained=propagation, optimiser=optimiser)
-            on_save(progress.step, propagation.eval())
-            propagation.train()
+    run_steps(
+        Course(
+            folder=folder,
+            config=config,
+            name="propagation",
+            trained=propagation,
+            optimiser=optimiser,
+            peaks=peaks,
+            rate=config.learning_rate,
+            steps=config.steps,
+            warmup_steps=config.warmup_steps,
+            parts={"loss": 1.0},
+            log_every=log_every,
+            save_every=save_every,
+            device=device,
+        ),
+        lambda step: loss_of(draw_batch(sources, config, step, share=parallel.own_share())),
+        score=score if held_out else None,
+        on_step=on_step,
+        on_save=lambda step: on_save(step, propagation.eval()),
+    )
     return propagation.eval()
 
 

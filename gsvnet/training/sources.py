@@ -84,7 +84,7 @@ def make_street_clips(
         drawn = [scene.frame(j) for j in indices]
         images = torch.stack([torch.from_numpy(frame.image).permute(2, 0, 1) for frame in drawn])
         targets = torch.stack([torch.from_numpy(frame.labels) for frame in drawn])
-        flow = torch.stack([_flow_to_grid(frame, grid) for frame in drawn])
+        flow = torch.stack([flow_of_street(frame, grid) for frame in drawn])
         yield VideoClips(to_grid(images, grid).to(torch.uint8), _see_all(model, images), targets, flow=flow)
 
 
@@ -122,7 +122,7 @@ def make_video_clips(uri: str, model: GSVNet, *, max_frames: int, threads: int =
     return VideoClips(torch.cat(frames), torch.cat(logits), torch.cat(targets))
 
 
-def _flow_to_grid(frame: SceneFrame, grid: tuple[int, int]) -> Tensor:
+def flow_of_street(frame: SceneFrame, grid: tuple[int, int]) -> Tensor:
     """(2, h, w) float16: a drawn frame's flow in pixels of the grid, the mean over the pixels that were visible one
     frame ago; NaN where those are less than half."""
     flow, valid = torch.from_numpy(frame.flow), torch.from_numpy(frame.flow_valid)[None].float()

@@ -42,7 +42,8 @@ def start_keyframe_network(config: TrainKeyframeConfig) -> PerFrame:
         model = _load_image_network(config)
         if model.classes.names != CAMVID.names:
             model = replace_classes(model, CAMVID)
-    model.net = add_auxiliary_heads(model.net, num_classes=len(CAMVID))
+    if config.auxiliary_heads:
+        model.net = add_auxiliary_heads(model.net, num_classes=len(CAMVID))
     return model
 
 

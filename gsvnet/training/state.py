@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from gsvnet.training.arseg import ArsegTraining
     from gsvnet.training.keyframe import KeyframeTraining
     from gsvnet.training.propagation import PropagationTraining
+    from gsvnet.training.tdnet import TdnetTraining
 
-    Training: TypeAlias = KeyframeTraining | PropagationTraining | ArsegTraining
+    Training: TypeAlias = KeyframeTraining | PropagationTraining | ArsegTraining | TdnetTraining
 
 
 def save_state(folder: Path, config: Training, state: dict) -> None:

@@ -92,24 +92,51 @@ def class_weights(labels: Tensor, num_classes: int, *, temper: float = 1.1) -> T
     return (weights / weights.mean()).float()
 
 
-def draw_view(
-    image: Tensor, label: Tensor, *, crop: tuple[int, int], scales: tuple[float, float], generator: np.random.Generator
-) -> tuple[Tensor, Tensor]:
-    """A random window of one still, resized to `crop`: (3, h, w) float in 0..255 and (h, w) int64.
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """The part of a picture that a view shows: `height` x `width` pixels of it from (top, left) on."""
 
-    Scale is drawn log-uniformly from `scales` (larger = zoomed in), limited to windows inside the image; mirrored half
-    of the time; brightness, contrast and colour cast vary.
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+def draw_window(
+    size: tuple[int, int], *, crop: tuple[int, int], scales: tuple[float, float], generator: np.random.Generator
+) -> Window:
+    """A random window inside a picture of `size`, for a view of size `crop`.
+
+    Its scale is drawn log-uniformly from `scales` (larger = zoomed in), limited to windows inside the picture.
     """
-    height, width = label.shape
+    height, width = size
     smallest = max(crop[0] / height, crop[1] / width)
     low, high = (np.log(max(s, smallest)) for s in scales)
     scale = float(np.exp(generator.uniform(low, max(low, high))))
     h, w = min(height, round(crop[0] / scale)), min(width, round(crop[1] / scale))
     y, x = int(generator.integers(0, height - h + 1)), int(generator.integers(0, width - w + 1))
-    view = image[None, :, y : y + h, x : x + w].float()
-    view = F.interpolate(view, crop, mode="bilinear", align_corners=False, antialias=scale < 1)[0]
-    rows = ((torch.arange(crop[0]) + 0.5) * (h / crop[0])).long() + y
-    columns = ((torch.arange(crop[1]) + 0.5) * (w / crop[1])).long() + x
+    return Window(top=y, left=x, height=h, width=w)
+
+
+def cut_views(images: Tensor, window: Window, crop: tuple[int, int]) -> Tensor:
+    """(N, 3, h, w) float: what a window shows of images (N, 3, H, W), resized to `crop`."""
+    y, x, h, w = window.top, window.left, window.height, window.width
+    shrinks = crop[0] < h or crop[1] < w
+    views = images[:, :, y : y + h, x : x + w].float()
+    return F.interpolate(views, crop, mode="bilinear", align_corners=False, antialias=shrinks)
+
+
+def draw_view(
+    image: Tensor, label: Tensor, *, crop: tuple[int, int], scales: tuple[float, float], generator: np.random.Generator
+) -> tuple[Tensor, Tensor]:
+    """A random window of one still, resized to `crop`: (3, h, w) float in 0..255 and (h, w) int64.
+
+    The window is that of `draw_window`; mirrored half of the time; brightness, contrast and colour cast vary.
+    """
+    window = draw_window((label.shape[0], label.shape[1]), crop=crop, scales=scales, generator=generator)
+    view = cut_views(image[None], window, crop)[0]
+    rows = ((torch.arange(crop[0]) + 0.5) * (window.height / crop[0])).long() + window.top
+    columns = ((torch.arange(crop[1]) + 0.5) * (window.width / crop[1])).long() + window.left
     target = label[rows][:, columns].long()
     if generator.random() < 0.5:
         view, target = view.flip(-1), target.flip(-1)

@@ -15,6 +15,8 @@ from gsvnet.models.checkpoints import load_checkpoint
 from gsvnet.models.segmenter import Normalise
 from gsvnet.models.transfer import image_network_of
 
+NUM_GROUPS = (2, 4)  # of channels that PSPNet-101 can tell apart
+
 
 class Teacher(nn.Module):
     """A keyframe network that sees what the student sees, in its own normalisation and at its own scale.
@@ -31,12 +33,33 @@ class Teacher(nn.Module):
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, C, H, W) float32 of RGB images (B, 3, H, W) in 0..255."""
+        return self._enlarge(self.net(self._read(images)), images)
+
+    @torch.no_grad()
+    def with_group(self, images: Tensor, turn: int, num_groups: int) -> tuple[Tensor, Tensor]:
+        """Logits (B, C, H, W) float32, and those that teach TDNet's sub-network `turn` of `num_groups` alone.
+
+        The latter are of that sub-network's group of channels, where the network tells groups apart (PSPNet-101, 2 or 4
+        of them); else they are the same.
+        """
+        segment = getattr(self.net, "segment_with_groups", None)
+        if segment is None or num_groups not in NUM_GROUPS:
+            logits = self(images)
+            return logits, logits
+        whole, groups = segment(self._read(images), num_groups)
+        return self._enlarge(whole, images), self._enlarge(groups[turn], images)
+
+    def _read(self, images: Tensor) -> Tensor:
+        """Images at the teacher's own scale, normalised."""
         size = (images.shape[-2], images.shape[-1])
         own = (round(size[0] * self.scale), round(size[1] * self.scale))
         if own != size:
             images = F.interpolate(images, own, mode="bilinear", align_corners=False, antialias=self.scale < 1)
-        pixels = self.normalise(images).contiguous(memory_format=torch.channels_last)
-        return F.interpolate(self.net(pixels).float(), size, mode="bilinear", align_corners=self.align_corners)
+        return self.normalise(images).contiguous(memory_format=torch.channels_last)
+
+    def _enlarge(self, logits: Tensor, images: Tensor) -> Tensor:
+        size = images.shape[-2:]
+        return F.interpolate(logits.float(), size, mode="bilinear", align_corners=self.align_corners)
 
 
 def load_teacher(path: Path, classes: ClassSet, size: tuple[int, int]) -> Teacher:

@@ -29,33 +29,13 @@ from gsvnet.models.segmenter import (
 from gsvnet.models.split import SplitNetwork
 from gsvnet.nn.blocks import resize
 from gsvnet.nn.local_attention import MOST_TILE_BYTES
+from tests.around import AroundDummy
 
 CLASSES = ClassSet(name="five", names=tuple("abcde"), colours=((0, 0, 0),) * 5)
 HEIGHT, WIDTH, INTERVAL = 32, 48, 4
 STARTS = (0, 4, 7, 11, 12, 16, 19)  # of chunks of 4, 3, 4, 1, 4 and 3 frames
 NUM_CHUNKS = len(STARTS) - 1
 LOST = frozenset({2, 9, 17})  # frames that did not decode; never a keyframe
-
-
-class BeforeDummy(nn.Module):
-    """Labels a frame from itself and up to three frames before it, across chunks and batches (as TDNet does)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.classes, self.context = CLASSES, 3
-        self.net = nn.Conv2d(3, len(CLASSES), 4, 4)
-
-    def needs(self, height: int, width: int) -> FrameNeeds:
-        return FrameNeeds(keyframe_size=(height, width), before=self.context)
-
-    def segment(self, chunks: ChunkBatch) -> Iterator[LogitsBatch]:
-        chunk, position = chunks.valid.nonzero(as_tuple=True)
-        images = chunks.frames[chunk, position]
-        before = images[:0] if chunks.before is None else chunks.before
-        scores = self.net(torch.cat([before, images]).float() / 64 - 2)
-        for i, (c, p) in enumerate(zip(chunk, position), start=len(before)):
-            mean = scores[max(0, i - self.context) : i + 1].mean(dim=0, keepdim=True)
-            yield LogitsBatch(chunk=c[None], position=p[None], logits=mean)
 
 
 class NextKeyframeDummy(nn.Module):
@@ -144,7 +124,9 @@ SEGMENTERS = {
     "gsvnet": build_gsvnet,
     "flow": lambda: vary_propagation(build_gsvnet(), "flow"),
     "filter": lambda: vary_propagation(build_gsvnet(), "filter"),
-    "before": BeforeDummy,
+    "before": lambda: AroundDummy(classes=CLASSES, before=3),
+    "after": lambda: AroundDummy(classes=CLASSES, after=2),
+    "around": lambda: AroundDummy(classes=CLASSES, before=3, after=2),
     "next_keyframe": NextKeyframeDummy,
     "arseg_before": lambda: build_arseg("before"),
     "arseg_nearest": lambda: build_arseg("nearest"),
@@ -197,7 +179,8 @@ def batch_chunks(
         keyframes = torch.cat([keyframes, following[None]])
     motion, motion_valid = draw_motion(needs, first, lengths, length, seed=3)
     next_motion, next_motion_valid = draw_motion(needs, first, lengths, length, seed=4)
-    context = [f for f in range(STARTS[first]) if f not in LOST][-needs.before :] if needs.before else []
+    around = range(STARTS[first] - needs.before, STARTS[first]), range(STARTS[stop], STARTS[stop] + needs.after)
+    before, after = ([f for f in side if 0 <= f < len(video) and f not in LOST] for side in around)
     return ChunkBatch(
         first_frame=STARTS[first],
         num_frames=torch.tensor(lengths),
@@ -209,7 +192,10 @@ def batch_chunks(
         motion_valid=motion_valid,
         next_motion=next_motion if needs.next_keyframe else None,
         next_motion_valid=next_motion_valid if needs.next_keyframe else None,
-        before=large[context] if needs.before else None,
+        before=large[before] if needs.before else None,
+        before_index=torch.tensor(before, dtype=torch.int64) if needs.before else None,
+        after=large[after] if needs.after else None,
+        after_index=torch.tensor(after, dtype=torch.int64) if needs.after else None,
     )
 
 
@@ -295,7 +281,7 @@ def test_what_is_not_valid_is_not_read(model, video):
     assert_same_labels(label_video(model, noisy, [0, NUM_CHUNKS]), label_video(model, video, [0, NUM_CHUNKS]))
 
 
-@pytest.mark.parametrize("name", ["per_frame", "gsvnet", "arseg_before", "arseg_nearest", "arseg_both"])
+@pytest.mark.parametrize("name", ["per_frame", "gsvnet", "around", "arseg_before", "arseg_nearest", "arseg_both"])
 def test_in_batches_of_one_size_not_even_the_last_bit_changes(name, video):
     """Labels may not depend on where shards are cut, so a chunk may stand anywhere in its batch."""
     model = build(name)

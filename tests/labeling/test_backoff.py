@@ -7,8 +7,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from gsvnet.labeling.backoff import BackOff, is_out_of_memory, take_chunks
+from gsvnet.labeling.backoff import BackOff, is_out_of_memory
+from gsvnet.models.noise import draw_chunks
 from gsvnet.models.segmenter import ChunkBatch, LogitsBatch
+from tests.around import build_around
 
 LENGTH = 3
 
@@ -123,37 +125,33 @@ def test_memory_that_a_cpu_does_not_have_counts_as_well():
     assert not is_out_of_memory(RuntimeError("shape mismatch"))
 
 
-def test_a_part_of_a_batch_shares_its_memory_and_knows_its_first_frame():
-    whole = draw(4)
-    part = take_chunks(whole, 1, 3)
-    assert (part.first_frame, part.valid.shape) == (103, (2, LENGTH))
-    assert part.keyframes.data_ptr() == whole.keyframes[1].data_ptr()
-    assert take_chunks(whole, 0, 4) is whole
+def test_batches_in_halves_see_the_same_frames_around_them():
+    model = build_around(before=3, after=2)
+    with torch.inference_mode():
+        chunks = draw_chunks(model, height=24, width=32, num_chunks=4, interval=4, device="cpu")
+        chunks.valid[1, 2:], chunks.valid[2, 0] = False, False
+
+        def run(part):
+            for n, output in enumerate(model.segment(part)):
+                if len(part.valid) > 1 and n == 3:
+                    raise torch.OutOfMemoryError("CUDA out of memory")
+                yield output
+
+        def logits_of(outputs):
+            return {(int(out.chunk), int(out.position)): out.logits for out in outputs}
+
+        whole = logits_of(model.segment(chunks))
+        parts = logits_of(BackOff().segment(chunks, run, before=3, after=2))
+    assert parts.keys() == whole.keys()
+    assert len(whole) == 13
+    assert all(torch.equal(parts[place], whole[place]) for place in whole)
 
 
 def two_sided(num_chunks):
-    """As `draw`, with the keyframe after each chunk and motion: of chunk c, c everywhere."""
-    whole = draw(num_chunks + 1)
-    motion = torch.arange(num_chunks).float().view(-1, 1, 1, 1, 1).expand(num_chunks, LENGTH, 2, 1, 1)
-    known = torch.ones(num_chunks, LENGTH, 1, 1, dtype=torch.bool)
+    """As `draw`, with the keyframe after each chunk."""
     return replace(
-        draw(num_chunks),
-        keyframes=whole.keyframes,
-        next_valid=torch.arange(num_chunks) % 2 == 0,
-        motion=motion,
-        motion_valid=known,
-        next_motion=motion + 10,
-        next_motion_valid=known,
+        draw(num_chunks), keyframes=draw(num_chunks + 1).keyframes, next_valid=torch.arange(num_chunks) % 2 == 0
     )
-
-
-def test_a_part_of_a_batch_keeps_the_keyframe_after_it_and_its_own_motion():
-    part = take_chunks(two_sided(4), 1, 3)
-    assert part.keyframes[:, 0, 0, 0].tolist() == [1, 2, 3]
-    assert part.next_valid.tolist() == [False, True]
-    assert part.motion[:, 0, 0, 0, 0].tolist() == [1, 2]
-    assert part.next_motion[:, 0, 0, 0, 0].tolist() == [11, 12]
-    assert part.motion_valid.shape == part.next_motion_valid.shape == (2, LENGTH, 1, 1)
 
 
 def test_which_keyframe_a_frame_draws_on_survives_halving():

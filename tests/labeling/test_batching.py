@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 
 from gsvnet.chunks import Shard
 from gsvnet.errors import ModelError
-from gsvnet.labeling.batching import batch_chunks, refuse_unknown_needs, views_by_need
+from gsvnet.labeling.batching import batch_chunks, views_by_need
 from gsvnet.labeling.chunk_motion import ChunkMotion
 from gsvnet.models.segmenter import FrameNeeds
 from gsvnet.video.decode import Frame
@@ -143,9 +144,9 @@ def test_frames_resized_the_exact_way_stay_float():
 
 
 @pytest.mark.parametrize("need", [{"before": 3}, {"after": 1}], ids=str)
-def test_needs_that_labeling_does_not_serve_are_refused(need):
-    with pytest.raises(ModelError, match="needs frames around its chunks"):
-        refuse_unknown_needs(FrameNeeds(keyframe_size=(4, 6), **need))
+def test_frames_around_chunks_of_another_size_are_refused(need):
+    with pytest.raises(ModelError, match=r"reads its own frames at \(2, 3\) and wants frames around its chunks at"):
+        views_by_need(shard(0, 8), interval=4, needs=replace(NEEDS, **need))
 
 
 # --- the keyframe after each chunk ---
@@ -210,6 +211,95 @@ def test_more_frames_than_planned_are_labeled_and_end_without_a_next_keyframe():
     [batch] = batches(where, TWO_SIDED, num_chunks=3, stop=7)
     assert [p.index for p in batch.places] == list(range(6))
     assert batch.chunks.next_valid.tolist() == [True, False, False]
+
+
+# --- frames around a batch ---
+
+AROUND = replace(PER_FRAME, before=3, after=2)
+
+
+def around(batch):
+    """Indices before and after a batch; each frame's pixels hold its index."""
+    chunks = batch.chunks
+    sides = (chunks.before, chunks.before_index), (chunks.after, chunks.after_index)
+    for pixels, index in sides:
+        assert pixels.shape[1:] == (3, 4, 6)
+        assert torch.equal(pixels.long(), index[:, None, None, None].expand(pixels.shape))
+    return tuple(index.tolist() for _, index in sides)
+
+
+@pytest.mark.parametrize("num_chunks", [1, 2, 3])
+def test_batches_get_the_frames_around_them_wherever_they_are(num_chunks):
+    """Of a shard of frames 8 to 23 of 26 frames, in chunks of four."""
+    found = batches(closed(8, 16), AROUND, num_chunks=num_chunks, first=5, stop=26)
+    assert [b.chunks.first_frame for b in found] == list(range(8, 24, 4 * num_chunks))
+    for batch in found:
+        first, last = batch.places[0].index, batch.places[-1].index
+        assert around(batch) == ([first - 3, first - 2, first - 1], [last + 1, last + 2])
+    assert [p.index for b in found for p in b.places] == list(range(8, 24))
+
+
+def test_batches_shorter_than_what_they_look_at_get_it_from_many():
+    found = batches(shard(0, 9), AROUND, num_chunks=1, interval=1)
+    assert [around(b) for b in found[:2]] == [([], [1, 2]), ([0], [2, 3])]
+    assert [around(b) for b in found[4:]] == [
+        ([1, 2, 3], [5, 6]),
+        ([2, 3, 4], [6, 7]),
+        ([3, 4, 5], [7, 8]),
+        ([4, 5, 6], [8]),
+        ([5, 6, 7], []),
+    ]
+
+
+def test_lost_frames_around_a_batch_are_left_out_and_no_others_take_their_place():
+    found = batches(closed(4, 8), AROUND, num_chunks=1, first=1, stop=14, lost={2, 4, 6, 7, 8, 12})
+    assert [around(b) for b in found] == [([1, 3], [9]), ([5], [13])]
+    assert [b.chunks.first_frame for b in found] == [4, 8]
+
+
+def test_networks_that_look_at_nothing_around_get_nothing():
+    [batch] = batches(closed(0, 4), PER_FRAME, num_chunks=1, stop=4)
+    assert [getattr(batch.chunks, name) for name in ("before", "before_index", "after", "after_index")] == [None] * 4
+
+
+def test_one_side_alone_is_none_on_the_other():
+    [batch] = batches(closed(4, 4), replace(PER_FRAME, before=1), num_chunks=1, first=2, stop=9)
+    assert (batch.chunks.before_index.tolist(), batch.chunks.after, batch.chunks.after_index) == ([3], None, None)
+
+
+def test_frames_around_stand_beside_the_keyframe_after_each_chunk():
+    found = batches(closed(8, 8), replace(AROUND, next_keyframe=True), num_chunks=1, first=5, stop=18)
+    assert [around(b) for b in found] == [([5, 6, 7], [12, 13]), ([9, 10, 11], [16, 17])]
+    assert [values(b.chunks.keyframes) for b in found] == [[8, 12], [12, 16]]
+    assert [p.index for b in found for p in b.places] == list(range(8, 16))
+
+
+def test_the_last_shard_stays_open_and_its_last_batch_has_nothing_after_it():
+    found = batches(shard(8, 4), AROUND, num_chunks=1, first=5, stop=14)
+    assert [around(b) for b in found] == [([5, 6, 7], [12, 13]), ([9, 10, 11], [])]
+    assert [p.index for b in found for p in b.places] == list(range(8, 14))
+
+
+def test_only_frames_within_reach_before_a_shard_are_rendered():
+    views = views_by_need(closed(8, 4), interval=4, needs=AROUND)
+    assert [len(views(i)) for i in range(3, 14)] == [0, 0, *[1] * 9]
+
+
+def test_no_more_frames_are_held_than_a_batch_and_those_around_it():
+    alive: list[weakref.ref] = []
+    most = 0
+
+    def watched():
+        nonlocal most
+        for frame in decode(shard(0, 80), AROUND):
+            alive.append(weakref.ref(frame))
+            most = max(most, sum(ref() is not None for ref in alive))
+            yield frame
+            del frame
+
+    for _ in batch_chunks(watched(), shard=shard(0, 80), interval=4, needs=AROUND, num_chunks=2):
+        pass
+    assert most <= 8 + 3 + 2 + 1  # and the one that the decoder is at
 
 
 # --- motion ---

@@ -80,3 +80,11 @@ def test_every_stage_has_advice(stage):
 
 def test_nothing_done_has_no_limit():
     assert describe_load(measure_load({}, {}, threads=2, device="cpu"), device="cpu") == {}
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("basis", ["itself", "neighbours"])
+def test_networks_without_propagation_are_not_told_to_take_fewer_keyframes(device, basis):
+    busy = load(segment=72.0, device=device)
+    assert "--keyframe-interval" in describe_load(busy, device=device)["limit"]
+    assert "--keyframe-interval" not in describe_load(busy, device=device, basis=basis)["limit"]

@@ -20,6 +20,7 @@ from gsvnet.labeling.calibrate import (
 )
 from gsvnet.models.checkpoints import load_model
 from gsvnet.store.job import read_settled, write_settled
+from tests.around import build_around
 from tests.tiny_arseg import build_arseg
 
 CALIBRATION = Calibration(height=72, width=96, keyframe_interval=3, precision="fp32")
@@ -67,11 +68,18 @@ def test_on_a_cpu_nothing_is_measured(label_config):
 
 
 def test_networks_that_run_the_next_keyframe_too_take_more_chunks_at_once(label_config):
-    cpu_chunks = [default_cpu_chunks(build_arseg(references)) for references in ("before", "nearest")]
+    cpu_chunks = [default_cpu_chunks(build_arseg(references), 5) for references in ("before", "nearest")]
     assert cpu_chunks == [CPU_CHUNKS, CPU_CHUNKS_TWO_SIDED]
     config = label_config(batch_chunks="auto")
     assert settle_batch_chunks(config, "cpu", lambda: 0, cpu_chunks=cpu_chunks[1]) == CPU_CHUNKS_TWO_SIDED
     assert settle_batch_chunks(config, "cpu", lambda: 0) == CPU_CHUNKS_TWO_SIDED  # settled
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "interval", "chunks"), [(3, 0, 5, 5), (3, 3, 5, 10), (3, 3, 1, 48), (1, 0, 12, 1)]
+)
+def test_networks_that_look_around_a_batch_take_eight_times_as_many_frames_at_once(before, after, interval, chunks):
+    assert default_cpu_chunks(build_around(before, after), interval) == chunks
 
 
 def test_what_the_first_run_measured_holds_for_all_later_ones(label_config):

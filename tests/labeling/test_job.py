@@ -21,6 +21,7 @@ from gsvnet.models.checkpoints import load_model
 from gsvnet.models.segmenter import FrameNeeds
 from gsvnet.store.job import list_failures
 from tests.tiny_arseg import build_arseg
+from tests.tiny_tdnet import build_tdnet
 
 
 def test_the_fingerprint_knows_what_decides_about_labels_and_nothing_else(label_config, tiny_model):
@@ -57,6 +58,13 @@ def test_the_fingerprint_of_a_network_without_motion_says_nothing_of_it(label_co
     described = {"keyframe_size": (360, 640), "frame_size": None, "resize": "area", "motion": False}
     described |= {"before": 0, "after": 0, "next_keyframe": False}
     assert describe_settings(class_like)["360x640"] == described  # as outputs of your own networks have it
+
+
+def test_what_a_network_of_your_own_tells_of_its_options_is_in_the_fingerprint():
+    """Nearest and both read the same frames, and so do all ensembles."""
+    kinds = [("both", "none"), ("nearest", "none"), ("both", "all")]
+    described = [json.dumps(describe_settings(build_tdnet(*kind))) for kind in kinds]
+    assert len(set(described)) == 3
 
 
 def test_for_a_network_that_reads_motion_it_knows_where_that_comes_from(label_config):

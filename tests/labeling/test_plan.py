@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from gsvnet.errors import NotAVideo, OutputConflict, SourceChanged, StoreError, VideoError, VideoNotFound
-from gsvnet.labeling.plan import PlanRule, plan_video, stored_or_new_plan
+from gsvnet.labeling.plan import PlanRule, find_reach, plan_video, stored_or_new_plan
+from gsvnet.labeling.tasks import Reach, ShardMotion
 from gsvnet.store.layout import plan_uri
 from gsvnet.video.index import index_video
 from gsvnet.video.motion import read_motion
@@ -150,8 +151,8 @@ def test_with_codec_motion_chunks_restart_at_i_frames(plain_clip):
 def test_with_a_proxy_chunks_do_not_restart(plain_clip):
     plan = plan_video(str(plain_clip), rule=replace(MOVING, motion="proxy", shard_frames=30))
     assert (plan.motion.source, [s.restarts for s in plan.shards], plan.reaches) == ("proxy", [()], ())
-    [shard] = plan.shards
-    assert plan.motion_of(shard).reach.end_pts is None
+    assert plan.shard_motion == ShardMotion(source="proxy", max_distance=plan.motion.max_distance)
+    assert plan.reach_of(plan.shards[0]) is None
 
 
 def test_for_codec_motion_frames_around_a_shard_are_decoded_too(clip):
@@ -195,7 +196,7 @@ def test_a_plan_with_motion_is_read_back_equal(plain_clip, tmp_path):
 def test_plans_for_networks_without_motion_say_nothing_of_it(clip, tmp_path):
     out = str(tmp_path / "out")
     plan = stored_or_new_plan(out, str(clip), rule=RULE)
-    assert plan.motion_of(plan.shards[0]) is None
+    assert (plan.shard_motion, plan.reach_of(plan.shards[0])) == (None, None)
     stored = json.loads(stored_text(out, plan))
     assert set(stored) == {"video", "shards", "numbers_from", "problems", "end_pts", "version", "rule"}
     assert set(stored["rule"]) == {"interval", "shard_seconds", "shard_frames"}
@@ -217,3 +218,68 @@ def test_codec_motion_that_a_video_does_not_have_is_that_videos_error(media, tmp
     clip = media.write_clip(tmp_path / "clip.mkv", num_frames=3, codec="mjpeg", pixel_format="yuvj420p")
     with pytest.raises(VideoError, match="mjpeg gives no motion vectors"):
         plan_video(str(clip), rule=MOVING)
+
+
+# --- frames around a batch ---
+
+AROUND = replace(RULE, before=3, after=2)
+
+
+def test_frames_that_a_network_looks_at_around_a_shard_are_decoded_too(clip):
+    plan = plan_video(str(clip), rule=AROUND)
+    pts = index_video(str(clip)).pts.tolist()
+    assert plan.shards == plan_video(str(clip), rule=RULE).shards
+    assert plan.reaches == (
+        Reach(first_frame=0, start_pts=pts[0], end_pts=pts[12]),
+        Reach(first_frame=7, start_pts=pts[7], end_pts=pts[22]),
+        Reach(first_frame=17, start_pts=pts[17], end_pts=None),
+    )
+
+
+def test_a_reach_past_the_last_frame_is_open_as_the_last_shard_is(clip):
+    plan = plan_video(str(clip), rule=replace(AROUND, after=10))
+    pts = index_video(str(clip)).pts.tolist()
+    assert [reach.end_pts for reach in plan.reaches] == [pts[20], None, None]
+
+
+@pytest.mark.parametrize(("before", "after", "first", "stop"), [(3, 0, 7, 21), (0, 4, 10, 24), (0, 0, 10, 21)])
+def test_codec_motion_and_frames_around_reach_as_far_as_the_farther_of_both(clip, before, after, first, stop):
+    index, shard = index_video(str(clip)), plan_video(str(clip), rule=RULE).shards[1]
+    reach = find_reach(shard, index, max_distance=1, before=before, after=after)
+    pts = index.pts.tolist()
+    assert reach == Reach(first_frame=first, start_pts=pts[first], end_pts=pts[stop])
+
+
+def test_a_plan_with_frames_around_is_read_back_equal_and_says_so(clip, tmp_path):
+    out = str(tmp_path / "out")
+    plan = stored_or_new_plan(out, str(clip), rule=replace(AROUND, after=0))
+    assert stored_or_new_plan(out, str(clip), rule=replace(AROUND, after=0)) == plan
+    stored = json.loads(stored_text(out, plan))
+    assert stored["rule"] == {"interval": 5, "shard_seconds": 60.0, "shard_frames": 12, "before": 3}
+    assert len(stored["reaches"]) == 3
+    assert "motion" not in stored
+
+
+@pytest.mark.parametrize(
+    ("there", "now", "words"),
+    [
+        ({}, {"before": 3}, "frames looked at before a batch 0 there, 3 now"),
+        ({"before": 3}, {"before": 3, "after": 3}, "frames looked at after a batch 0 there, 3 now"),
+        ({"before": 3, "after": 3}, {}, "before a batch 3 there, 0 now, frames looked at after a batch 3 there, 0 now"),
+    ],
+)
+def test_a_plan_for_a_network_that_looks_elsewhere_is_refused(clip, tmp_path, there, now, words):
+    out = str(tmp_path / "out")
+    stored_or_new_plan(out, str(clip), rule=replace(RULE, **there))
+    with pytest.raises(OutputConflict, match=f"other settings: .*{words}; use another --out"):
+        stored_or_new_plan(out, str(clip), rule=replace(RULE, **now))
+
+
+def test_a_plan_of_the_first_version_is_none_for_a_network_that_looks_around(clip, tmp_path):
+    out = str(tmp_path / "out")
+    path = Path(plan_uri(out, stored_or_new_plan(out, str(clip), rule=RULE).video.id))
+    data = json.loads(path.read_text())
+    del data["rule"]
+    path.write_text(json.dumps(data))
+    with pytest.raises(OutputConflict, match="frames looked at before a batch 0 there, 3 now"):
+        stored_or_new_plan(out, str(clip), rule=AROUND)

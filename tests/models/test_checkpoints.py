@@ -19,11 +19,12 @@ from gsvnet.models.segmenter import ChunkBatch, PerFrame, SizeRule
 from gsvnet.models.spec import FAMILIES, ModelSpec, NormaliseSpec, build_model, describe_model
 
 GRID = SizeRule(rows=96, strides=(8, 4), min_grid_rows=20)
+LARGE = ("pspnet101", "td2-pspnet50", "td4-pspnet18", "td4-bisenetv1")
 MIXED = NormaliseSpec(mean=(73.15, 82.90, 72.3), std=(47.67, 48.49, 47.73), scale=1.0, channels="bgr")
 
 
 def spec_of(family: str, classes: ClassSet = CAMVID) -> ModelSpec:
-    propagated = None if family.startswith("arseg-") else MIXED
+    propagated = None if family.startswith(("arseg-", "td")) else MIXED
     return ModelSpec(family=family, classes=classes, normalise=MIXED, frame_normalise=propagated, size_rule=GRID)
 
 
@@ -41,7 +42,9 @@ def tiny_chunk(model) -> ChunkBatch:
     return draw_chunks(model, height=96, width=128, num_chunks=1, interval=2, device="cpu")
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    "family", [pytest.param(name, marks=[pytest.mark.slow] if name.endswith(LARGE) else []) for name in FAMILIES]
+)
 def test_a_saved_model_loads_with_the_same_settings_and_logits(family, tmp_path):
     model = build_model(spec_of(family)).eval()
     save_checkpoint(tmp_path / "m.safetensors", model, half=False)

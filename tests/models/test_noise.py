@@ -1,13 +1,13 @@
 from __future__ import annotations
 
-import pytest
+from dataclasses import replace
+
 import torch
 
-from gsvnet.errors import ModelError
 from gsvnet.models.checkpoints import load_model
 from gsvnet.models.noise import draw_chunks
 from gsvnet.models.published import PUBLISHED
-from gsvnet.models.segmenter import SizeRule
+from gsvnet.models.segmenter import FrameNeeds, SizeRule, frame_index
 from gsvnet.models.spec import build_model
 from gsvnet.models.transfer import with_references
 
@@ -47,12 +47,36 @@ def test_motion_and_the_next_keyframe_are_drawn_where_they_are_read():
     assert (alone.next_motion, alone.next_valid) == (None, None)
 
 
-def test_networks_that_read_beyond_the_chunk_are_refused():
-    class Looks:
-        def needs(self, height, width):
-            from gsvnet.models.segmenter import FrameNeeds
+class LooksAround:
+    """Wants frames around its chunks; nobody runs it."""
 
-            return FrameNeeds(keyframe_size=(height, width), before=3)
+    def needs(self, height, width):
+        return FrameNeeds(keyframe_size=(height, width), before=3, after=2)
 
-    with pytest.raises(ModelError, match="outside the chunk"):
-        draw_chunks(Looks(), height=72, width=96, num_chunks=1, interval=1, device="cpu")
+
+def test_frames_around_the_chunks_are_drawn_where_they_are_looked_at():
+    chunks = draw_chunks(LooksAround(), height=8, width=12, num_chunks=2, interval=4, device="cpu")
+    assert (chunks.before.shape, chunks.after.shape) == ((3, 3, 8, 12), (2, 3, 8, 12))
+    assert (chunks.before_index.tolist(), chunks.after_index.tolist()) == ([0, 1, 2], [11, 12])
+    assert frame_index(chunks).tolist() == [[3, 4, 5, 6], [7, 8, 9, 10]]
+    assert chunks.before.movedim(-3, -1).is_contiguous()
+
+
+def test_they_change_nothing_of_what_else_is_drawn():
+    model = load_model("default")
+    size = {"height": 72, "width": 96, "num_chunks": 1, "interval": 2, "device": "cpu"}
+    alone = draw_chunks(model, **size)
+    around = draw_chunks(Around(model), **size)
+    assert (alone.first_frame, alone.before, alone.after_index) == (0, None, None)
+    assert torch.equal(around.frames, alone.frames)
+    assert torch.equal(around.keyframes, alone.keyframes)
+
+
+class Around:
+    """A network that looks at one more frame than `model`."""
+
+    def __init__(self, model):
+        self.model = model
+
+    def needs(self, height, width):
+        return replace(self.model.needs(height, width), before=1)

@@ -60,7 +60,7 @@ def load(path, family="bisenetv1", num_classes=12):
     return load_published_keyframe_network(path, family, classes_of(num_classes))
 
 
-@pytest.mark.parametrize("family", SPLIT_NETWORKS)
+@pytest.mark.parametrize("family", COUNTS)
 def test_published_names_have_the_published_counts(family):
     counts = tuple(
         sum(not name.endswith("num_batches_tracked") for name in published(family, fused=fused))
@@ -69,7 +69,7 @@ def test_published_names_have_the_published_counts(family):
     assert counts == COUNTS[family]
 
 
-@pytest.mark.parametrize("family", SPLIT_NETWORKS)
+@pytest.mark.parametrize("family", COUNTS)
 def test_both_files_become_one_checkpoint(family, write, tmp_path):
     count = 19 if family == "pspnet18" else 12
     high, altered = published(family, count), published(family, count, fused=True)

@@ -1,4 +1,4 @@
-"""The image networks that AR-Seg is built of: BiSeNetV1 and the two forms of PSPNet-18."""
+"""The image networks that AR-Seg can be built of: BiSeNetV1 and the three forms of PSPNet-18."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ import torch
 from gsvnet.models.arseg import CrossResolutionFusion
 from gsvnet.models.bisenetv1 import BiSeNetV1
 from gsvnet.models.pspnet import PSPNet18
+from gsvnet.models.pspnet_etc import PSPNet18ETC
 from gsvnet.models.pspnet_up import PSPNet18Up
 from gsvnet.models.spec import SPLIT_NETWORKS
 from tests.models.live_bytes import LiveBytes
 
 HEADS = {"bisenetv1": [(1, 5, 8, 12), (1, 5, 4, 6)], "pspnet18": [(1, 5, 8, 12)]}
+HEADS["pspnet18etc"] = HEADS["pspnet18"]
 
 
 def parameters(module: torch.nn.Module) -> int:
@@ -71,10 +73,16 @@ def test_published_sizes():
     fused = {
         kind: parameters(CrossResolutionFusion(channels=kind.feature_channels)) for kind in SPLIT_NETWORKS.values()
     }
-    assert fused == {BiSeNetV1: 7_680, PSPNet18: 15_360, PSPNet18Up: 1_920}
+    assert fused == {BiSeNetV1: 7_680, PSPNet18: 15_360, PSPNet18Up: 1_920, PSPNet18ETC: 7_680}
     assert parameters(PSPNet18(num_classes=19, auxiliary_heads=True)) + 15_360 == 16_779_622
     labeling = {name: parameters(kind(num_classes=19)) for name, kind in SPLIT_NETWORKS.items()}
-    assert labeling == {"bisenetv1": 13_275_539, "pspnet18": 16_169_043, "pspnet18up": 17_393_558}
+    assert labeling == {
+        "bisenetv1": 13_275_539,
+        "pspnet18": 16_169_043,
+        "pspnet18up": 17_393_558,
+        "pspnet18etc": 13_804_371,
+    }
+    assert parameters(PSPNet18ETC(num_classes=19, auxiliary_heads=True)) == 14_399_590
 
 
 def test_gradients_reach_every_part(network):

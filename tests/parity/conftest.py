@@ -19,7 +19,11 @@ from torch import Tensor
 from gsvnet.models.gsvnet import Propagation
 from gsvnet.models.published import KERNELS_NAME, ideal_kernels, published_name
 
-LATER = ("tdnet", "etc")  # families whose networks are not here yet
+QUICK: dict[str, tuple[str, ...]] = {
+    "tdnet_path": ("tdnet_losses", "tdnet_td2_fa18_192x384_pos0"),
+    "tdnet_cut_path": (),
+}
+"""By fixture, how the names of files begin that take a few seconds; all others of the fixture are slow tests."""
 
 
 class Golden:
@@ -135,6 +139,45 @@ class OtherGolden:
         return whole[tuple(slice(None, None, step) for step in self.outputs[name]["stride"])]
 
 
+class TdnetGolden(OtherGolden):
+    """A file of TDNet's: videos have inputs frame0, frame1, ..."""
+
+    def publish(self, role: str, path: Path) -> Path:
+        """Write the network as TDNet's authors do: those that come with training code as training leaves them."""
+        weights = self.weights(role)
+        is_training_file = self.family(role) == "td2-fanet18"
+        torch.save({"epoch": 1, "model_state": weights, "best_iou": 0.0} if is_training_file else weights, path)
+        return path
+
+    def family(self, role: str) -> str:
+        """What we call the network."""
+        return {
+            "td4_psp18": "td4-pspnet18",
+            "td2_psp50": "td2-pspnet50",
+            "td2_fa": "td2-fanet18",
+            "pspnet": "pspnet101",
+        }[self.networks[role]["ctor"]]
+
+    def video(self) -> Tensor:
+        """All frames, (videos, frames, 3, H, W)."""
+        return torch.stack([self.input(f"frame{i}") for i in range(len(self.inputs))], dim=1)
+
+
+class EtcGolden(OtherGolden):
+    """A file of ETC's."""
+
+    def publish(self, role: str, path: Path) -> Path:
+        """Write the network as ETC's authors do: as the student beside what it was trained with."""
+        student = {f"module.student.{name}": tensor for name, tensor in self.weights(role).items()}
+        beside = {f"module.{name}.weight": torch.zeros(2) for name in ("flownet.conv", "teacher.cls.0", "criterion")}
+        torch.save({"epoch": 1, "state_dict": student | beside, "optimizer": {}}, path)
+        return path
+
+    def num_classes(self, role: str) -> int:
+        """Length of the last layer."""
+        return self.networks[role]["shapes"]["cls.4.bias"][0]
+
+
 def generator(name: str) -> np.random.Generator:
     """Random numbers that a name stands for."""
     return np.random.Generator(np.random.PCG64(zlib.crc32(name.encode())))
@@ -165,12 +208,15 @@ def pytest_generate_tests(metafunc):
     paths = sorted(folder.glob("*.npz")) if folder else []
     chosen = {
         "golden_path": lambda path: not is_other(path),
-        "other_path": is_other,
-        "pipeline_path": lambda path: "_pipeline_" in path.stem and path.stem.split("_")[0] not in LATER,
+        "other_path": lambda path: is_other(path) and path.stem.startswith("arseg_"),
+        "tdnet_path": lambda path: path.stem.startswith("tdnet_"),
+        "tdnet_cut_path": is_small_video,
+        "etc_path": lambda path: path.stem.startswith("etc_"),
+        "pipeline_path": lambda path: "_pipeline_" in path.stem,
     }
     for fixture, is_wanted in chosen.items():
         if fixture in metafunc.fixturenames:
-            wanted = [_or_skipped(path) for path in paths if is_wanted(path)]
+            wanted = [_or_skipped(path, quick=QUICK.get(fixture)) for path in paths if is_wanted(path)]
             metafunc.parametrize(fixture, wanted or [_or_skipped(None)])
 
 
@@ -179,12 +225,19 @@ def is_other(path: Path) -> bool:
     return "networks" in json.loads(str(np.load(path)["meta_json"]))
 
 
-def _or_skipped(path: Path | None):
+def is_small_video(path: Path) -> bool:
+    """Whether a file holds TDNet's labels of a small video's frames."""
+    if not (path.stem.startswith("tdnet_") and "frames" in path.stem):
+        return False
+    frame = json.loads(str(np.load(path)["meta_json"]))["inputs"]["frame0"]
+    return frame["shape"][-2] < 400
+
+
+def _or_skipped(path: Path | None, quick: tuple[str, ...] | None = None):
     if path is None:
         skip = pytest.mark.skip(reason="parity files are absent; name their folder in GSVNET_PARITY")
         return pytest.param(None, id="absent", marks=skip)
-    family = path.stem.split("_")[0]
-    marks = [pytest.mark.skip(reason=f"the networks of {family} are not built yet")] if family in LATER else []
+    marks = [] if quick is None or path.stem.startswith(quick) else [pytest.mark.slow]
     return pytest.param(path, id=path.stem, marks=marks)
 
 
@@ -196,6 +249,21 @@ def golden(golden_path) -> Golden:
 @pytest.fixture
 def other(other_path) -> OtherGolden:
     return OtherGolden(other_path)
+
+
+@pytest.fixture
+def tdnet(tdnet_path) -> TdnetGolden:
+    return TdnetGolden(tdnet_path)
+
+
+@pytest.fixture
+def tdnet_cut(tdnet_cut_path) -> TdnetGolden:
+    return TdnetGolden(tdnet_cut_path)
+
+
+@pytest.fixture
+def etc(etc_path) -> EtcGolden:
+    return EtcGolden(etc_path)
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from gsvnet.nn.upsample import upsample_labels
 from gsvnet.synthetic import SceneConfig, SceneFrame, write_video
 from gsvnet.training.clips import VideoClips
 from gsvnet.training.sources import (
-    _flow_to_grid,
     draw_street_stills,
+    flow_of_street,
     make_still_clips,
     make_street_clips,
     make_video_clips,
@@ -114,6 +114,6 @@ def test_the_flow_of_a_drawn_street_comes_to_the_grid_in_its_pixels(model):
         flow_valid=np.arange(64 * 96).reshape(64, 96) % 96 >= 12,
         moving=np.zeros((64, 96), bool),
     )
-    flow = _flow_to_grid(frame, (8, 12))
+    flow = flow_of_street(frame, (8, 12))
     assert flow[:, :, 0].isnan().all()  # its first columns were not visible
     assert flow[:, 0, 5].tolist() == [1.0, -2.0]

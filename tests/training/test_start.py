@@ -83,6 +83,11 @@ def test_bisenet_gets_auxiliary_heads_for_training_alone():
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
+def test_auxiliary_heads_can_be_left_out(tmp_path):
+    model = start_keyframe_network(config(tmp_path, family="bisenet", auxiliary_heads=False))
+    assert not model.net.has_auxiliary_heads
+
+
 def test_other_networks_have_no_auxiliary_heads():
     net = nn.Conv2d(3, 11, 1)
     assert add_auxiliary_heads(net, num_classes=11) is net

@@ -79,7 +79,7 @@ class OnRay:
                 config,
                 kind,
                 lambda: measure_on_gpu(work.model, trial, options, stop=stop),
-                cpu_chunks=default_cpu_chunks(work.model),
+                cpu_chunks=default_cpu_chunks(work.model, config.keyframe_interval),
             )
             listener = _Listener(work, gpus_per_actor=gpus or 0)
             with _probe(config, first) as sight:
