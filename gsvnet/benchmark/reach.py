@@ -33,6 +33,8 @@ REACH: dict[str, Reach] = {
     "speedup_l12_fast": Reach(what="end to end, L=12 over L=1, bf16", least=5.0),
     "arseg_codec": Reach(what="AR-Seg at L=12 over its keyframe network, codec motion", most=0.40),
     "arseg_proxy": Reach(what="AR-Seg at L=12 over its keyframe network, proxy motion", most=0.40),
+    "tdnet_batched": Reach(what="TDNet's frames in batches over its authors' loop, CPU", least=1.15),
+    "tdnet_batched_gpu": Reach(what="TDNet's frames in batches over its authors' loop, GPU", least=2.0),
     "plain_fp32": Reach(what="L=5 in bf16 over a plain fp32 loop", least=8.0),
     "plain_equal": Reach(what="L=5 over a plain loop, both fp32", least=5.0),
     "ray_data": Reach(what="L=5 over Ray Data, per frame", least=6.0),

@@ -187,6 +187,20 @@ def sample_pixels(x: Tensor, truth: Tensor, *, side: int) -> tuple[Tensor, Tenso
     return torch.stack(patches, 1).flatten(0, 1).T, shares.T
 
 
+def fit_classifier(last: nn.Conv2d, features: Sequence[Tensor], one_hot: Tensor, known: Tensor) -> None:
+    """Fit a last layer of 1x1 in place to features (C, h, w) of images whose truth is `one_hot` (N, 19, H, W).
+
+    known: (K,) int64, the classes that occur; the others win nowhere.
+    """
+    sampled = [sample_pixels(feature, labels, side=1) for feature, labels in zip(features, one_hot[:, known])]
+    seen, wanted = (torch.cat(parts) for parts in zip(*sampled))
+    weight, intercept = regress(seen, wanted, torch.ones(seen.shape[1]))
+    assert last.bias is not None
+    last.weight.zero_()
+    last.bias.fill_(UNKNOWN_LOGIT)
+    last.weight[known], last.bias[known] = SHARPNESS * weight.T[..., None, None], SHARPNESS * intercept
+
+
 def regress(features: Tensor, wanted: Tensor, ridge: Tensor) -> tuple[Tensor, Tensor]:
     """Weights (F, K) and intercept (K,) of a ridge regression; rare classes count more than their share."""
     weight = wanted @ wanted.mean(0).clamp(min=1e-6) ** -_BALANCE

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gsvnet.benchmark.standin import SHARPNESS, UNKNOWN_LOGIT, one_hot_truth, regress, sample_pixels, start_randomly
+from gsvnet.benchmark.standin import fit_classifier, one_hot_truth, start_randomly
 from gsvnet.models.arseg import ARSeg
 from gsvnet.models.published import PUBLISHED
 from gsvnet.models.segmenter import SizeRule
@@ -59,13 +59,6 @@ def _fit(network: SplitNetwork, images: Tensor, truth: Sequence[np.ndarray]) -> 
     start_randomly(network, lambda: network.extract(images[:2]))
     one_hot = one_hot_truth(truth, (images.shape[-2], images.shape[-1]))
     known = one_hot.sum((0, 2, 3)).nonzero()[:, 0]
-    features = (network.extract(image[None])[0] for image in images)
-    sampled = [sample_pixels(feature, labels, side=1) for feature, labels in zip(features, one_hot[:, known])]
-    seen, wanted = (torch.cat(parts) for parts in zip(*sampled))
-    weight, intercept = regress(seen, wanted, torch.ones(seen.shape[1]))
     last = network.get_submodule(network.classifiers[0])
     assert isinstance(last, nn.Conv2d)
-    assert last.bias is not None
-    last.weight.zero_()
-    last.bias.fill_(UNKNOWN_LOGIT)
-    last.weight[known], last.bias[known] = SHARPNESS * weight.T[..., None, None], SHARPNESS * intercept
+    fit_classifier(last, [network.extract(image[None])[0] for image in images], one_hot, known)

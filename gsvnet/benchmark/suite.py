@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from gsvnet.benchmark.altering import measure_altering
+from gsvnet.benchmark.batched import measure_batched
 from gsvnet.benchmark.compute import measure_compute
 from gsvnet.benchmark.keyframe import measure_keyframe
 from gsvnet.benchmark.masks import measure_masks
@@ -28,6 +29,7 @@ Measure = Callable[[Setting], Row | tuple[Row, ...]]
 ROWS: dict[str, Measure] = {
     **dict.fromkeys(("speedup_l4_fp32", "speedup_l4_fast", "speedup_l12_fp32", "speedup_l12_fast"), measure_speedup),
     **dict.fromkeys(("arseg_codec", "arseg_proxy"), measure_altering),
+    **dict.fromkeys(("tdnet_batched", "tdnet_batched_gpu"), measure_batched),
     **dict.fromkeys(("plain_fp32", "plain_equal"), measure_plain_loop),
     "ray_data": measure_ray_data,
     "overlap": measure_overlap,

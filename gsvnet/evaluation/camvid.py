@@ -70,7 +70,8 @@ def open_camvid(root: str | Path, split: str, *, keyframe_interval: int) -> Scor
         if keyframe_interval > 1:
             _check_gaps(Path(root) / "index.csv", frames)
             keyframe_interval, notes = 1, (f"{split}: {_TOO_FAR_APART}",)
-        clips, step = [Clip(name=split, frames=tuple(map(_as_frame, frames)), scored=tuple(range(len(frames))))], None
+        scored = tuple(range(len(frames)))
+        clips, step = [Clip(name=split, frames=tuple(map(_as_frame, frames)), scored=scored, stills=True)], None
     return ScoredClips(
         dataset="camvid",
         split=split,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
@@ -26,14 +27,18 @@ from gsvnet.nn.upsample import upsample_labels
 
 Place = tuple[int, int]
 
+_FRAMES_PER_CONTEXT = 6
+
 
 class ClipLabeler:
     """Labels chunks of a clip, which may overlap. Images are read when needed and the last few are kept.
 
     interval: the keyframe that follows a chunk is the frame so many behind its first one, if the clip has it; for
     networks that read the next keyframe a chunk then has to have all `interval` frames. Motion is that of the clip's
-    video where there is one, else of an encoder run over the chunk's own images. relabel: (256,) uint8 from the
-    network's class ids to the truth's (`find_relabeling`); None where they are the same.
+    video where there is one, else of an encoder run over the chunk's own images. Frames around a batch, for networks
+    that look at them, are the clip's, as far as it has any; stills have none around them. relabel: (256,) uint8 from
+    the network's class ids to the truth's (`find_relabeling`); None where they are the same. first_index: where in its
+    video the clip begins.
     """
 
     def __init__(
@@ -46,12 +51,12 @@ class ClipLabeler:
         device: str = "cpu",
         bf16: bool = False,
         kept_frames: int = 16,
+        first_index: int = 0,
     ) -> None:
         self.clip, self.segmenter, self.relabel, self.device, self.bf16 = clip, segmenter, relabel, device, bf16
-        self.interval = interval
+        self.interval, self.first_index = interval, first_index
         self.size: tuple[int, int] = clip.frames[0].read_image().shape[:2]
         self.needs = segmenter.needs(*self.size)
-        _check_needs(self.needs)
         self._pixels = lru_cache(maxsize=kept_frames)(self._read_pixels)
         self.truth = lru_cache(maxsize=kept_frames)(lambda index: clip.frames[index].read_truth(self.size))
 
@@ -67,7 +72,8 @@ class ClipLabeler:
         """Labels (H, W) uint8 at the images' size by (chunk, position), of all frames of the chunks or those wanted.
 
         For a network that reads next keyframes they are one batch as far as each begins an interval behind the one
-        before it. Raises ModelError where the network leaves out a frame.
+        before it; for one that looks at frames around the batch, as far as each begins where the one before it ends.
+        Raises ModelError where the network leaves out a frame.
         """
         labels: dict[Place, np.ndarray] = {}
         for first, stop in self._cut_batches(chunks):
@@ -77,9 +83,18 @@ class ClipLabeler:
 
     def _cut_batches(self, chunks: Sequence[Chunk]) -> list[tuple[int, int]]:
         """[first, stop) of the chunks that may stand in one ChunkBatch."""
-        starts = [chunk.first_frame for chunk in chunks]
-        gaps = [i + 1 for i, (a, b) in enumerate(pairwise(starts)) if b != a + self.interval]
-        return list(pairwise([0, *(gaps if self.needs.next_keyframe else []), len(chunks)]))
+        cuts = [i for i, (a, b) in enumerate(pairwise(chunks), start=1) if not self._belong_together(a, b)]
+        return list(pairwise([0, *cuts, len(chunks)]))
+
+    def _belong_together(self, chunk: Chunk, following: Chunk) -> bool:
+        distance = following.first_frame - chunk.first_frame
+        if self.needs.next_keyframe and distance != self.interval:
+            return False
+        return not self._looks_around or (distance == chunk.num_frames and not self.clip.stills)
+
+    @property
+    def _looks_around(self) -> bool:
+        return bool(self.needs.before or self.needs.after)
 
     def _label_batch(self, chunks: Sequence[Chunk], wanted: AbstractSet[Place] | None) -> dict[Place, np.ndarray]:
         batch = self._assemble(chunks)
@@ -113,16 +128,38 @@ class ClipLabeler:
         keyframes = torch.stack([self._pixels(s)[0] for s in starts.tolist()])
         frames = torch.stack([self._pixels(s)[1] for s in index.flatten().tolist()]).unflatten(0, index.shape)
         batch = ChunkBatch(
-            first_frame=chunks[0].first_frame,
+            first_frame=self.first_index + chunks[0].first_frame,
             num_frames=lengths,
             keyframes=keyframes.to(self.device),
             frames=frames.to(self.device),
             valid=position < lengths[:, None],
+            index=self.first_index + index,
         )
+        if self._looks_around:
+            batch = self._add_frames_around(batch, chunks)
         if self.needs.motion_grid is not None:
             motion, known = self._trace(chunks, frames, self.needs.motion_grid)
             batch = replace(batch, motion=motion.to(self.device), motion_valid=known.to(self.device))
         return self._add_next_keyframe(batch, chunks, frames) if self.needs.next_keyframe else batch
+
+    def _add_frames_around(self, batch: ChunkBatch, chunks: Sequence[Chunk]) -> ChunkBatch:
+        """The batch with the frames before its first chunk and after its last one."""
+        start, stop = chunks[0].first_frame, chunks[-1].first_frame + chunks[-1].num_frames
+        before = range(max(0, start - self.needs.before), start)
+        after = range(stop, min(stop + self.needs.after, len(self.clip.frames)))
+        if self.clip.stills:
+            before, after = range(0), range(0)
+        return replace(
+            batch,
+            before=self._keyframes_at(before, batch.keyframes),
+            before_index=self.first_index + torch.tensor(before, dtype=torch.long),
+            after=self._keyframes_at(after, batch.keyframes),
+            after_index=self.first_index + torch.tensor(after, dtype=torch.long),
+        )
+
+    def _keyframes_at(self, indices: range, like: Tensor) -> Tensor:
+        """Frames as keyframes (n, 3, H, W), on the device of the batch's own."""
+        return torch.stack([self._pixels(i)[0] for i in indices]).to(like) if indices else like[:0]
 
     def _trace(self, chunks: Sequence[Chunk], frames: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Motion of each frame to its chunk's keyframe. frames: (B, L, 3, h, w)."""
@@ -190,11 +227,20 @@ def label_frames(
 ) -> Iterator[np.ndarray]:
     """Labels (H, W) uint8 of every frame in display order; from frame 0 on every interval-th is a keyframe."""
     labeler = ClipLabeler(clip, segmenter, interval=interval, relabel=relabel, device=device, bf16=bf16)
+    batch_chunks = enlarge_batch(labeler.needs, interval, batch_chunks)
     starts = chunk_starts(0, len(clip.frames), interval)
     chunks = [Chunk(first_frame=s, num_frames=min(interval, len(clip.frames) - s)) for s in starts]
     for first in range(0, len(chunks), batch_chunks):
         labels = labeler.label(chunks[first : first + batch_chunks])
         yield from (labels[place] for place in sorted(labels))
+
+
+def enlarge_batch(needs: FrameNeeds, interval: int, batch_chunks: int) -> int:
+    """Chunks of `interval` frames at a time: at least `batch_chunks`, and so many that frames around them are few.
+
+    They run again for every batch: at most one in seven of the frames that run.
+    """
+    return max(batch_chunks, math.ceil(_FRAMES_PER_CONTEXT * (needs.before + needs.after) / interval))
 
 
 def find_relabeling(classes: ClassSet, wanted: ClassSet) -> np.ndarray | None:
@@ -213,10 +259,3 @@ def find_relabeling(classes: ClassSet, wanted: ClassSet) -> np.ndarray | None:
             f"the model has the classes {', '.join(classes.identifiers)}; the truth has {', '.join(wanted.identifiers)}"
         )
     return table
-
-
-def _check_needs(needs: FrameNeeds) -> None:
-    """Refuse what the evaluation does not serve."""
-    unmet = [name for name, value in {"frames before": needs.before, "frames after": needs.after}.items() if value]
-    if unmet:
-        raise ModelError(f"the model needs {', '.join(unmet)}, which the evaluation on images does not offer")

@@ -13,6 +13,7 @@ from gsvnet.classes import ClassSet
 from gsvnet.evaluation.clip import find_relabeling, label_frames
 from gsvnet.evaluation.consistency import ConsistencyResult, Mode, measure_consistency
 from gsvnet.evaluation.dataset import Clip, ScoredClips
+from gsvnet.evaluation.scores import minds_keyframes
 from gsvnet.models.segmenter import VideoSegmenter
 
 
@@ -21,7 +22,8 @@ class ComparedConsistency:
     """Temporal consistency of three kinds of labels of the same frames.
 
     model: keyframes every keyframe_interval frames from the first one on, as labeling places them. per_frame: every
-    frame a keyframe. truth: None unless every frame has true labels; those flicker too, and are what can be expected.
+    frame a keyframe; the same figures where keyframes make no difference. truth: None unless every frame has true
+    labels; those flicker too, and are what can be expected.
     """
 
     classes: ClassSet
@@ -86,11 +88,12 @@ def compare_consistency(
         )
 
     per_frame = label_at(1)
+    needs = segmenter.needs(*data.clips[0].frames[0].read_image().shape[:2])
     dense = all(frame.labels is not None for clip in data.clips for frame in clip.frames)
     return ComparedConsistency(
         classes=data.classes,
         keyframe_interval=interval,
-        model=per_frame if interval == 1 else label_at(interval),
+        model=label_at(interval) if interval > 1 and minds_keyframes(segmenter, needs) else per_frame,
         per_frame=per_frame,
         truth=measure(_read_truths) if dense else None,
     )

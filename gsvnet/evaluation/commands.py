@@ -15,6 +15,7 @@ from rich.progress import Progress
 from gsvnet.errors import ConfigError
 from gsvnet.evaluation.camvid import open_camvid
 from gsvnet.evaluation.cityscapes import open_cityscapes
+from gsvnet.evaluation.clip import enlarge_batch
 from gsvnet.evaluation.clip_consistency import ComparedConsistency, compare_consistency
 from gsvnet.evaluation.codec_motion import attach_motion
 from gsvnet.evaluation.config import (
@@ -38,21 +39,24 @@ from gsvnet.models.prepared import prepare_for_inference
 from gsvnet.models.published import PUBLISHED
 from gsvnet.models.segmenter import VideoSegmenter
 from gsvnet.models.spec import build_model
-from gsvnet.models.transfer import with_keyframe_scale, with_references
+from gsvnet.models.tdnet import TDNet
+from gsvnet.models.transfer import with_ensemble, with_keyframe_scale, with_references
 
 ScoringConfig = EvaluateCamvidConfig | EvaluateCityscapesConfig
 
+USUAL_INTERVAL = 5  # between keyframes
 _SECONDS = 10.0  # of running for frames/s beside a score
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Runner:
-    """A model and how it is run."""
+    """A model and how it is run. interval: the keyframe interval that was asked for, or the usual one."""
 
     model: VideoSegmenter
     device: str
     precision: Literal["fp32", "bf16"]
     batch_chunks: int
+    interval: int
 
     @cached_property
     def prepared(self) -> VideoSegmenter:
@@ -67,8 +71,8 @@ def evaluate(config: EvaluateConfig, console: Console) -> None:
         return
     figures = _describe(config.run)
     if isinstance(config, EvaluateCostConfig):
-        runner, interval = _start(config.run, untrained=config.run.model in PUBLISHED), config.run.keyframe_interval
-        figures |= _measure_cost(runner, config.height_width, interval, config.seconds, console)
+        runner = _start(config.run, untrained=config.run.model in PUBLISHED)
+        figures |= _measure_cost(runner, config.height_width, runner.interval, config.seconds, console)
     else:
         figures |= _score(config, console)
     if config.run.json is not None:
@@ -81,10 +85,10 @@ def _score(config: ScoringConfig, console: Console) -> dict:
     """Figures of the model on a dataset, and of what else is asked for."""
     run, more = config.run, config.more
     open_split = open_camvid if isinstance(config, EvaluateCamvidConfig) else open_cityscapes
-    data = open_split(config.root, config.split, keyframe_interval=run.keyframe_interval)
+    runner = _start(run)
+    data = open_split(config.root, config.split, keyframe_interval=runner.interval)
     if more.consistency and (data.step_ms is None or min(len(clip.frames) for clip in data.clips) < 2):
         raise ConfigError(f"--consistency: the images of {data.dataset} {data.split} do not follow each other in time")
-    runner = _start(run)
     data = _serve_needs(runner.model, data, config)
     result = _score_clips(runner, data, console)
     show_result(result, console)
@@ -153,7 +157,7 @@ def _measure_cost(runner: _Runner, size: tuple[int, int], interval: int, seconds
             keyframe_interval=interval,
             device=runner.device,
             precision=runner.precision,
-            batch_chunks=runner.batch_chunks,
+            batch_chunks=enlarge_batch(runner.model.needs(height, width), interval, runner.batch_chunks),
             seconds=seconds,
         )
     console.print(speed.describe())
@@ -171,23 +175,32 @@ def _start(run: RunOptions, *, untrained: bool = False) -> _Runner:
         model = with_keyframe_scale(model, run.scale)  # type: ignore[type-var]  # refuses others by itself
     if run.references is not None:
         model = with_references(model, run.references)
+    if run.ensemble is not None:
+        model = with_ensemble(model, run.ensemble)
     model = vary_propagation(model, run.propagation)
     return _Runner(
         model=model,
         device=device,
         precision=choose_precision(run.precision, device),
         batch_chunks=run.batch_chunks,
+        interval=run.keyframe_interval or _usual_interval(model),
     )
 
 
+def _usual_interval(model: VideoSegmenter) -> int:
+    return 1 if isinstance(model, TDNet) and model.ensemble != "keyframes" else USUAL_INTERVAL
+
+
 def _describe(run: RunOptions) -> dict:
-    """What was run, for the JSON; scale, references and another propagation only where they were asked for."""
+    """What was run, for the JSON; scale, references, ensemble, another propagation only where they were asked for."""
     device = choose_device(run.device)
     about = {"model": run.model, "device": device, "precision": choose_precision(run.precision, device)}
     if run.propagation != "full":
         about["propagation"] = run.propagation
     if run.references is not None:
         about["references"] = run.references
+    if run.ensemble is not None:
+        about["ensemble"] = run.ensemble
     return about if run.scale is None else about | {"scale": run.scale}
 
 

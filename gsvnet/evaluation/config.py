@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from gsvnet.choices import References
+from gsvnet.choices import Ensemble, References
 from gsvnet.errors import ConfigError
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -24,14 +24,19 @@ class RunOptions:
     model: str = "default"
     """A name from `gsvnet models`, a checkpoint file, or package.module:factory."""
 
-    keyframe_interval: int = 5
-    """Most frames per chunk: distances 0 .. interval - 1 from the keyframe."""
+    keyframe_interval: int | None = None
+    """Most frames per chunk: distances 0 .. interval - 1 from the keyframe; default: 5, or 1 for TDNet, which has none.
+    It labels each frame once, and on a clip the interval says only which frames: from the one with this number on."""
 
     scale: float | None = None
     """Keyframe input size over the frame size that the model works at, such as 0.75; default: the model's own."""
 
     references: References | None = None
-    """Of AR-Seg: the keyframes that a frame draws on; default: the model's own. nearest and both take one after it."""
+    """Default: the model's own. Of AR-Seg: the keyframes that a frame draws on; nearest and both take one after it. Of
+    TDNet: the frames that it draws on, before it or on both sides; none: each sub-network by itself."""
+
+    ensemble: Ensemble | None = None
+    """Of TDNet: frames that all sub-networks label, not only the one whose turn it is; default: the model's own."""
 
     propagation: Variant = "full"
     """full: as the model has it. For ablations, on the same keyframes: hold (nothing moves), motion (warped by the
@@ -52,7 +57,7 @@ class RunOptions:
 
     def __post_init__(self) -> None:
         for flag, value in (("--keyframe-interval", self.keyframe_interval), ("--batch-chunks", self.batch_chunks)):
-            if value < 1:
+            if value is not None and value < 1:
                 raise ConfigError(f"{flag} {value}: at least 1")
         if self.json is not None and not self.json.absolute().parent.is_dir():
             raise ConfigError(f"--json {self.json}: there is no folder {self.json.parent}")

@@ -18,7 +18,7 @@ import numpy as np
 from gsvnet.classes import IGNORE
 from gsvnet.errors import ConfigError
 from gsvnet.evaluation.confusion import ConfusionMatrix
-from gsvnet.evaluation.flow import DIS, FlowEstimator, blend_ids, warp_labels
+from gsvnet.video.flow import DIS, FlowEstimator, blend_ids, warp_labels
 
 Mode = Literal["sound", "etc"]
 _Frame = tuple[np.ndarray, np.ndarray]  # labels, image

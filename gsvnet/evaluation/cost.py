@@ -26,6 +26,7 @@ from gsvnet.models.arseg import WINDOW, ARSeg, CrossResolutionFusion
 from gsvnet.models.gsvnet import NEIGHBOURS, GSVNet, GuidedFilter
 from gsvnet.models.noise import draw_chunks
 from gsvnet.models.segmenter import VideoSegmenter
+from gsvnet.models.tdnet import TDNet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,10 +37,12 @@ class Cost:
     read (GSVNet's propagation, AR-Seg's low resolution), None where they are read as keyframes are.
     keyframe_parameters_bytes, propagation_parameters_bytes: as they are in memory (GSVNet's paper says "parameters" and
     means these bytes); AR-Seg propagates by its second network and the fusion, and fusion_parameters_bytes are the
-    latter's alone. keyframe_macs, frame_macs: of a keyframe, of every other frame.
-    shift_macs: what the published code spends per frame on shifting logits by a 3-D convolution with one-hot kernels,
-    where we slice; its figures contain it. tile_macs: what we multiply per frame beyond the windows of local attention,
-    which runs over tiles; frame_macs do not contain it.
+    latter's alone. keyframe_macs, frame_macs: of a keyframe, of every other frame; of TDNet both are of a frame in the
+    middle of a video, and differ only where keyframes alone are labeled by all sub-networks.
+    published_extra_macs: what the published code spends per frame beyond ours; its figures contain it. GSVNet's shifts
+    logits by a 3-D convolution with one-hot kernels, where we slice; TDNet's has a hop's convolution over all places of
+    the frame that asks, on every frame, and so on keyframes (published_keyframe_extra_macs). tile_macs: what we
+    multiply per frame beyond the windows of local attention, which runs over tiles; frame_macs do not contain it.
     """
 
     size: tuple[int, int]
@@ -50,14 +53,15 @@ class Cost:
     propagation_parameters_bytes: int
     keyframe_macs: int
     frame_macs: int
-    shift_macs: int = 0
+    published_extra_macs: int = 0
+    published_keyframe_extra_macs: int = 0
     tile_macs: int = 0
     fusion_parameters_bytes: int | None = None
 
     @property
     def average_macs(self) -> float:
         """MACs per frame, over a chunk of keyframe_interval frames."""
-        return self._average(self.frame_macs)
+        return self._average(self.keyframe_macs, self.frame_macs)
 
     @property
     def per_frame_share(self) -> float:
@@ -72,17 +76,22 @@ class Cost:
     @property
     def computed_average_macs(self) -> float:
         """MACs per frame, over a chunk of keyframe_interval frames, with what attention over tiles adds."""
-        return self._average(self.computed_frame_macs)
+        return self._average(self.keyframe_macs, self.computed_frame_macs)
+
+    @property
+    def published_keyframe_macs(self) -> int:
+        """MACs of a keyframe as the published code spends them."""
+        return self.keyframe_macs + self.published_keyframe_extra_macs
 
     @property
     def published_frame_macs(self) -> int:
-        """MACs of a frame that is no keyframe, with the shift convolution: what the paper counts."""
-        return self.frame_macs + self.shift_macs
+        """MACs of a frame that is no keyframe as the published code spends them, and papers count."""
+        return self.frame_macs + self.published_extra_macs
 
     @property
     def published_average_macs(self) -> float:
-        """MACs per frame, over a chunk of keyframe_interval frames, with the shift convolution."""
-        return self._average(self.published_frame_macs)
+        """MACs per frame, over a chunk of keyframe_interval frames, as the published code spends them."""
+        return self._average(self.published_keyframe_macs, self.published_frame_macs)
 
     def to_dict(self) -> dict:
         """JSON-ready; bytes by part of the network (propagation contains fusion), MACs as numbers (not in billions)."""
@@ -106,8 +115,8 @@ class Cost:
             "computed_average_macs": self.computed_average_macs,
         }
 
-    def _average(self, frame_macs: int) -> float:
-        return (self.keyframe_macs + (self.keyframe_interval - 1) * frame_macs) / self.keyframe_interval
+    def _average(self, keyframe_macs: int, frame_macs: int) -> float:
+        return (keyframe_macs + (self.keyframe_interval - 1) * frame_macs) / self.keyframe_interval
 
 
 @torch.no_grad()
@@ -116,13 +125,20 @@ def measure_cost(model: VideoSegmenter, *, height: int, width: int, keyframe_int
 
     A frame that is no keyframe costs what the second frame of a chunk adds to the first. A network that reads the next
     keyframe too runs two keyframes for a chunk alone, of which the second belongs to the next chunk: it counts once.
-    Raises ConfigError for bad arguments, ModelError for a network that reads more than one chunk at a time.
+    A network that looks at frames around a batch runs them for a chunk alone, too; they belong to other chunks, and a
+    keyframe costs what a second chunk of one frame adds. Raises ConfigError for bad arguments, ModelError for what is
+    no module.
     """
     check_positive(height=height, width=width, keyframe_interval=keyframe_interval)
     if not isinstance(model, nn.Module):
         raise ModelError(f"cost is counted of a torch.nn.Module, not of {type(model).__name__}")
-    keyframe, both = (_count_macs(model, height, width, num_frames=n) for n in (1, 2))
     needs = model.needs(height, width)
+    keyframe, both = (_count_macs(model, height, width, num_frames=n) for n in (1, 2))
+    keyframe_macs = keyframe.architecture // keyframe.keyframes
+    if needs.before or needs.after:
+        keyframe_macs = _count_macs(model, height, width, num_frames=1, num_chunks=2).architecture
+        keyframe_macs -= keyframe.architecture
+    extra = _published_extra_macs(model, height, width)
     keyframe_bytes, all_bytes = _parameters_bytes(_keyframe_part(model)), _parameters_bytes(model)
     return Cost(
         size=(height, width),
@@ -131,9 +147,10 @@ def measure_cost(model: VideoSegmenter, *, height: int, width: int, keyframe_int
         keyframe_interval=keyframe_interval,
         keyframe_parameters_bytes=keyframe_bytes,
         propagation_parameters_bytes=all_bytes - keyframe_bytes,
-        keyframe_macs=keyframe.architecture // keyframe.keyframes,
+        keyframe_macs=keyframe_macs,
         frame_macs=both.architecture - keyframe.architecture,
-        shift_macs=_shift_macs(model, needs.frame_size) if isinstance(model, GSVNet) and needs.frame_size else 0,
+        published_keyframe_extra_macs=extra[0],
+        published_extra_macs=extra[1],
         tile_macs=both.tiles - keyframe.tiles,
         fusion_parameters_bytes=_parameters_bytes(model.fusion) if isinstance(model, ARSeg) else None,
     )
@@ -160,15 +177,18 @@ class _Macs:
     keyframes: int
 
 
-def _count_macs(model: nn.Module, height: int, width: int, *, num_frames: int) -> _Macs:
-    """MACs of one chunk.
+def _count_macs(model: nn.Module, height: int, width: int, *, num_frames: int, num_chunks: int = 1) -> _Macs:
+    """MACs of chunks of some frames each, and of the frames around them.
 
     Attention that is not caught by name runs as plain matrix products: its fused CPU kernel is unknown to the counter.
     """
-    evaluated = copy.deepcopy(model).eval()
+    evaluated = _copy_without_values(model) if isinstance(model, TDNet) else copy.deepcopy(model)
+    evaluated.eval()
     assert isinstance(evaluated, VideoSegmenter)
-    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-    chunks = draw_chunks(evaluated, height=height, width=width, num_chunks=1, interval=num_frames, device=device)
+    device = next((parameter.device for parameter in evaluated.parameters()), torch.device("cpu"))
+    chunks = draw_chunks(
+        evaluated, height=height, width=width, num_chunks=num_chunks, interval=num_frames, device=device
+    )
     attention = _SkipAttention(evaluated)
     with FlopCounterMode(display=False) as counter, _SkipConvolutions(), attention, sdpa_kernel(SDPBackend.MATH):
         for _ in evaluated.segment(chunks):
@@ -180,8 +200,19 @@ def _count_macs(model: nn.Module, height: int, width: int, *, num_frames: int) -
     )
 
 
+def _copy_without_values(model: TDNet) -> TDNet:
+    """A copy that knows shapes alone, which suffice: nothing that it does depends on a pixel. No frame runs twice."""
+    tensors = {id(p): nn.Parameter(p.to("meta")) for p in model.parameters()}
+    tensors |= {id(b): b.to("meta") for b in model.buffers()}  # type: ignore[misc]
+    evaluated = copy.deepcopy(model, tensors)
+    evaluated.micro_batch = 1
+    return evaluated
+
+
 class _SkipAttention(TorchFunctionMode):
     """Attention gives zeros of its shape and is counted, not computed: over a large map it would take long.
+
+    Batch norms, which are not counted, leave their input as it is.
 
     macs: of all attention that ran. beyond_windows: those of them that a fusion spends beyond the 7 x 7 places of each
     window, which take it one product for the score and one for the weighted sum.
@@ -198,9 +229,9 @@ class _SkipAttention(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if func is not F.scaled_dot_product_attention:
-            return func(*args, **(kwargs or {}))
-        return self._attend(*args, **(kwargs or {}))
+        if func is F.scaled_dot_product_attention:
+            return self._attend(*args, **(kwargs or {}))
+        return args[0] if func is torch.batch_norm else func(*args, **(kwargs or {}))
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) -> Tensor:
         self.macs += query.shape[:-1].numel() * key.shape[-2] * (query.shape[-1] + value.shape[-1])
@@ -223,6 +254,24 @@ class _SkipConvolutions(TorchDispatchMode):
             return func(*args, **(kwargs or {}))
         shapes_only = [value.to("meta") if isinstance(value, torch.Tensor) else value for value in args]
         return args[0].new_zeros(func(*shapes_only).shape)
+
+
+def _published_extra_macs(model: nn.Module, height: int, width: int) -> tuple[int, int]:
+    """What published code spends beyond ours, on a keyframe and on another frame."""
+    if isinstance(model, TDNet):
+        extra, looks = _late_hop_macs(model, height, width), model.num_sub_networks
+        return extra * (1 if model.ensemble == "none" else looks), extra * (looks if model.ensemble == "all" else 1)
+    grid = model.needs(height, width).frame_size if isinstance(model, GSVNet) else None
+    return 0, _shift_macs(model, grid) if isinstance(model, GSVNet) and grid else 0
+
+
+def _late_hop_macs(model: TDNet, height: int, width: int) -> int:
+    """What the last hop's convolution takes behind its attention, over the frame's places, beyond before it."""
+    trunk, stride = model.sub(0).trunk, model.memory_stride
+    rows, columns = trunk.feature_size(*model.needs(height, width).keyframe_size)
+    remembered = math.ceil(rows / stride) * math.ceil(columns / stride)
+    windows = {"none": 0, "before": 1, "nearest": 1, "both": 2}[model.references]
+    return windows * (rows * columns - remembered) * trunk.value_channels**2
 
 
 def _shift_macs(model: GSVNet, grid: tuple[int, int]) -> int:

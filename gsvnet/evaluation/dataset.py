@@ -63,13 +63,14 @@ class Clip:
     """Images of one drive in display order, without a gap, or unrelated stills where only distance 0 is scored.
 
     scored: ascending indices of the labelled frames that are scored. motion: codec motion of every frame, for networks
-    that ask for it; None where there is no video of these images.
+    that ask for it; None where there is no video of these images. stills: the images do not follow each other in time.
     """
 
     name: str
     frames: tuple[Frame, ...]
     scored: tuple[int, ...]
     motion: tuple[FrameMotion, ...] | None = None
+    stills: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -120,8 +120,9 @@ def _check_frames(results: Sequence[PlottedResult]) -> None:
 
 
 def _full_name(result: Mapping[str, Any]) -> str:
-    """The model as it was named, with the keyframe's size over the frame's, references and propagation where chosen."""
-    scale, ways = result.get("scale"), (result.get("references"), result.get("propagation"))
+    """The model as it was named, with the keyframe's size over the frame's, and with how it was run where chosen."""
+    scale, ways = result.get("scale"), [result.get("references"), result.get("propagation")]
+    ways += [f"ensemble {result['ensemble']}"] if "ensemble" in result else []
     size = "" if scale is None else f" x{scale:g}"
     return str(result["model"]) + size + "".join(f" ({way})" for way in ways if way not in (None, "full"))
 

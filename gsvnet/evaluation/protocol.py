@@ -5,14 +5,13 @@ frames and their mIoUs may be compared. On a densely labelled clip the scored fr
 labels are sparse (Cityscapes) they are the labelled ones, and only what leads to them is labeled. This is the protocol
 of GSVNet (ICME 2021): all pairs of a keyframe and a scored frame behind it, propagated step by step. It is AR-Seg's
 (CVPR 2023) too. For a network that reads the next keyframe that one is placed L frames behind the first, and only
-frames that have it at all distances are scored.
+frames that have it at all distances are scored. A network without keyframes labels each scored frame once.
 """
 
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -21,13 +20,13 @@ from typing import Literal
 import numpy as np
 
 from gsvnet.choices import MotionSource
-from gsvnet.chunks import Chunk
 from gsvnet.classes import ClassSet
 from gsvnet.errors import ConfigError
 from gsvnet.evaluation.clip import ClipLabeler, find_relabeling
 from gsvnet.evaluation.clip_motion import MOTION_NOTES
 from gsvnet.evaluation.confusion import ConfusionMatrix
-from gsvnet.evaluation.dataset import Clip, ScoredClips, has_both_sides
+from gsvnet.evaluation.dataset import ScoredClips, has_both_sides
+from gsvnet.evaluation.scores import start_scores
 from gsvnet.models.segmenter import VideoSegmenter
 
 Progress = Callable[[int, int], None]
@@ -37,10 +36,11 @@ Progress = Callable[[int, int], None]
 class EvaluationResult:
     """Confusion matrices of one evaluation. All mIoUs are in percent, over the classes that occur in the truth.
 
-    distances: one matrix per distance from the keyframe, 0..L-1, all over the same num_frames frames. held: the same
-    for the baseline that keeps the keyframe's own labels; None where propagation is not scored. step_ms: time from
-    frame to frame where known. motion: where the network's motion came from, if it reads any. notes: what a reader of
-    the numbers must know.
+    distances: one matrix per distance from the keyframe, 0..L-1, all over the same num_frames frames; a single one
+    where the network has no keyframes. turns: of a network whose sub-networks take turns one matrix for each, over the
+    frames at its turn. held: the same as distances for the baseline that keeps the keyframe's own labels; None where
+    propagation is not scored. step_ms: time from frame to frame where known. motion: where the network's motion came
+    from, if it reads any. notes: what a reader of the numbers must know.
     """
 
     dataset: str
@@ -48,6 +48,7 @@ class EvaluationResult:
     classes: ClassSet
     num_frames: int
     distances: tuple[ConfusionMatrix, ...]
+    turns: tuple[ConfusionMatrix, ...] | None = None
     held: tuple[ConfusionMatrix, ...] | None = None
     step_ms: float | None = None
     motion: MotionSource | None = None
@@ -87,7 +88,7 @@ class EvaluationResult:
         per_class: of the matrix pooled over distances. labeled_but_absent: classes given to pixels though no scored
         frame has them; they have no IoU, their pixels miss their true classes. per_frame: the network run on every
         scored frame, which is distance 0. hold: only where propagation is scored. motion: only where the network reads
-        it.
+        it. per_sub_network: mIoU over the frames at the turn of each, only where they take turns.
         """
         pooled = self.pooled
         result = {
@@ -107,6 +108,8 @@ class EvaluationResult:
             "labeled_but_absent": [self.classes.identifiers[i] for i in pooled.only_labeled()],
             "notes": list(self.notes),
         }
+        if self.turns is not None:
+            result["per_sub_network"] = [percent(matrix.miou()) for matrix in self.turns]
         if self.motion is not None:
             result["motion"] = self.motion
         if self.held is not None:
@@ -125,33 +128,33 @@ def evaluate(
 ) -> EvaluationResult:
     """Score a network, which is on `device` in evaluation mode, on labelled clips.
 
-    batch_chunks: chunks at a time. progress: called with chunks done and in all. Memory does not grow with the data.
-    Raises ConfigError for bad arguments or files, ModelError for a network that does not fit.
+    batch_chunks: chunks at a time, at least. progress: called with chunks done and in all. Memory does not grow with
+    the data. Raises ConfigError for bad arguments or files, ModelError for a network that does not fit.
     """
     _check_run(batch_chunks, precision)
     relabel = find_relabeling(segmenter.classes, data.classes)
-    interval = data.keyframe_interval
-    distances = tuple(ConfusionMatrix(len(data.classes)) for _ in range(interval))
-    held = tuple(ConfusionMatrix(len(data.classes)) for _ in range(interval))
+    needs = segmenter.needs(*data.clips[0].frames[0].read_image().shape[:2])
+    if needs.next_keyframe:
+        _check_both_sides(data)
+    scores = start_scores(segmenter, data, needs, batch_chunks)
+    plans = [scores.plan(clip) for clip in data.clips]
     motion: MotionSource | None = None
-    done, total = 0, sum(len(plan_chunks(clip.scored, interval)) for clip in data.clips)
-    for clip in data.clips:
+    done, total = 0, sum(map(len, plans))
+    for number, (clip, chunks) in enumerate(zip(data.clips, plans)):
         labeler = ClipLabeler(
             clip,
             segmenter,
-            interval=interval,
+            interval=data.keyframe_interval,
             relabel=relabel,
             device=device,
             bf16=precision == "bf16",
-            kept_frames=batch_chunks + interval,
+            kept_frames=scores.kept_frames,
+            first_index=scores.first_index(number),
         )
-        motion, chunks = labeler.motion_source, plan_chunks(clip.scored, interval)
-        if labeler.needs.next_keyframe:
-            _check_both_sides(data)
-            chunks = chain_chunks(chunks, interval)
-        for first in range(0, len(chunks), batch_chunks):
-            batch = chunks[first : first + batch_chunks]
-            _score_batch(labeler, batch, distances, held)
+        motion = labeler.motion_source
+        for first in range(0, len(chunks), scores.batch_chunks):
+            batch = chunks[first : first + scores.batch_chunks]
+            scores.count(labeler, batch)
             done += len(batch)
             if progress:
                 progress(done, total)
@@ -160,11 +163,12 @@ def evaluate(
         split=data.split,
         classes=data.classes,
         num_frames=data.num_scored,
-        distances=distances,
-        held=held if data.is_propagated else None,
+        distances=scores.distances,
+        turns=scores.turns,
+        held=scores.held,
         step_ms=data.step_ms,
         motion=motion,
-        notes=(*data.notes, *_notes(segmenter.classes, data.classes, motion)),
+        notes=(*data.notes, *scores.notes, *_notes(segmenter.classes, data.classes, motion)),
     )
 
 
@@ -190,53 +194,6 @@ def _check_both_sides(data: ScoredClips) -> None:
             f"the model reads the keyframe after a frame too, and at keyframe interval {data.keyframe_interval} not "
             f"every scored frame of {data.dataset} {data.split} has one; score only those that do (keep_both_sides)"
         )
-
-
-def plan_chunks(scored: Sequence[int], interval: int) -> list[Chunk]:
-    """Chunks that reach every scored frame (ascending indices) once at every distance 0..interval-1.
-
-    A chunk starts only where a scored frame needs it and ends with the last scored frame in its reach.
-
-    >>> [(chunk.first_frame, chunk.num_frames) for chunk in plan_chunks([7], 3)]
-    [(5, 3), (6, 2), (7, 1)]
-    """
-    starts = sorted({frame - distance for frame in scored for distance in range(interval)})
-    return [Chunk(first_frame=s, num_frames=scored[bisect_left(scored, s + interval) - 1] - s + 1) for s in starts]
-
-
-def chain_chunks(chunks: Sequence[Chunk], interval: int) -> list[Chunk]:
-    """The same chunks for networks that read the next keyframe: whole, and each before the one that follows it.
-
-    >>> [(chunk.first_frame, chunk.num_frames) for chunk in chain_chunks(plan_chunks([1, 2, 3], 2), 2)]
-    [(0, 2), (2, 2), (1, 2), (3, 2)]
-    """
-    starts = sorted((chunk.first_frame % interval, chunk.first_frame) for chunk in chunks)
-    return [Chunk(first_frame=start, num_frames=interval) for _, start in starts]
-
-
-def _score_batch(
-    labeler: ClipLabeler,
-    chunks: Sequence[Chunk],
-    distances: Sequence[ConfusionMatrix],
-    held: Sequence[ConfusionMatrix],
-) -> None:
-    """Count the labels of the scored frames of a batch, and those that holding the keyframe's labels would give."""
-    scored = list(_scored_places(labeler.clip, chunks))
-    keyframes = {(row, 0) for row, _, _ in scored}
-    labels = labeler.label(chunks, {(row, distance) for row, distance, _ in scored} | keyframes)
-    for row, distance, frame in scored:
-        truth = labeler.truth(frame)
-        distances[distance].update(truth, labels[row, distance])
-        held[distance].update(truth, labels[row, 0])
-
-
-def _scored_places(clip: Clip, chunks: Sequence[Chunk]) -> Iterator[tuple[int, int, int]]:
-    """(chunk, distance, frame index) of the scored frames."""
-    scored = frozenset(clip.scored)
-    for row, chunk in enumerate(chunks):
-        for distance in range(chunk.num_frames):
-            if chunk.first_frame + distance in scored:
-                yield row, distance, chunk.first_frame + distance
 
 
 def percent(share: float) -> float | None:

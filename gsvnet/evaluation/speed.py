@@ -31,7 +31,8 @@ class Speed:
     keyframe_s: of a keyframe. frame_s: of every other frame; None at interval 1, which has none. frames_per_s: over
     whole chunks. On a CPU these mean little by themselves: the figure is `speedup`. A network that reads the next
     keyframe runs one keyframe more than a batch has chunks, in labeling too, where the next batch runs it again:
-    frames_per_s contains it, and batches of more chunks make it count less.
+    frames_per_s contains it, and batches of more chunks make it count less. So it is with frames around a batch that a
+    network looks at; where frames are labeled from their neighbours, all count as keyframes for keyframe_s.
     """
 
     size: tuple[int, int]
@@ -82,15 +83,16 @@ def measure_speed(
 
     Keyframes alone and whole chunks run in turns for `seconds`, at least three times each after a warm-up, so that
     a change of the machine's pace meets both. batch_chunks: chunks, and so keyframes, at a time; a GPU wants enough
-    of them to be busy with keyframes alone, else `speedup` flatters. Raises ConfigError for bad arguments, ModelError
-    for a network that reads more than one chunk at a time.
+    of them to be busy with keyframes alone, else `speedup` flatters. Raises ConfigError for bad arguments.
     """
     check_positive(height=height, width=width, keyframe_interval=keyframe_interval, batch_chunks=batch_chunks)
     if precision not in PRECISIONS:
         raise ConfigError(f"precision {precision!r}; allowed: {', '.join(PRECISIONS)}")
+    # frames around a batch then weigh on both sides alike
+    num_alone = batch_chunks * (keyframe_interval if model.needs(height, width).basis == "neighbours" else 1)
     alone, whole = (
-        draw_chunks(model, height=height, width=width, num_chunks=batch_chunks, interval=interval, device=device)
-        for interval in (1, keyframe_interval)
+        draw_chunks(model, height=height, width=width, num_chunks=num, interval=interval, device=device)
+        for num, interval in ((num_alone, 1), (batch_chunks, keyframe_interval))
     )
 
     def run(chunks: ChunkBatch) -> None:
@@ -108,7 +110,9 @@ def measure_speed(
         threads=torch.get_num_threads(),
         precision=precision,
         keyframe_s=median(first for first, _ in rounds) / len(alone.keyframes),
-        frame_s=median(second - first for first, second in rounds) / others if others else None,
+        frame_s=median(second - first * batch_chunks / num_alone for first, second in rounds) / others
+        if others
+        else None,
         frames_per_s=batch_chunks * keyframe_interval / median(second for _, second in rounds),
         rounds=len(rounds),
     )

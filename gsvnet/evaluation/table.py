@@ -18,13 +18,16 @@ _SUMMARY = {
 
 
 def show_result(result: EvaluationResult, console: Console) -> None:
-    """Print mIoU by distance (with the hold baseline where there is one) and IoU by class, in percent."""
+    """Print mIoU by distance (with the hold baseline where there is one) or sub-network, IoU by class; in percent."""
     figures = result.to_dict()
     step = f", {result.step_ms:.1f} ms per frame" if result.step_ms else ""
     console.print(f"{result.dataset} {result.split}: {result.num_frames} scored frames{step}; mIoU and IoU in percent")
-    console.print(_by_distance(result, figures))
-    for key, meaning in _SUMMARY.items():
-        console.print(f"{key} {_figure(figures[key])} ({meaning})")
+    if result.turns is None:
+        console.print(_by_distance(result, figures))
+        for key, meaning in _SUMMARY.items():
+            console.print(f"{key} {_figure(figures[key])} ({meaning})")
+    else:
+        console.print(_by_turn(figures))
     console.print(_by_class(result))
     for name in figures["labeled_but_absent"]:
         console.print(
@@ -44,8 +47,12 @@ def show_consistency(consistency: ComparedConsistency, console: Console) -> None
     table.add_column("labels")
     table.add_column("TC", justify="right")
     table.add_column("pixels compared", justify="right")
-    names = {"model": f"keyframe every {consistency.keyframe_interval} frames", "per_frame": "per frame"}
-    for name, row in consistency.rows.items():
+    rows, names = consistency.rows, {"model": "every frame"}
+    if consistency.model is consistency.per_frame:
+        del rows["per_frame"]
+    else:
+        names = {"model": f"keyframe every {consistency.keyframe_interval} frames", "per_frame": "per frame"}
+    for name, row in rows.items():
         table.add_row(names.get(name, name), f"{row.miou:.1f}", f"{100 * row.valid_share:.1f} %")
     console.print(table)
 
@@ -62,7 +69,7 @@ def show_cost(cost: Cost, console: Console) -> None:
         table.add_column("GMAC with tiles", justify="right")
     keyframe, frame = cost.keyframe_parameters_bytes, cost.propagation_parameters_bytes
     for name, num_bytes, *macs in (
-        ("keyframe", keyframe, cost.keyframe_macs, cost.keyframe_macs, cost.keyframe_macs),
+        ("keyframe", keyframe, cost.keyframe_macs, cost.published_keyframe_macs, cost.keyframe_macs),
         ("other frame", frame, cost.frame_macs, cost.published_frame_macs, cost.computed_frame_macs),
         (
             f"mean at L={cost.keyframe_interval}",
@@ -93,6 +100,17 @@ def _by_distance(result: EvaluationResult, figures: dict) -> Table:
     for distance, values in enumerate(zip(*columns)):
         time = [f"{distance * result.step_ms:.0f}"] if result.step_ms else []
         table.add_row(str(distance), *time, *map(_figure, values))
+    return table
+
+
+def _by_turn(figures: dict) -> Table:
+    """A row for the frames of each sub-network, and one for all frames."""
+    table = Table()
+    for name in ("frames at the turn of", "mIoU"):
+        table.add_column(name, justify="right" if name == "mIoU" else "left")
+    for turn, miou in enumerate(figures["per_sub_network"]):
+        table.add_row(f"sub-network {turn}", _figure(miou))
+    table.add_row("all", _figure(figures["avg_miou"]))
     return table
 
 

@@ -56,14 +56,14 @@ class FramesInBatch:
         after = chunks.keyframes[:0] if chunks.after is None else chunks.after
         numbers = (
             *_numbers(chunks.before_index, chunks.first_frame - len(before), len(before)),
-            *_numbers(chunks.after_index, max(own, default=0) + 1, len(after)),
+            *_numbers(chunks.after_index, _stop(chunks, own), len(after)),
         )
         context = {number: n for n, number in enumerate(numbers)}
         return cls(chunks=chunks, own=own, context=context, around=torch.cat([before, after]))
 
     def images(self, indices: Sequence[int]) -> Tensor:
-        """Pixels (n, 3, H, W) of frames, as the batch holds them."""
-        return torch.stack([self._image(index) for index in indices])
+        """Pixels (n, 3, H, W) of frames, a pixel's values neighbours in memory: what `Normalise` is fast on."""
+        return torch.stack([self._image(index).movedim(0, -1) for index in indices]).movedim(-1, 1)
 
     def output(self, logits: Mapping[int, Tensor], *, align_corners: bool) -> LogitsBatch:
         """Logits (C, h, w) of frames to label, by index."""
@@ -77,6 +77,13 @@ class FramesInBatch:
             return self.around[self.context[index]]
         chunk, position = self.own[index]
         return self.chunks.keyframes[chunk] if self.chunks.frames is None else self.chunks.frames[chunk, position]
+
+
+def _stop(chunks: ChunkBatch, own: Mapping[int, tuple[int, int]]) -> int:
+    """Index of the first frame behind a batch, as far as the batch tells: its last frame may be lost."""
+    if chunks.index is None:
+        return chunks.first_frame + int(chunks.num_frames.sum())
+    return max(own, default=chunks.first_frame - 1) + 1
 
 
 def _numbers(index: Tensor | None, first: int, count: int) -> list[int]:

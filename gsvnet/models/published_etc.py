@@ -56,9 +56,9 @@ def _clean_names(weights: dict[str, Tensor], path: str | Path) -> dict[str, Tens
     """The network's tensors by their names in it, without those of the wrapper's other parts."""
     cleaned: dict[str, Tensor] = {}
     for name, tensor in weights.items():
-        own = name.removeprefix(_STUDENT)
-        if any(word in own.split(".")[0] for word in _BESIDE_THE_NETWORK):
+        if any(word in name.split(".")[0] for word in _BESIDE_THE_NETWORK):
             continue
+        own = name.removeprefix(_STUDENT)
         if own in cleaned:
             raise ModelError(f"{path}: {_STUDENT}{own} and {own} are both there; which of them is the network?")
         cleaned[own] = tensor

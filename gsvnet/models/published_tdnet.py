@@ -21,7 +21,7 @@ from gsvnet.errors import ModelError
 from gsvnet.models.checkpoints import check_tensors
 from gsvnet.models.fanet import FastAttention, NormedConvolution
 from gsvnet.models.pspnet101 import PSPNet101
-from gsvnet.models.pspnet_trunk import HALVES, PSPTrunk18, PSPTrunk50
+from gsvnet.models.pspnet_trunk import HALVES, PSPTrunk
 from gsvnet.models.segmenter import SizeRule
 from gsvnet.models.spec import NUM_SUB_NETWORKS, ModelSpec, NormaliseSpec, build_model
 from gsvnet.models.tdnet import TDNet
@@ -180,7 +180,7 @@ def _own_half(network: nn.Module, name: str, tensor: Tensor) -> Tensor:
         return tensor
     assert isinstance(network, TDNet)
     trunk = network.sub(int(name.split(".")[1])).trunk
-    assert isinstance(trunk, PSPTrunk18 | PSPTrunk50)
+    assert isinstance(trunk, PSPTrunk)
     return tensor.chunk(HALVES)[trunk.own_half]
 
 

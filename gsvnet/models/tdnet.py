@@ -18,7 +18,7 @@ Shapes: N sub-networks, n frames, D value channels, H W the image, h w the featu
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
@@ -131,45 +131,56 @@ class TDNet(nn.Module):
 
     def needs(self, height: int, width: int) -> FrameNeeds:
         """All frames at one size, and N - 1 more on the sides that are looked at."""
-        others = self.num_sub_networks - 1
+        before, after = self._num_around
         return FrameNeeds(
             keyframe_size=self.size_rule.keyframe_size(height, width),
             resize=self.resize,
-            before=0 if self.references == "none" else others,
-            after=others if self.references in ("nearest", "both") else 0,
+            before=before,
+            after=after,
             basis="neighbours",
         )
 
+    @property
+    def _num_around(self) -> tuple[int, int]:
+        """How many frames before a batch are looked at, and how many after it."""
+        others = self.num_sub_networks - 1
+        return {"none": (0, 0), "before": (others, 0), "nearest": (others, others), "both": (others, others)}[
+            self.references
+        ]
+
     def peak_bytes(self, height: int, width: int, interval: int, *, num_chunks: int = 1) -> int:
         """About what chunks of a video of this size take at most: queries, values, memories, one micro-batch's work."""
-        needs, trunk = self.needs(height, width), self.sub(0).trunk
-        (rows, columns), frames = trunk.feature_size(*needs.keyframe_size), num_chunks * interval
-        places = rows * columns
-        remembered, around = 0, needs.before + needs.after
+        size, trunk = self.size_rule.keyframe_size(height, width), self.sub(0).trunk
+        (rows, columns), frames = trunk.feature_size(*size), num_chunks * interval
+        places, seen = rows * columns, frames + sum(self._num_around)
+        remembered = 0
         if self.references != "none":
             remembered = math.ceil(rows / self.memory_stride) * math.ceil(columns / self.memory_stride)
-        looks = {"none": 1.0, "keyframes": 1 + (self.num_sub_networks - 1) / interval, "all": self.num_sub_networks}
-        kept = (looks[self.ensemble] * frames + around) * places * (KEY_CHANNELS + trunk.value_channels)
-        memories = (frames + around) * remembered * (2 * KEY_CHANNELS + trunk.value_channels)
-        looking = trunk.bytes_per_pixel * needs.keyframe_size[0] * needs.keyframe_size[1]
+        kept = seen * places * (KEY_CHANNELS + trunk.value_channels)
+        memories = seen * remembered * (2 * KEY_CHANNELS + trunk.value_channels)
+        votes = {"none": 0, "keyframes": num_chunks, "all": frames}[self.ensemble] * places * len(self.classes)
+        looking = trunk.bytes_per_pixel * size[0] * size[1]
         gathering = 4 * places * (KEY_CHANNELS + 4 * trunk.value_channels + 2 * remembered)
-        return int(4 * (kept + looks[self.ensemble] * memories) + self.micro_batch * max(looking, gathering))
+        return int(4 * (kept + memories + votes) + self.micro_batch * max(looking, gathering))
 
     def segment(self, chunks: ChunkBatch) -> Iterator[LogitsBatch]:
-        """Each sub-network over all its frames, then all frames gather and are labeled, in micro-batches of one size.
+        """Each sub-network over its frames, then all frames gather and are labeled, in micro-batches of one size.
 
         With shapes that never change, a frame's logits do not depend on how many of its neighbours are valid.
         """
         frames = FramesInBatch.of(chunks)
+        if not frames.own:
+            return
         turns = {index: self._turns_at(index, position) for index, (_, position) in frames.own.items()}
+        polled = {index for index, at in turns.items() if len(at) > 1}
         size = self._batch_size(chunks)
-        seen = self._look(frames, turns, size)
-        votes: dict[int, list[Tensor]] = {index: [] for index, at in turns.items() if len(at) > 1}
+        seen = self._look(frames, size)
+        votes: dict[int, Tensor] = {}
         for turn in range(self.num_sub_networks):
-            asking = [index for index, at in turns.items() if turn in at]
-            for batch in self._alike(asking, turn, seen, size):
-                logits = self._label(batch, turn, seen)
-                decided = _count_votes([index for index, _ in batch.items], logits, votes, self.num_sub_networks)
+            for batch in self._alike([index for index, at in turns.items() if turn in at], turn, seen, size):
+                logits = self._label(batch, turn, seen, frames)
+                scores = {index: one for (index, _), one in zip(batch.items, logits)}
+                decided = _count_votes(scores, polled, votes, last=turn == self.num_sub_networks - 1)
                 if decided:
                     yield frames.output(decided, align_corners=self.align_corners)
 
@@ -181,28 +192,32 @@ class TDNet(nn.Module):
 
     def _batch_size(self, chunks: ChunkBatch) -> int:
         """Frames that run at once, at most micro_batch; it follows from the shape of the ChunkBatch alone."""
-        share = math.ceil((chunks.valid.numel() + 2 * (self.num_sub_networks - 1)) / self.num_sub_networks)
+        share = math.ceil((chunks.valid.numel() + sum(self._num_around)) / self.num_sub_networks)
         return math.ceil(share / math.ceil(share / self.micro_batch))
 
-    def _look(self, frames: FramesInBatch, turns: Mapping[int, list[int]], size: int) -> _Seen:
-        """What each frame is remembered by, and what it asks and holds at each sub-network that labels it."""
+    def _look(self, frames: FramesInBatch, size: int) -> _Seen:
+        """What each frame is remembered by, and what those to label ask and hold, at the sub-network whose turn it is.
+
+        What the other sub-networks of an ensemble see is not kept: nobody else needs it, see `_ask`.
+        """
         seen = _Seen(memories={}, asked={})
         for turn in range(self.num_sub_networks):
             sub = self.sub(turn)
-            context = [index for index in frames.context if index % self.num_sub_networks == turn]
-            for batch in even_batches([*(i for i, at in turns.items() if turn in at), *context], size):
+            indices = [index for index in (*frames.own, *frames.context) if self._is_in_turn(index, turn)]
+            for batch in even_batches(indices, size):
                 feature = sub.trunk.extract(self.normalise(frames.images(batch.filled)))
                 if self.references != "none":
                     memory = sub.remember(feature, stride=self.memory_stride)
-                    own = [(n, i) for n, i in enumerate(batch.items) if i % self.num_sub_networks == turn]
-                    seen.memories.update({i: memory.of(n) for n, i in own})
-                query, value = sub.query(feature), sub.value(feature)
-                wanted = [(n, i) for n, i in enumerate(batch.items) if i in turns]
-                seen.asked.update({(i, turn): (query[n], value[n]) for n, i in wanted})
+                    seen.memories.update({index: memory.of(n) for n, index in enumerate(batch.items)})
+                asked = zip(batch.items, sub.query(feature).split(1), sub.value(feature).split(1))
+                seen.asked.update({index: (query, value) for index, query, value in asked if index in frames.own})
         return seen
 
     def _alike(self, indices: Sequence[int], turn: int, seen: _Seen, size: int) -> Iterator[Batch[_Asking]]:
-        """Frames that one sub-network labels with their windows, in batches of which all have as many windows."""
+        """Frames that one sub-network labels with their windows, in batches of which all have as many windows.
+
+        Those whose turn it is, and the others, are in batches of their own.
+        """
         asking = [
             (
                 index,
@@ -217,19 +232,34 @@ class TDNet(nn.Module):
             for index in indices
         ]
         for count in range(3):
-            yield from even_batches([one for one in asking if len(one[1]) == count], size)
+            for in_turn in (True, False):
+                part = [one for one in asking if len(one[1]) == count and self._is_in_turn(one[0], turn) == in_turn]
+                yield from even_batches(part, size)
 
-    def _label(self, batch: Batch[_Asking], turn: int, seen: _Seen) -> Tensor:
-        """Logits (n, C, h, w) of the frames of a batch by one sub-network."""
+    def _label(self, batch: Batch[_Asking], turn: int, seen: _Seen, frames: FramesInBatch) -> Tensor:
+        """Logits (n, C, h, w) float32 of the frames of a batch by one sub-network."""
         sub = self.sub(turn)
-        query, value = (torch.stack(x) for x in zip(*(seen.asked[index, turn] for index, _ in batch.filled)))
+        query, value = self._ask(batch, turn, seen, frames)
         gathered = [
-            sub.gather(query, [Memory.join([seen.memories[i] for i in frames]) for frames in zip(*side)])
+            sub.gather(query, [Memory.join([seen.memories[i] for i in indices]) for indices in zip(*side)])
             for side in zip(*(windows for _, windows in batch.filled))
         ]
+        logits = sub.label(value, torch.stack(gathered).mean(0) if gathered else None)
+        return logits[: len(batch.items)].float()
+
+    def _ask(self, batch: Batch[_Asking], turn: int, seen: _Seen, frames: FramesInBatch) -> tuple[Tensor, Tensor]:
+        """Query (n, 64, h, w) and value (n, D, h, w) of a batch: taken out of `seen`, or, out of turn, made now."""
+        indices, sub = [index for index, _ in batch.filled], self.sub(turn)
+        if not self._is_in_turn(indices[0], turn):
+            feature = sub.trunk.extract(self.normalise(frames.images(indices)))
+            return sub.query(feature), sub.value(feature)
+        query, value = (torch.cat(maps) for maps in zip(*(seen.asked[index] for index in indices)))
         for index, _ in batch.items:
-            del seen.asked[index, turn]  # the largest maps there are
-        return sub.label(value, torch.stack(gathered).mean(0) if gathered else None)[: len(batch.items)]
+            del seen.asked[index]  # the largest maps there are
+        return query, value
+
+    def _is_in_turn(self, index: int, turn: int) -> bool:
+        return index % self.num_sub_networks == turn
 
 
 _Asking = tuple[int, list[Window]]  # a frame's index, and from which frames it gathers
@@ -237,25 +267,25 @@ _Asking = tuple[int, list[Window]]  # a frame's index, and from which frames it 
 
 @dataclass(frozen=True, kw_only=True)
 class _Seen:
-    """memories: by index. asked: query (64, h, w) and value (D, h, w) of frames to label, by index and sub-network."""
+    """By a frame's index. asked: query (1, 64, h, w) and value (1, D, h, w) of those that are still to be labeled."""
 
     memories: dict[int, Memory]
-    asked: dict[tuple[int, int], tuple[Tensor, Tensor]]
+    asked: dict[int, tuple[Tensor, Tensor]]
 
 
 def _count_votes(
-    indices: Sequence[int], logits: Tensor, votes: dict[int, list[Tensor]], needed: int
+    logits: Mapping[int, Tensor], polled: Container[int], votes: dict[int, Tensor], *, last: bool
 ) -> dict[int, Tensor]:
     """Logits (C, h, w) of the frames for which nothing more is to come, by index.
 
-    Frames in `votes` wait until all `needed` sub-networks have spoken: log of the mean of their probabilities.
+    polled: frames that all sub-networks label, and that wait for the last one. What comes out is the logarithm of the
+    sum of their probabilities, which `votes` holds of those so far; logarithms all along, for a probability may be too
+    small to be told from 0.
     """
     decided: dict[int, Tensor] = {}
-    for index, scores in zip(indices, logits):
-        if index not in votes:
-            decided[index] = scores
-            continue
-        votes[index].append(scores.float().softmax(0))
-        if len(votes[index]) == needed:
-            decided[index] = torch.stack(votes.pop(index)).mean(0).log()
+    for index, scores in logits.items():
+        if index in polled:
+            scores = scores.log_softmax(0)
+            scores = torch.logaddexp(votes.pop(index), scores) if index in votes else scores
+        (votes if index in polled and not last else decided)[index] = scores
     return decided

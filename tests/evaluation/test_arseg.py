@@ -17,7 +17,8 @@ from gsvnet.errors import ConfigError, ModelError
 from gsvnet.evaluation.camvid import open_camvid
 from gsvnet.evaluation.clip import label_frames
 from gsvnet.evaluation.dataset import ScoredClips, has_both_sides, keep_both_sides
-from gsvnet.evaluation.protocol import chain_chunks, evaluate, plan_chunks
+from gsvnet.evaluation.protocol import evaluate
+from gsvnet.evaluation.scores import chain_chunks, plan_chunks
 from gsvnet.evaluation.variants import vary_propagation
 from gsvnet.models.arseg import ARSeg
 from gsvnet.models.noise import draw_chunks

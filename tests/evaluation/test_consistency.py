@@ -11,8 +11,8 @@ from PIL import Image
 from gsvnet.classes import CAMVID
 from gsvnet.errors import ConfigError
 from gsvnet.evaluation.consistency import ConsistencyResult, measure_consistency
-from gsvnet.evaluation.flow import FlowEstimator, blend_ids, warp_labels
 from gsvnet.synthetic.scene import SceneConfig, StreetScene
+from gsvnet.video.flow import FlowEstimator, blend_ids, warp_labels
 
 H, W = 24, 32
 IMAGE = np.zeros((H, W, 3), np.uint8)

@@ -8,14 +8,15 @@ import torch
 from torch import nn
 
 from gsvnet.classes import CAMVID, CITYSCAPES, ClassSet
-from gsvnet.errors import ConfigError, ModelError
+from gsvnet.errors import ConfigError
 from gsvnet.evaluation.cost import Cost, measure_cost
 from gsvnet.evaluation.variants import vary_propagation
 from gsvnet.models.arseg import ARSeg
 from gsvnet.models.published import PUBLISHED
-from gsvnet.models.segmenter import FrameNeeds, Normalise, PerFrame, SizeRule
+from gsvnet.models.segmenter import FrameNeeds, LogitsBatch, Normalise, PerFrame, SizeRule
 from gsvnet.models.spec import build_model
 from gsvnet.models.transfer import with_references
+from tests.tiny_tdnet import CHANNELS, build_tdnet
 
 H, W = 16, 24
 
@@ -55,7 +56,7 @@ def test_the_shift_convolution_counts_as_torch_counts_it(published):
     shift.weight = nn.Parameter(shift.weight[:, :, :1])
     with FlopCounterMode(display=False) as counter:
         torch.nn.functional.conv3d(torch.empty(1, 1, 19, 128, 256), shift.weight, padding=(0, 1, 1))
-    assert published.shift_macs == counter.get_total_flops() // 2
+    assert published.published_extra_macs == counter.get_total_flops() // 2
 
 
 @pytest.mark.parametrize(
@@ -184,16 +185,85 @@ def test_sizes_and_intervals_below_one_are_refused(wrong):
         measure_cost(per_frame(nn.Conv2d(3, 11, 1)), **arguments)
 
 
-class NeedsPast(nn.Module):
+class LooksBack(nn.Module):
+    """A frame and the three before it, each through the network once."""
+
     classes = CITYSCAPES
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Conv2d(3, 19, 1)
 
     def needs(self, height: int, width: int) -> FrameNeeds:
         return FrameNeeds(keyframe_size=(height, width), before=3)
 
     def segment(self, chunks):
-        raise AssertionError("not reached")
+        chunk, position = chunks.valid.nonzero(as_tuple=True)
+        images = chunks.keyframes if chunks.frames is None else chunks.frames[chunk, position]
+        self.net(chunks.before.float())
+        yield LogitsBatch(chunk=chunk, position=position, logits=self.net(images.float()))
 
 
-def test_a_network_that_looks_beyond_its_chunk_is_refused():
-    with pytest.raises(ModelError, match=r"NeedsPast needs .*before=3"):
-        measure_cost(NeedsPast(), height=H, width=W, keyframe_interval=2)
+@pytest.mark.parametrize("interval", [1, 3])
+def test_frames_around_a_batch_are_not_counted(interval):
+    cost = measure_cost(LooksBack(), height=H, width=W, keyframe_interval=interval)
+    assert cost.keyframe_macs == cost.frame_macs == cost.average_macs == 3 * 19 * H * W
+
+
+# --- TDNet ---
+
+
+@pytest.mark.parametrize(("family", "gmacs"), [("td4-pspnet18", 257.45), ("td2-pspnet50", 551.48)])
+def test_macs_of_tdnet_are_the_authors(family, gmacs):
+    """Theirs of TD2 contain the half of each pyramid level that they compute and throw away, 0.03."""
+    cost = measure_cost(build_model(PUBLISHED[family]), height=769, width=1537, keyframe_interval=1)
+    assert cost.published_frame_macs / 1e9 == pytest.approx(gmacs, abs=0.04)
+    assert cost.published_average_macs == cost.published_frame_macs
+    assert cost.average_macs == cost.frame_macs == cost.keyframe_macs
+
+
+def tiny_cost(references="before", ensemble="none", **options) -> Cost:
+    return measure_cost(build_tdnet(references, ensemble), height=48, width=64, keyframe_interval=2, **options)
+
+
+PLACES, REMEMBERED = 12 * 16, 4 * 6  # of a tiny TDNet's feature and of its memories
+HOP = CHANNELS * CHANNELS
+
+
+def test_a_frame_of_tdnet_costs_its_sub_network_its_memory_and_the_hops_to_it():
+    trunk = 3 * 25 * CHANNELS * PLACES
+    key, value, head = CHANNELS * 64 + 64 * 64, CHANNELS * CHANNELS, CHANNELS * len(CAMVID)
+    alone = trunk + (value + head + key) * PLACES
+    memory = (2 * key + value) * REMEMBERED
+    attention = (64 + CHANNELS) * REMEMBERED * (REMEMBERED + PLACES)
+    assert tiny_cost("none").frame_macs == alone
+    assert tiny_cost().frame_macs == alone + memory + attention + 2 * HOP * REMEMBERED
+    assert tiny_cost("both").frame_macs == alone + memory + 2 * (attention + 2 * HOP * REMEMBERED)
+
+
+def test_the_authors_hop_is_over_all_places_of_the_frame():
+    cost = tiny_cost()
+    assert cost.published_frame_macs - cost.frame_macs == HOP * (PLACES - REMEMBERED)
+    assert cost.published_average_macs - cost.average_macs == HOP * (PLACES - REMEMBERED)
+    assert tiny_cost("none").published_average_macs == tiny_cost("none").average_macs
+
+
+def test_all_sub_networks_cost_as_many_times_as_much_on_the_frames_that_they_label():
+    none, some, every = (tiny_cost("none", ensemble) for ensemble in ("none", "keyframes", "all"))
+    assert some.frame_macs == none.frame_macs
+    assert some.keyframe_macs == every.keyframe_macs == every.frame_macs == 3 * none.frame_macs
+    assert some.average_macs == 2 * none.average_macs
+
+
+def test_all_parameters_of_tdnet_are_for_every_frame():
+    cost = tiny_cost()
+    assert cost.keyframe_parameters_bytes == 4 * sum(p.numel() for p in build_tdnet().parameters())
+    assert cost.propagation_parameters_bytes == 0
+
+
+def test_counting_leaves_tdnet_as_it_was():
+    model = build_tdnet().train()
+    measure_cost(model, height=24, width=32, keyframe_interval=1)
+    assert model.training
+    assert model.micro_batch == 2
+    assert not any(parameter.is_meta for parameter in model.parameters())

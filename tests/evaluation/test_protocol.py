@@ -12,7 +12,8 @@ from gsvnet.errors import ConfigError, ModelError
 from gsvnet.evaluation.camvid import open_camvid
 from gsvnet.evaluation.clip import label_frames
 from gsvnet.evaluation.dataset import Clip, ScoredClips
-from gsvnet.evaluation.protocol import EvaluationResult, evaluate, plan_chunks
+from gsvnet.evaluation.protocol import EvaluationResult, evaluate
+from gsvnet.evaluation.scores import plan_chunks
 from gsvnet.models.gsvnet import GSVNet, Propagation
 from gsvnet.models.segmenter import FrameNeeds, LogitsBatch, Normalise, PerFrame, SizeRule
 
@@ -205,12 +206,6 @@ def test_other_classes_are_refused(clip):
     classes = ClassSet(name="two", names=("road", "kerb"), colours=((0, 0, 0), (1, 1, 1)))
     with pytest.raises(ModelError, match="the model has the classes road, kerb"):
         evaluate_camvid(Reads(classes=classes), clip, split="val")
-
-
-@pytest.mark.parametrize("needs", [{"before": 3}, {"after": 1}])
-def test_needs_that_images_cannot_meet_are_refused(clip, needs):
-    with pytest.raises(ModelError, match="does not offer"):
-        evaluate_camvid(Reads(needs=needs), clip, split="val")
 
 
 def test_an_interval_beyond_the_clip_is_refused(clip):

@@ -15,7 +15,10 @@ from gsvnet.models.noise import draw_chunks
 from gsvnet.models.prepared import autocast_to, prepare_for_inference
 from gsvnet.models.published import PUBLISHED
 from gsvnet.models.segmenter import ChunkBatch, Normalise, PerFrame, SizeRule
-from gsvnet.models.spec import build_model
+from gsvnet.models.spec import TRUNKS, build_model
+from gsvnet.models.sub_network import SubNetwork
+from gsvnet.nn.folding import fold_batch_norms
+from tests.tiny_tdnet import build_tdnet
 
 
 class Declared(nn.Module):
@@ -131,6 +134,44 @@ def test_altered_resolution_says_the_same_when_prepared(family):
     assert [len(out.chunk) for out in fast] == [1, 1, 1, 1]
     for a, b in zip(torch.cat([out.logits for out in plain]), torch.cat([out.logits for out in fast]), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3 * a.abs().max().item())
+
+
+def test_distributed_networks_say_the_same_when_prepared():
+    model = build_tdnet("both", "keyframes")
+    model.size_rule = SizeRule(rows=24)
+    torch.manual_seed(0)
+    for part in model.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            nn.init.normal_(part.running_mean)
+            nn.init.uniform_(part.running_var, 0.5, 2)
+    ready = prepare_for_inference(model, device="cpu", precision="fp32")
+    assert not any(isinstance(part, nn.BatchNorm2d) for part in ready.modules())
+    for a, b in zip(label_noise(model), label_noise(ready), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3 * a.abs().max().item())
+    in_bf16 = label_noise(ready, "bf16")
+    assert {logits.dtype for logits in in_bf16} == {torch.float32}  # of keyframes and of the others alike
+    assert (torch.stack(label_noise(ready)).argmax(1) == torch.stack(in_bf16).argmax(1)).float().mean() > 0.95
+
+
+def label_noise(model, precision="fp32") -> list[torch.Tensor]:
+    """Logits (C, h, w) of the frames of two chunks of noise, in display order."""
+    noise = draw_chunks(model, height=24, width=32, num_chunks=2, interval=3, device="cpu")
+    with torch.inference_mode(), autocast_to("cpu", precision):
+        found = {
+            (c, p): logits
+            for output in model.segment(noise)
+            for c, p, logits in zip(output.chunk.tolist(), output.position.tolist(), output.logits)
+        }
+    return [found[place] for place in sorted(found)]
+
+
+@pytest.mark.parametrize("trunk", TRUNKS)
+def test_no_batch_norm_of_a_sub_network_is_left_when_folded(trunk):
+    with torch.device("meta"):
+        part = SubNetwork(TRUNKS[trunk](turn=0), num_classes=3, num_sub_networks=2, map_size=(1, 1))
+        folded = fold_batch_norms(part)
+    assert any(isinstance(module, nn.BatchNorm2d) for module in part.modules())
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
 
 
 def test_on_a_cpu_one_image_runs_at_a_time():

@@ -78,6 +78,7 @@ def test_a_file_of_the_network_alone_is_read_too(write):
         ({f"module.student.{NAME}": None}, rf"missing {NAME}"),
         ({f"module.student.{NAME}": None, f"module.teacher.{NAME}": torch.zeros(1)}, rf"missing {NAME}"),
         ({"module.student.layer5.flow.weight": torch.zeros(1)}, r"unexpected layer5\.flow\.weight"),
+        ({"module.student.flow_head.weight": torch.zeros(1)}, r"unexpected flow_head\.weight"),
         ({"module.student.layer1.0.criterion": torch.zeros(1)}, r"unexpected layer1\.0\.criterion"),
         ({f"module.{NAME}": torch.zeros(1)}, rf"student\.{NAME} and {NAME} are both there"),
     ],

@@ -9,6 +9,7 @@ from torch import Tensor
 from gsvnet.benchmark.streaming import stream_labels
 from gsvnet.classes import CAMVID
 from gsvnet.errors import ModelError
+from gsvnet.models.frames_in_batch import FramesInBatch
 from gsvnet.models.segmenter import ChunkBatch
 from gsvnet.models.sub_network import SubNetwork, attend
 from gsvnet.models.tdnet import TDNet, check_settings
@@ -101,19 +102,17 @@ def test_each_place_gathers_something_else(video):
 def test_labels_do_not_depend_on_where_batches_are_cut(video, references, ensemble):
     model = build_tdnet(references, ensemble)
     needs = model.needs(24, 32)
-    found = {
-        size: {
-            index: logits
-            for first in range(0, 10, size)
-            for index, logits in label(
-                model, cut_batch(video, first, first + size, interval=2, before=needs.before, after=needs.after)
-            ).items()
-        }
-        for size in (2, 10)
-    }
-    assert list(found[2]) == list(range(10))
-    assert all(torch.equal(found[2][i], found[10][i]) for i in range(8))  # frame 10 is behind, and then the end
-    assert all(agree(found[2][i], found[10][i]) for i in range(10))
+
+    def label_in(size: int, *starts: int) -> dict[int, Tensor]:
+        found = {}
+        for start in starts:
+            batch = cut_batch(video, start, start + size, interval=2, before=needs.before, after=needs.after)
+            found |= label(model, batch)
+        return found
+
+    early, late, whole = label_in(4, 0, 4), label_in(4, 2, 6), label_in(10, 0)
+    assert all(torch.equal(early[i], late[i]) for i in range(2, 8))
+    assert all(agree(early[i], whole[i]) for i in range(8))  # sizes of batches may change the last bits
 
 
 @pytest.mark.parametrize("references", WINDOWED)
@@ -145,6 +144,39 @@ def test_frames_gather_from_the_windows_that_are_whole(video, references, lost):
         assert agree(logits, label_by_hand(model, video, index, index, windows))
 
 
+def test_a_batch_of_lost_frames_runs_nothing(video):
+    model = build_tdnet("both")
+    batch = cut_batch(video, 2, 6, interval=2, before=2, after=2)
+    for part in model.sub_networks:
+        part.trunk = None
+    assert label(model, replace(batch, valid=torch.zeros(2, 2, dtype=torch.bool))) == {}
+
+
+def test_frames_behind_a_batch_whose_last_frame_is_lost_are_counted_from_where_it_was(video):
+    model = build_tdnet("both")
+    told = cut_batch(video, 0, 8, interval=4, after=2)
+    told = replace(told, valid=torch.arange(8).view(2, 4) < 7)
+    found, wanted = (label_places(model, batch) for batch in (replace(told, index=None, after_index=None), told))
+    assert all(torch.equal(found[place], logits) for place, logits in wanted.items())
+
+
+@torch.inference_mode()
+def label_places(model: TDNet, batch: ChunkBatch) -> dict[tuple[int, int], Tensor]:
+    """Logits of each frame, by chunk and position."""
+    return {
+        (c, p): logits
+        for output in model.segment(batch)
+        for c, p, logits in zip(output.chunk.tolist(), output.position.tolist(), output.logits)
+    }
+
+
+def test_pixels_lie_in_memory_as_decoded_frames_do(video):
+    batch = cut_batch(video.movedim(1, -1).contiguous().movedim(-1, 1), 2, 6, interval=2, before=2)
+    images = FramesInBatch.of(batch).images([4, 1, 4])
+    assert torch.equal(images, video[[4, 1, 4]])
+    assert images.movedim(1, -1).is_contiguous()
+
+
 def test_a_frame_behind_a_lost_one_is_labeled_by_its_sub_network_alone(video):
     model = build_tdnet("before")
     valid = torch.tensor([[i != 4 for i in range(10)]])
@@ -173,6 +205,31 @@ def test_an_ensemble_of_keyframes_is_all_sub_networks_there_and_one_elsewhere(vi
     none, some, every = (label(build_tdnet("before", way), batch) for way in ("none", "keyframes", "all"))
     assert all(agree(some[i], (every if i % 5 == 0 else none)[i]) for i in range(10))
     assert not agree(some[5], none[5])
+
+
+def test_probabilities_too_small_to_be_told_from_zero_stay_numbers(video):
+    model = build_tdnet("before", "all")
+    with torch.no_grad():
+        for part in model.sub_networks:
+            part.head.weight.mul_(1e3)
+    found = label(model, cut_batch(video, 0, 3))
+    assert min(logits.softmax(0).min() for logits in found.values()) == 0
+    assert all(logits.isfinite().all() for logits in found.values())
+
+
+def test_an_ensemble_takes_about_as_much_memory_as_one_sub_network():
+    video = draw_video(10, height=48, width=64)
+    one, all_of_them = (live_peak(build_tdnet("both", way), video) for way in ("none", "all"))
+    assert all_of_them < 1.2 * one
+
+
+def live_peak(model: TDNet, video: Tensor) -> int:
+    """Bytes alive at once while all frames but the two first and last are labeled."""
+    batch = cut_batch(video, 2, len(video) - 2, interval=3, before=2, after=2)
+    with torch.inference_mode(), LiveBytes() as live:
+        for _ in model.segment(batch):
+            pass
+    return live.peak
 
 
 # --- settings, copies ---

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -14,7 +15,8 @@ from gsvnet.errors import ModelError
 from gsvnet.models.bisenetv1 import BiSeNetV1
 from gsvnet.models.pspnet101 import PSPNet101, order_of_groups
 from gsvnet.models.pspnet_trunk import PSPTrunk18
-from gsvnet.models.spec import TRUNKS
+from gsvnet.models.segmenter import SizeRule
+from gsvnet.models.spec import NUM_SUB_NETWORKS, TRUNKS, ModelSpec, NormaliseSpec, build_model
 from gsvnet.models.sub_network import SubNetwork
 from gsvnet.models.trunk import Trunk
 from gsvnet.nn.resnet import initialise_for_training
@@ -87,6 +89,25 @@ def test_sizes():
     assert trunks == {"pspnet18": 11_308_096, "pspnet50": 25_731_008, "fanet18": 12_484_928, "bisenetv1": 12_680_320}
     assert heads == {"pspnet18": 592_531, "pspnet50": 1_185_043, "fanet18": 595_200, "bisenetv1": 595_219}
     assert teacher == 65_707_475  # published: 67.756 million with an ImageNet classifier of 2,049,000
+
+
+def test_sizes_of_whole_networks():
+    """Without and with maps of the norms: of each sub-network a weight and a bias for each place."""
+    plain = NormaliseSpec(mean=(0, 0, 0), std=(1, 1, 1))
+    spec = ModelSpec(family="td4-bisenetv1", classes=CITYSCAPES, normalise=plain, size_rule=SizeRule())
+    sizes = {}
+    with torch.device("meta"):
+        for family, count in NUM_SUB_NETWORKS.items():
+            maps = {"map_rows": 46, "map_columns": 60}
+            model = build_model(replace(spec, family=family, propagation=maps))
+            sizes[family] = parameters(model) - 2 * count * 46 * 60
+    assert sizes == {
+        "td4-pspnet18": 52_101_964,
+        "td2-pspnet50": 56_997_286,
+        "td2-fanet18": 26_506_368,
+        "td4-bisenetv1": 54_320_716,
+    }
+    assert parameters(model) == 54_342_796
 
 
 def test_dilations_of_the_last_stages_are_those_of_the_paper():

@@ -39,12 +39,12 @@ def estimate_flow(current: np.ndarray, previous: np.ndarray) -> tuple[np.ndarray
         _check_image(image)
     if current.shape != previous.shape:
         raise ConfigError(f"flow between images of {current.shape[:2]} and {previous.shape[:2]} pixels; must be equal")
-    cv2 = _opencv()
+    cv2 = load_opencv("evaluate")
     now, then = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (current, previous))
     search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     search.setFinestScale(0)
     flow, back = search.calc(now, then, None).transpose(2, 0, 1), search.calc(then, now, None)
-    return flow, _nearest(flow)[2] & _leads_back(flow, back)
+    return flow, _nearest(flow)[2] & leads_back(flow, back)
 
 
 DIS = FlowEstimator(name="OpenCV DIS (medium preset, finest scale 0)", estimate=estimate_flow)
@@ -78,6 +78,26 @@ def blend_ids(labels: np.ndarray, flow: np.ndarray) -> np.ndarray:
     return (1 - a) * (1 - b) * top_left + a * (1 - b) * top_right + (1 - a) * b * low_left + a * b * low_right
 
 
+def leads_back(flow: np.ndarray, back: np.ndarray) -> np.ndarray:
+    """(H, W) bool: `back` (H, W, 2) undoes `flow` (2, H, W) within a tolerance (Sundaram et al., ECCV 2010, eq. 5).
+
+    back: float32, from the other image to this one.
+    """
+    cv2 = load_opencv("evaluate")
+    x, y = _targets(flow)
+    returned = cv2.remap(back, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).transpose(2, 0, 1)
+    gap, length = np.square(flow + returned).sum(0), np.square(flow).sum(0) + np.square(returned).sum(0)
+    return gap < 0.01 * length + 0.5
+
+
+def load_opencv(extra: str) -> ModuleType:
+    """The module cv2. Raises MissingExtra without it; extra: of this package, with which it would be there."""
+    try:
+        return importlib.import_module("cv2")
+    except ImportError as error:
+        raise MissingExtra("opencv-python-headless", extra) from error
+
+
 def _targets(flow: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Where the flow (2, H, W) points, x and y (H, W) float32."""
     height, width = flow.shape[1:]
@@ -92,24 +112,8 @@ def _nearest(flow: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return x.clip(0, width - 1), y.clip(0, height - 1), inside
 
 
-def _leads_back(flow: np.ndarray, back: np.ndarray) -> np.ndarray:
-    """(H, W) bool: `back` (H, W, 2) undoes `flow` (2, H, W) within a tolerance (Sundaram et al., ECCV 2010, eq. 5)."""
-    cv2 = _opencv()
-    x, y = _targets(flow)
-    returned = cv2.remap(back, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).transpose(2, 0, 1)
-    gap, length = np.square(flow + returned).sum(0), np.square(flow).sum(0) + np.square(returned).sum(0)
-    return gap < 0.01 * length + 0.5
-
-
 def _check_image(image: np.ndarray) -> None:
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise ConfigError(f"flow of an image {image.dtype} {image.shape}; needed: uint8 (H, W, 3) RGB")
     if min(image.shape[:2]) < MIN_SIDE:
         raise ConfigError(f"flow of an image of {image.shape[:2]} pixels; each side must have {MIN_SIDE} or more")
-
-
-def _opencv() -> ModuleType:
-    try:
-        return importlib.import_module("cv2")
-    except ImportError as error:
-        raise MissingExtra("opencv-python-headless", "evaluate") from error

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from gsvnet.errors import ConfigError, MissingExtra
-from gsvnet.evaluation.flow import estimate_flow
 from gsvnet.synthetic.scene import SceneConfig, SceneFrame, StreetScene
+from gsvnet.video.flow import estimate_flow
 
 pytest.importorskip("cv2")
 
