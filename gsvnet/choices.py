@@ -9,8 +9,8 @@ References = Literal["none", "before", "nearest", "both"]
 each other sub-network the nearest frame, the frames on both sides, or none: each sub-network alone."""
 
 Ensemble = Literal["none", "keyframes", "all"]
-"""Which frames all of TDNet's sub-networks label, not only the one whose turn it is: no frame, those that begin a chunk,
-or every one."""
+"""Which frames all of TDNet's sub-networks label, not only the one whose turn it is: none, those that begin a chunk, or
+every one."""
 
 MotionSource = Literal["codec", "proxy"]
 """Where motion comes from: the video's own codec, or a small encode that is made for it."""

@@ -112,14 +112,14 @@ def make_trial(
     gpu_share: float = 1.0,
 ) -> Trial:
     """What to measure for these videos. Raises VideoError where no sample can be read any more."""
-    samples = tuple(_samples(config, sizes, model, device))
     settled = read_settled(config.out, device, config.storage_options) if config.out else None
     usual = default_cpu_chunks(model, config.keyframe_interval)
     batch_chunks = usual if config.batch_chunks == "auto" else config.batch_chunks
-    calibration = None
     if config.batch_chunks == "auto" and settled is not None:
         batch_chunks = int(settled["batch_chunks"])
-    elif config.batch_chunks == "auto" and device == "cuda":
+    samples = tuple(_samples(config, sizes, model, _sample_frames(config, device, batch_chunks)))
+    calibration = None
+    if config.batch_chunks == "auto" and settled is None and device == "cuda":
         calibration = Calibration(
             height=samples[0].video.height,
             width=samples[0].video.width,
@@ -180,12 +180,18 @@ def forecast(
     )
 
 
+def _sample_frames(config: LabelConfig, device: Device, batch_chunks: int) -> int:
+    """On a CPU enough for two batches per thread: with less, threads wait that would not in a shard."""
+    batches = 2 * config.cpus_per_actor if device == "cpu" else 0
+    return max(SAMPLE_FRAMES[device], batches * batch_chunks * config.keyframe_interval)
+
+
 def _samples(
-    config: LabelConfig, sizes: Mapping[Size, SizeCount], model: VideoSegmenter, device: Device
+    config: LabelConfig, sizes: Mapping[Size, SizeCount], model: VideoSegmenter, num_frames: int
 ) -> Iterator[ShardTask]:
-    """The beginning of a video of each of the most common sizes: it starts with an I-frame, as long shards do."""
+    """The first `num_frames` of a video of each of the most common sizes, from an I-frame on, as long shards are."""
     rule = plan_rule(config, model)
-    rule = replace(rule, shard_frames=min(rule.shard_frames, SAMPLE_FRAMES[device]))
+    rule = replace(rule, shard_frames=min(rule.shard_frames, num_frames))
     by_frames = sorted(sizes.values(), key=lambda size: size.frames, reverse=True)
     num_samples, problem = 0, None
     for size in by_frames[:NUM_SIZES]:

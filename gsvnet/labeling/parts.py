@@ -30,7 +30,7 @@ def take_chunks(chunks: ChunkBatch, start: int, stop: int, *, before: int = 0, a
     first, last = (own[0], own[-1]) if own else (int(index[start, 0]), -1)
     part = replace(chunks, first_frame=first, **rows, before=None, before_index=None, after=None, after_index=None)
     if before:
-        images, where = _find_frames(chunks, range(first - before, first) if own else range(0))
+        images, where = _find_frames(chunks, range(max(0, first - before), first) if own else range(0))
         part = replace(part, before=images, before_index=where)
     if after:
         images, where = _find_frames(chunks, range(last + 1, last + 1 + after) if own else range(0))

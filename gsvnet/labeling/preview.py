@@ -10,6 +10,7 @@ from rich.console import Console
 
 from gsvnet.errors import MissingExtra, OutputConflict, StoreError
 from gsvnet.labeling.config import LabelConfig, PlanConfig
+from gsvnet.labeling.fingerprint import FRAMES_AROUND, frames_around
 from gsvnet.labeling.forecast import Forecast, Speed, forecast, make_trial, measure_speeds
 from gsvnet.labeling.inputs import expand_inputs
 from gsvnet.labeling.job import own_share, plan_request
@@ -89,6 +90,10 @@ def check_rule(config: LabelConfig, model: VideoSegmenter) -> None:
         for name, value in (ours | {"motion": motion_wish(config, model)}).items()
         if name in fields and fields[name] != value
     ]
+    theirs, mine = fields.get(FRAMES_AROUND, [0, 0]), frames_around(model)
+    if theirs != mine:
+        looks = "frames that the network looks at before and after a batch (--model, --references)"
+        differing.append(f"{looks}: {theirs} in the output, {mine} now")
     if differing:
         raise OutputConflict(
             f"{config.out} belongs to a job with other settings; use the same, or another --out. "

@@ -20,8 +20,8 @@ from gsvnet.models.arseg import ARSeg
 from gsvnet.models.segmenter import FrameNeeds, Resize
 from gsvnet.nn.upsample import upsample_labels
 from gsvnet.training import parallel
-from gsvnet.training.arseg_footage import Run, RunSource, draw_run
 from gsvnet.training.arseg_start import size_rule_alone
+from gsvnet.training.footage_runs import Run, RunSource, draw_run
 from gsvnet.video.proxy import trace_by_proxy
 
 _MOST_SHARE = 0.8  # of the machine's memory

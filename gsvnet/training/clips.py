@@ -49,6 +49,19 @@ def to_grid(images: Tensor, grid: tuple[int, int]) -> Tensor:
     return resize_image(images, grid, "area").float()
 
 
+def flow_to_grid(flow: Tensor, size: tuple[int, int]) -> Tensor:
+    """Flow (B, 2, H, W) on a coarser grid (h, w): (B, 2, h, w) float32 in that grid's pixels.
+
+    The mean over the pixels of each cell whose flow is known; NaN where those are less than half.
+    """
+    known = flow.isfinite().all(dim=1, keepdim=True)
+    share = F.adaptive_avg_pool2d(known.float(), size)
+    mean = F.adaptive_avg_pool2d(torch.where(known, flow.float(), 0.0), size) / share.clamp(min=1e-6)
+    (height, width), (h, w) = flow.shape[-2:], size
+    mean = mean * mean.new_tensor([w / width, h / height]).view(2, 1, 1)
+    return torch.where(share >= 0.5, mean, float("nan"))
+
+
 class StillClips:
     """Clips made from labelled stills: the still is the keyframe, later frames are the still seen from a moving camera.
 

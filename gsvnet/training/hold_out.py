@@ -14,8 +14,8 @@ from gsvnet.evaluation.resize import resize_image
 from gsvnet.models.gsvnet import Propagation, with_gain
 from gsvnet.models.segmenter import Normalise
 from gsvnet.nn.upsample import upsample_labels
+from gsvnet.training.clip_loss import advance
 from gsvnet.training.clips import Clip, VideoClips
-from gsvnet.training.losses import advance
 from gsvnet.training.stills import Stills
 
 _BATCH_IMAGES = 8

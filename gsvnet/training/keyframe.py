@@ -17,11 +17,12 @@ from gsvnet.models.segmenter import Normalise
 from gsvnet.training import parallel
 from gsvnet.training.checks import ConsistencyForm, LabelLoss
 from gsvnet.training.hold_out import score_stills
+from gsvnet.training.keyframe_state import KeyframeRun, move_average, resume_run, save_run
 from gsvnet.training.losses import StillLoss
 from gsvnet.training.paired_loss import PairedLoss, SeenPairs
 from gsvnet.training.pairs import PairSource, draw_pairs
 from gsvnet.training.schedule import check_recipe, cosine_with_warmup, make_optimiser, set_rates
-from gsvnet.training.state import append_log, cut_log, load_state, save_state
+from gsvnet.training.state import append_log
 from gsvnet.training.stills import Stills, batches_of_views, class_weights
 from gsvnet.training.teacher import Teacher
 
@@ -112,8 +113,8 @@ def train_keyframe(
     for frozen in (normalise, teacher or normalise):
         frozen.to(device)
     optimiser = make_optimiser(config.optimiser, _parameter_groups(net, config))
-    run = _Run(net=net, average=deepcopy(net).eval(), optimiser=optimiser)
-    first_epoch = _resume(folder, config, run)
+    run = KeyframeRun(net=net, average=deepcopy(net).eval(), optimiser=optimiser)
+    first_epoch = resume_run(folder, config, run)
     weights = class_weights(stills.labels, num_classes, temper=config.weight_temper).to(device)
     own_loss = _make_loss(net, weights, config, paired=bool(pairs))
     loss_of = parallel.share_gradients(own_loss)
@@ -130,7 +131,7 @@ def train_keyframe(
             optimiser.zero_grad(set_to_none=True)
             scores[0].backward()
             optimiser.step()
-            _move_average(run.average, net, min(config.ema_decay, (1 + step) / (10 + step)))
+            move_average(run, decay=min(config.ema_decay, (1 + step) / (10 + step)))
             losses.append(scores.tolist())
         means = [parallel.average(float(np.mean(part)), device) for part in zip(*losses)]
         record = {"epoch": epoch + 1} | dict(zip(["loss", *own_loss.parts], means))
@@ -143,19 +144,10 @@ def train_keyframe(
             )
             record["held_out_miou"] = score
         append_log(folder, record)  # before the state: a line too many is cut on resuming, a missing one stays missing
-        _save(folder, config, epoch + 1, run)
+        save_run(folder, config, epoch + 1, run)
         on_epoch(record)
         on_save(epoch + 1, run.average)
     return run.average
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Run:
-    """What changes from step to step. average: of the network's weights over time, in evaluation mode."""
-
-    net: nn.Module
-    average: nn.Module
-    optimiser: torch.optim.Optimizer
 
 
 def _count_steps(sets: Sequence[Stills], config: KeyframeTraining, teacher: Teacher | None) -> int:
@@ -241,35 +233,3 @@ def _parameter_groups(net: nn.Module, config: KeyframeTraining) -> list[dict]:
         {"params": decayed, "lr": rate, "weight_decay": config.weight_decay},
         {"params": free, "lr": rate, "weight_decay": 0.0},
     ]
-
-
-@torch.no_grad()
-def _move_average(average: nn.Module, net: nn.Module, decay: float) -> None:
-    for kept, new in zip(average.state_dict().values(), net.state_dict().values()):
-        if kept.dtype.is_floating_point:
-            kept.lerp_(new, 1 - decay)
-        else:
-            kept.copy_(new)
-
-
-def _resume(folder: Path, config: KeyframeTraining, run: _Run) -> int:
-    """Number of finished epochs; loads their state when there is one."""
-    state = load_state(folder, config)
-    if state is not None:
-        run.net.load_state_dict(state["net"])
-        run.average.load_state_dict(state["average"])
-        run.optimiser.load_state_dict(state["optimiser"])
-    epoch = int(state["epoch"]) if state else 0
-    if parallel.is_first():
-        cut_log(folder, "epoch", epoch)
-    return epoch
-
-
-def _save(folder: Path, config: KeyframeTraining, epoch: int, run: _Run) -> None:
-    state = {
-        "epoch": epoch,
-        "net": run.net.state_dict(),
-        "average": run.average.state_dict(),
-        "optimiser": run.optimiser.state_dict(),
-    }
-    save_state(folder, config, state)

@@ -205,6 +205,8 @@ class TrainKeyframeConfig:
             raise ConfigError(
                 "--video, --synthetic-clips and --moving-stills teach nothing here; give --consistency WEIGHT"
             )
+        if self.flow_model != "default" and self.flow != "light":
+            raise ConfigError(f"--flow-model {self.flow_model}: is of --flow light, not of --flow {self.flow}")
         if self.consistency_form == "published" and self.flow == "proxy":
             raise ConfigError("--consistency-form published needs flow everywhere; --flow proxy has gaps")
         if self.consistency_form == "published" and (self.synthetic_clips or self.moving_stills):

@@ -42,8 +42,9 @@ def describe_command(config: Config) -> str:
     for field in fields(config):
         value = _by_name(getattr(config, field.name))
         if getattr(config, field.name) != field.default:
-            flag = [] if field.name in _POSITIONAL else [f"--{field.name.replace('_', '-')}"]
-            values = [] if value is True else value if isinstance(value, list) else [value]
+            option = f"--{'no-' if value is False else ''}{field.name.replace('_', '-')}"
+            flag = [] if field.name in _POSITIONAL else [option]
+            values = [] if isinstance(value, bool) else value if isinstance(value, list) else [value]
             words += [*flag, *map(str, values)]
     return shlex.join(words)
 

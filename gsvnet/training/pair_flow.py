@@ -1,6 +1,6 @@
 """Where the flow between the frames of a video comes from: a library, the codec's motion search, or a light network.
 
-All of it is found once, when material is gathered, at a quarter of the frames' size.
+All of it is found once, when material is gathered: at a quarter of the frames' size, or on the network's own grid.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from gsvnet.evaluation.resize import resize_image
 from gsvnet.models.checkpoints import load_model
 from gsvnet.models.gsvnet import GSVNet
 from gsvnet.training.checks import FlowSource
+from gsvnet.training.clips import flow_to_grid
 from gsvnet.training.pairs import flow_grid
-from gsvnet.training.temporal_losses import flow_to_grid, leads_back, looks_alike
+from gsvnet.training.temporal_losses import leads_back, looks_alike
 from gsvnet.video.flow import DIS
 from gsvnet.video.proxy import check_proxy, trace_by_proxy
 
@@ -75,9 +76,10 @@ class LightFlow:
     @torch.no_grad()
     def __call__(self, run: Tensor) -> Tensor:
         """As `PairFlow` says."""
-        size = self.model.needs(run.shape[-2], run.shape[-1]).frame_size
-        assert size is not None, "a GSVNet has a grid"
-        ends = self.model.frame_normalise(torch.stack([resize_image(run[i], size, "area") for i in (-1, 0)]))
+        needs = self.model.needs(run.shape[-2], run.shape[-1])
+        assert needs.frame_size is not None, "a GSVNet has a grid"
+        frames = [resize_image(run[i], needs.frame_size, needs.resize) for i in (-1, 0)]
+        ends = self.model.frame_normalise(torch.stack(frames))
         flow, back = self.model.propagation.estimate_flow(ends, ends.flip(0)).split(1)
         if self.everywhere:
             return flow[0]

@@ -14,9 +14,9 @@ from gsvnet.errors import ConfigError
 from gsvnet.models.gsvnet import Propagation
 from gsvnet.models.segmenter import Normalise
 from gsvnet.training import parallel
+from gsvnet.training.clip_loss import ClipLoss
 from gsvnet.training.clips import Clip
 from gsvnet.training.hold_out import score_clips
-from gsvnet.training.losses import ClipLoss
 from gsvnet.training.schedule import check_recipe, make_optimiser
 from gsvnet.training.steps import LOG_EVERY, Course, run_steps
 

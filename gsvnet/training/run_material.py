@@ -9,7 +9,7 @@ from gsvnet.classes import CAMVID, ClassSet
 from gsvnet.errors import ConfigError, ModelError
 from gsvnet.labeling.inputs import expand_inputs
 from gsvnet.training.arseg_config import TrainArsegConfig
-from gsvnet.training.arseg_footage import RunSource, StillRuns, VideoRuns, draw_street_runs, read_video_runs
+from gsvnet.training.footage_runs import RunSource, StillRuns, VideoRuns, draw_street_runs, read_video_runs
 from gsvnet.training.hold_out import split_stills
 from gsvnet.training.material import CAMVID_SIZE
 from gsvnet.training.stills import load_camvid_stills

@@ -12,7 +12,6 @@ from itertools import islice
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from gsvnet.errors import VideoError
@@ -22,7 +21,7 @@ from gsvnet.models.gsvnet import GSVNet
 from gsvnet.nn.blocks import resize
 from gsvnet.nn.upsample import upsample_labels
 from gsvnet.synthetic import SceneConfig, SceneFrame, StreetScene
-from gsvnet.training.clips import Clip, StillClips, VideoClips, compute_logits, to_grid
+from gsvnet.training.clips import Clip, StillClips, VideoClips, compute_logits, flow_to_grid, to_grid
 from gsvnet.training.stills import Stills
 from gsvnet.video.decode import Frame, read_frames
 from gsvnet.video.frames import View
@@ -123,14 +122,9 @@ def make_video_clips(uri: str, model: GSVNet, *, max_frames: int, threads: int =
 
 
 def flow_of_street(frame: SceneFrame, grid: tuple[int, int]) -> Tensor:
-    """(2, h, w) float16: a drawn frame's flow in pixels of the grid, the mean over the pixels that were visible one
-    frame ago; NaN where those are less than half."""
-    flow, valid = torch.from_numpy(frame.flow), torch.from_numpy(frame.flow_valid)[None].float()
-    (height, width), (h, w) = flow.shape[-2:], grid
-    share = F.adaptive_avg_pool2d(valid, grid)
-    mean = F.adaptive_avg_pool2d(flow * valid, grid) / share.clamp(min=1e-6)
-    mean = mean * torch.tensor([w / width, h / height]).view(2, 1, 1)
-    return torch.where(share > 0.5, mean, float("nan")).half()
+    """(2, h, w) float16: a drawn frame's flow, as `flow_to_grid` has it, of what was visible one frame ago."""
+    flow = torch.where(torch.from_numpy(frame.flow_valid), torch.from_numpy(frame.flow), float("nan"))
+    return flow_to_grid(flow[None], grid)[0].half()
 
 
 def _draw_street(seed: int, size: tuple[int, int], generator: np.random.Generator) -> StreetScene:

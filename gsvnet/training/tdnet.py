@@ -20,8 +20,8 @@ from gsvnet.models.tdnet import TDNet
 from gsvnet.nn.spatial_norm import SpatialLayerNorm
 from gsvnet.nn.upsample import upsample_labels
 from gsvnet.training import parallel
-from gsvnet.training.arseg_footage import RunSource
 from gsvnet.training.checks import LabelLoss
+from gsvnet.training.footage_runs import RunSource
 from gsvnet.training.schedule import check_recipe, make_optimiser
 from gsvnet.training.steps import LOG_EVERY, Course, run_steps
 from gsvnet.training.tdnet_loss import TdnetLoss, build_auxiliary_heads, choose_rows, label_both, look

@@ -142,6 +142,8 @@ class TrainTdnetConfig:
             raise ConfigError("--hold-out: only stills are held out; give --camvid FOLDER")
         if self.own_labels and self.synthetic_clips == 0:
             raise ConfigError("--own-labels: is about drawn streets; give --synthetic-clips N")
+        if self.teacher is not None and self.distillation == 0 and not (self.unlabelled or self.own_labels):
+            raise ConfigError("--teacher: teaches nothing with --distillation 0 and nothing to label; leave it out")
         if self.batch_size % max(1, self.sub_networks):
             raise ConfigError(
                 f"--batch-size {self.batch_size}: must be a multiple of --sub-networks {self.sub_networks}, "

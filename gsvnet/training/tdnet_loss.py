@@ -138,7 +138,8 @@ class TdnetLoss(nn.Module):
         """KL(teacher || full) + alone_distillation * KL(teacher's group || alone), (); 0 without a teacher."""
         if self.teacher is None:
             return full.new_zeros(())
-        whole, group = self.teacher.with_group(images.float(), turn, self.model.num_sub_networks)
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16):
+            whole, group = self.teacher.with_group(images.float(), turn, self.model.num_sub_networks)
         corners = self.model.align_corners
         divergence = distillation_loss(full, whole, align_corners=corners)
         return divergence + self.alone_distillation * distillation_loss(alone, group, align_corners=corners)

@@ -17,7 +17,7 @@ from gsvnet.models.spec import describe_model
 from gsvnet.models.tdnet import TDNet
 from gsvnet.models.transfer import image_network_of
 from gsvnet.training import parallel
-from gsvnet.training.arseg_footage import RunSource, VideoRuns
+from gsvnet.training.footage_runs import RunSource, VideoRuns
 from gsvnet.training.hold_out import describe_leak
 from gsvnet.training.notes import check_keyframe, claim_folder, describe_training, find_folder
 from gsvnet.training.record import TrainingRecord
@@ -54,8 +54,8 @@ def run_tdnet_training(config: TrainTdnetConfig, device: str, console: Console) 
         image, num_sub_networks=config.sub_networks, size=material.size, references=config.references
     ).to(device)
     read = model.needs(*material.size).keyframe_size
-    teacher = None if config.teacher is None else load_teacher(config.teacher, model.classes, read).to(device)
-    sources = label_sources(config, model, material, teacher, console.print)
+    teacher = None if config.teacher is None else load_teacher(config.teacher, model.classes, read)
+    sources = label_sources(config, model, material, console.print)
     recipe = choose_run_recipe(config, model, material.size)
     if material.held_out and (leak := describe_leak(read_notes(config.keyframe)[1], config.hold_out)):
         console.print(f"warning: --keyframe {config.keyframe.name} {leak}", soft_wrap=True)
@@ -82,7 +82,7 @@ def run_tdnet_training(config: TrainTdnetConfig, device: str, console: Console) 
             class_weights=class_weights(measured.targets, len(model.classes), temper=config.weight_temper),
             config=choose_recipe(config),
             folder=folder,
-            teacher=teacher,
+            teacher=teacher if config.distillation else None,
             held_out=held_out,
             on_step=record.add,
             on_save=record.look,
@@ -104,16 +104,18 @@ def _draw_fixed(
 
 
 def label_sources(
-    config: TrainTdnetConfig, model: TDNet, material: RunMaterial, teacher: Teacher | None, report: Report
+    config: TrainTdnetConfig, model: TDNet, material: RunMaterial, report: Report
 ) -> list[tuple[RunSource, float]]:
-    """The same sources, with labels of the teacher, or of the network of --keyframe, where nobody labelled them."""
+    """The same sources, with labels of --teacher, or else of --keyframe, where nobody labelled them.
+
+    That network reads the frames as it reads a video of their size; as a teacher it sees what the student reads.
+    """
     nobodys = sum(isinstance(source, VideoRuns) and source.targets is None for source, _ in material.sources)
+    label = None
     if nobodys:
-        report(f"labeling {nobodys} videos with --{'keyframe' if teacher is None else 'teacher'}")
-        if teacher is None:
-            size = model.needs(*material.size).keyframe_size
-            teacher = load_teacher(config.keyframe, model.classes, size).to(model.normalise.mean.device)
-    label = None if teacher is None else _labels_of(teacher, bf16=config.precision == "bf16")
+        report(f"labeling {nobodys} videos with --{'keyframe' if config.teacher is None else 'teacher'}")
+        expert = load_teacher(config.teacher or config.keyframe, model.classes, material.size)
+        label = _labels_of(expert.to(model.normalise.mean.device), bf16=config.precision == "bf16")
     return [
         (label_frames(source, label) if isinstance(source, VideoRuns) else source, share)
         for source, share in material.sources

@@ -12,7 +12,7 @@ from torch import Tensor
 from gsvnet.errors import ConfigError
 from gsvnet.evaluation.resize import resize_image
 from gsvnet.models.segmenter import Resize
-from gsvnet.training.arseg_footage import Run, RunSource, VideoRuns, draw_run
+from gsvnet.training.footage_runs import Run, RunSource, VideoRuns, draw_run
 
 _BATCH_FRAMES = 8
 

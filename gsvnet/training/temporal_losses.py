@@ -90,19 +90,6 @@ def looks_alike(images: Tensor, neighbour_images: Tensor, flow: Tensor, *, toler
     return inside & ((images.float() - fetched).abs().mean(dim=1) <= tolerance)
 
 
-def flow_to_grid(flow: Tensor, size: tuple[int, int]) -> Tensor:
-    """Flow (B, 2, H, W) on a coarser grid (h, w): (B, 2, h, w) float32 in that grid's pixels.
-
-    The mean over the pixels of each cell whose flow is known; NaN where those are less than half.
-    """
-    known = flow.isfinite().all(dim=1, keepdim=True)
-    share = F.adaptive_avg_pool2d(known.float(), size)
-    mean = F.adaptive_avg_pool2d(torch.where(known, flow.float(), 0.0), size) / share.clamp(min=1e-6)
-    (height, width), (h, w) = flow.shape[-2:], size
-    mean = mean * mean.new_tensor([w / width, h / height]).view(2, 1, 1)
-    return torch.where(share >= 0.5, mean, float("nan"))
-
-
 def _hold_size(logits: Tensor, neighbour: Tensor) -> tuple[Tensor, Tensor]:
     """The same numbers, (B, C, h, w) each, with gradients that do not change the size of a pair of frames.
 

@@ -30,6 +30,7 @@ from gsvnet.models.split import SplitNetwork
 from gsvnet.nn.blocks import resize
 from gsvnet.nn.local_attention import MOST_TILE_BYTES
 from tests.around import AroundDummy
+from tests.tiny_tdnet import build_tdnet
 
 CLASSES = ClassSet(name="five", names=tuple("abcde"), colours=((0, 0, 0),) * 5)
 HEIGHT, WIDTH, INTERVAL = 32, 48, 4
@@ -131,6 +132,9 @@ SEGMENTERS = {
     "arseg_before": lambda: build_arseg("before"),
     "arseg_nearest": lambda: build_arseg("nearest"),
     "arseg_both": lambda: build_arseg("both"),
+    "tdnet_before": lambda: build_tdnet("before"),
+    "tdnet_nearest": lambda: build_tdnet("nearest", "all"),
+    "tdnet_both": lambda: build_tdnet("both", "keyframes"),
 }
 
 
@@ -281,7 +285,9 @@ def test_what_is_not_valid_is_not_read(model, video):
     assert_same_labels(label_video(model, noisy, [0, NUM_CHUNKS]), label_video(model, video, [0, NUM_CHUNKS]))
 
 
-@pytest.mark.parametrize("name", ["per_frame", "gsvnet", "around", "arseg_before", "arseg_nearest", "arseg_both"])
+@pytest.mark.parametrize(
+    "name", ["per_frame", "gsvnet", "around", *(n for n in SEGMENTERS if n.startswith(("arseg", "tdnet")))]
+)
 def test_in_batches_of_one_size_not_even_the_last_bit_changes(name, video):
     """Labels may not depend on where shards are cut, so a chunk may stand anywhere in its batch."""
     model = build(name)

@@ -135,3 +135,12 @@ def test_of_batches_without_small_frames_the_keyframes_are_the_frames():
 def test_parts_of_a_batch_for_a_network_that_looks_at_nothing_else_hold_nothing_else():
     part = take_chunks(draw(4), 1, 3)
     assert [getattr(part, name) for name in ("before", "before_index", "after", "after_index")] == [None] * 4
+
+
+def test_what_is_not_valid_is_no_context_at_the_start_of_a_video():
+    """Frames 0 to 4 and one empty place: nothing is before the first part."""
+    valid = torch.tensor([[True, True, True], [True, True, False]])
+    whole = replace(draw(2), first_frame=0, num_frames=valid.sum(1), valid=valid)
+    whole = replace(whole, before=whole.keyframes[:0], after=whole.keyframes[:0])
+    assert take_chunks(whole, 0, 1, before=3, after=2).before_index.tolist() == []
+    assert take_chunks(whole, 1, 2, before=3, after=2).before_index.tolist() == [0, 1, 2]

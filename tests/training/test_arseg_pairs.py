@@ -11,10 +11,10 @@ from gsvnet.models.pspnet import PSPNet18
 from gsvnet.models.pspnet_up import PSPNet18Up
 from gsvnet.models.segmenter import SizeRule
 from gsvnet.nn.upsample import upsample_labels
-from gsvnet.training import arseg_footage, arseg_pairs
+from gsvnet.training import arseg_pairs, footage_runs
 from gsvnet.training.arseg import ArsegLoss, choose_trained
-from gsvnet.training.arseg_footage import StillRuns, VideoRuns, draw_run, draw_street_runs, read_video_runs
 from gsvnet.training.arseg_pairs import PairRecipe, bytes_per_pair, check_memory, draw_pairs
+from gsvnet.training.footage_runs import StillRuns, VideoRuns, draw_run, draw_street_runs, read_video_runs
 from gsvnet.training.stills import Stills
 
 SIZE = (48, 64)
@@ -26,7 +26,7 @@ RECIPE = PairRecipe(size=SIZE, count=5, keyframe_interval=4, pairs_per_run=2, bf
 
 @pytest.fixture
 def plain_colours(monkeypatch):
-    monkeypatch.setattr(arseg_footage, "jitter_colours", lambda view, generator: view)
+    monkeypatch.setattr(footage_runs, "jitter_colours", lambda view, generator: view)
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ from gsvnet.models.pspnet import PSPNet18
 from gsvnet.models.pspnet_up import PSPNet18Up
 from gsvnet.models.segmenter import PerFrame, SizeRule
 from gsvnet.training.arseg_config import TrainArsegConfig
-from gsvnet.training.arseg_footage import StillRuns
 from gsvnet.training.arseg_pairs import PairRecipe, draw_pairs
 from gsvnet.training.arseg_start import _scale_feature, start_arseg, start_fusion, without_fusion
+from gsvnet.training.footage_runs import StillRuns
 from gsvnet.training.stills import Stills
 
 COLOURS = ClassSet(name="rgb", names=("r", "g", "b"), colours=((200, 0, 0), (0, 200, 0), (0, 0, 200)))

@@ -13,6 +13,7 @@ from gsvnet.training.clips import (
     VideoClips,
     _move_logits,
     compute_logits,
+    flow_to_grid,
     mirror,
     moving_positions,
     to_grid,
@@ -215,3 +216,16 @@ def test_a_video_clip_carries_flow_only_when_it_runs_forward_frame_by_frame(plai
             assert torch.equal(clip.flow[:, 1, 0, 0], numbers[1:])
             assert torch.equal(clip.flow[:, 0, 0, 0].abs(), numbers[1:])  # a mirror turns dx around
     assert seen == {True, False}
+
+
+def test_flow_on_a_coarser_grid_is_in_that_grids_pixels():
+    flow = torch.tensor([4.0, 3.0]).view(1, 2, 1, 1).repeat(1, 1, 6, 8)
+    flow[..., :3, :4] = float("nan")  # the first cell: 12 of 12
+    flow[..., 3:, 4:] += torch.tensor([8.0, 0.0]).view(2, 1, 1)
+    flow[0, 0, 3:5, :4] = float("nan")  # 8 of 12
+    flow[0, 1, :1, 4:] = float("nan")  # 4 of 12
+    coarse = flow_to_grid(flow, (2, 2))
+    nan = float("nan")
+    torch.testing.assert_close(
+        coarse, torch.tensor([[[[nan, 1.0], [nan, 3.0]], [[nan, 1.0], [nan, 1.0]]]]), equal_nan=True
+    )

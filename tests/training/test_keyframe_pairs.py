@@ -190,6 +190,7 @@ def test_a_state_from_before_pairs_is_still_read(train, tmp_path):
         ({"moving_stills": True, "pair_weight": 1.0}, "--pair-weight 1.0: like whom"),
         ({"moving_stills": True}, "teach nothing here; give --consistency"),
         ({"moving_stills": True, "consistency": -1.0}, "--consistency -1.0: at least 0"),
+        ({"flow_model": "m.safetensors"}, "is of --flow light, not of --flow dis"),
         ({"moving_stills": True, "consistency": 1.0, "frame_gap": 0}, "--frame-gap 0: at least 1"),
         ({"moving_stills": True, "consistency": 1.0, "consistency_form": "published"}, "needs flow everywhere"),
         ({"video": ("v.mp4",), "consistency": 1.0, "consistency_form": "published", "flow": "proxy"}, "has gaps"),
@@ -200,6 +201,7 @@ def test_options_that_do_not_go_together_are_named(tmp_path, options, message):
         TrainKeyframeConfig(out=tmp_path / "k.safetensors", camvid=tmp_path, **options)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_says_what_its_consistency_was_learned_from(camvid_folder, tmp_path):
     out = tmp_path / "k.safetensors"
     words = ["train", "keyframe", "--camvid", str(camvid_folder), "--out", str(out), "--epochs", "1"]

@@ -10,17 +10,14 @@ from gsvnet.classes import IGNORE
 from gsvnet.models.bisenet import BiSeNet
 from gsvnet.models.gsvnet import Propagation, with_gain
 from gsvnet.models.pspnet_up import PSPNet18Up
+from gsvnet.training.clip_loss import ClipLoss, advance, flow_loss, resize_labels
 from gsvnet.training.clips import Clip, VideoClips
 from gsvnet.training.losses import (
-    ClipLoss,
     StillLoss,
-    advance,
     distillation_loss,
-    flow_loss,
     label_loss,
     ohem_loss,
     presence_loss,
-    resize_labels,
     still_loss,
 )
 

@@ -177,6 +177,7 @@ def test_the_flow_of_a_pair_is_asked_of_the_run_from_partner_to_frame():
     assert all(abs(a - b) == 1 for run in runs for a, b in pairwise(run))
 
 
+@pytest.mark.slow  # drawing a street takes seconds
 def test_drawn_streets_are_paired_by_their_exact_flow():
     (clip,) = draw_street_pairs(1, 3, SIZE, seed=0)
     assert clip.places.tolist() == [[1, 0], [2, 1]]

@@ -10,9 +10,12 @@ import torch
 import torch.multiprocessing
 from torch import nn
 
+from gsvnet.classes import CAMVID
 from gsvnet.errors import ConfigError
+from gsvnet.models.bisenetv1 import BiSeNetV1
 from gsvnet.models.gsvnet import Propagation
-from gsvnet.models.segmenter import Normalise
+from gsvnet.models.pspnet import PSPNet18
+from gsvnet.models.segmenter import Normalise, PerFrame
 from gsvnet.models.spec import KEYFRAME_NETWORKS
 from gsvnet.training import parallel
 from gsvnet.training.clips import VideoClips
@@ -21,11 +24,17 @@ from gsvnet.training.losses import StillLoss
 from gsvnet.training.propagation import PropagationTraining, train_propagation
 from gsvnet.training.start import add_auxiliary_heads
 from gsvnet.training.stills import Stills
+from gsvnet.training.tdnet_loss import TdnetLoss, build_auxiliary_heads
+from gsvnet.training.tdnet_runs import RunBatch
+from gsvnet.training.tdnet_start import start_tdnet
 
 STILLS = KeyframeTraining(
     epochs=3, batch_size=4, crop=(16, 24), warmup_steps=2, learning_rate=0.02, precision="fp32", weight_temper=1e9
 )
 CLIPS = PropagationTraining(steps=3, batch_size=2, num_frames=3, warmup_steps=1, precision="fp32")
+
+SECONDS = {"pspnet101", "pspnet18up", "pspnet18", "pspnet18etc"}  # what a step of each takes
+FAMILIES = [pytest.param(name, marks=pytest.mark.slow if name in SECONDS else ()) for name in KEYFRAME_NETWORKS]
 
 
 class Tiny(nn.Module):
@@ -142,9 +151,26 @@ def test_alone_nothing_is_shared():
     assert range(4)[parallel.own_share()] == range(4)
 
 
-@pytest.mark.parametrize("family", KEYFRAME_NETWORKS)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_no_process_waits_for_a_parameter_that_takes_no_part(family):
     net = add_auxiliary_heads(KEYFRAME_NETWORKS[family](num_classes=3), num_classes=3).train()
     loss_of = StillLoss(net, torch.ones(3), distillation=1.0, bf16=False)
     loss_of(torch.rand(2, 3, 64, 64), torch.randint(0, 3, (2, 64, 64))).backward()
-    assert [name for name, p in net.named_parameters() if p.requires_grad and p.grad is None] == []
+    assert _idle_parameters(net) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [BiSeNetV1, PSPNet18])
+@pytest.mark.parametrize("every_frame", [False, True])
+def test_no_process_of_tdnet_waits_for_a_parameter_that_takes_no_part(kind, every_frame, normalise):
+    image = PerFrame(kind(num_classes=11), classes=CAMVID, normalise=normalise)
+    model = start_tdnet(image, num_sub_networks=4, size=(64, 96)).train()
+    loss_of = TdnetLoss(model, build_auxiliary_heads(model), torch.ones(11), every_frame=every_frame, bf16=False)
+    runs = RunBatch(images=torch.zeros(4, 4, 3, 64, 96).byte(), targets=torch.zeros(4, 4, 64, 96).byte())
+    loss_of(runs).sum().backward()
+    assert _idle_parameters(loss_of) == []
+
+
+def _idle_parameters(module: nn.Module) -> list[str]:
+    """Names of parameters that ask for a gradient and got none."""
+    return [name for name, p in module.named_parameters() if p.requires_grad and p.grad is None]

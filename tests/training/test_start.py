@@ -19,6 +19,10 @@ from gsvnet.training.start import (
     start_propagation,
 )
 
+FAMILIES = [
+    pytest.param(family, marks=pytest.mark.slow if family == "pspnet101" else ()) for family in KEYFRAME_NETWORKS
+]
+
 
 def config(tmp_path, **options) -> TrainKeyframeConfig:
     return TrainKeyframeConfig(out=tmp_path / "k.safetensors", synthetic_scenes=2, **options)
@@ -44,11 +48,11 @@ def test_the_command_line_offers_every_family():
     assert set(get_args(literal)) == set(KEYFRAME_NETWORKS)
 
 
-def test_every_family_of_image_networks_can_be_trained(tmp_path):
-    for family, kind in KEYFRAME_NETWORKS.items():
-        model = start_keyframe_network(config(tmp_path, family=family))
-        assert isinstance(model.net, kind)
-        assert model.classes is CAMVID
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_of_image_networks_can_be_trained(tmp_path, family):
+    model = start_keyframe_network(config(tmp_path, family=family))
+    assert isinstance(model.net, KEYFRAME_NETWORKS[family])
+    assert model.classes is CAMVID
 
 
 def test_a_network_of_other_classes_is_adopted_in_the_conventions_of_training(tmp_path, city):

@@ -9,7 +9,7 @@ from torch import nn
 
 from gsvnet.classes import CAMVID
 from gsvnet.errors import ConfigError
-from gsvnet.training.arseg_footage import Run
+from gsvnet.training.footage_runs import Run
 from gsvnet.training.losses import distillation_loss, still_loss
 from gsvnet.training.tdnet import TdnetTraining, _parameter_groups, label_runs, score_runs, train_tdnet
 from gsvnet.training.tdnet_loss import TdnetLoss, build_auxiliary_heads, choose_rows, label_both, look, take_frames
@@ -181,7 +181,7 @@ def test_the_parts_of_the_loss_count_as_told(train):
     assert record["loss"] == pytest.approx(expected, rel=1e-6)
 
 
-@pytest.mark.parametrize("loss", ["cross-entropy", "ohem"])
+@pytest.mark.parametrize("loss", ["cross-entropy", pytest.param("ohem", marks=pytest.mark.slow)])
 def test_training_lowers_the_loss(train, loss):
     records = []
     train(

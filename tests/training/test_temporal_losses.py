@@ -9,7 +9,6 @@ from gsvnet.synthetic import SceneConfig, StreetScene
 from gsvnet.training.temporal_losses import (
     consistency_loss,
     ends_inside,
-    flow_to_grid,
     leads_back,
     looks_alike,
     published_motion_loss,
@@ -140,19 +139,6 @@ def test_a_flow_is_believed_where_the_neighbour_looks_alike():
     assert not looks_alike(image, moved, STILL).any()
     assert looks_alike(image, image + 20, STILL).all()
     assert not looks_alike(image, image + 21, STILL).any()
-
-
-def test_flow_on_a_coarser_grid_is_in_that_grids_pixels():
-    flow = shift(4, 3)
-    flow[..., :3, :4] = float("nan")  # the first cell: 12 of 12
-    flow[..., 3:, 4:] += torch.tensor([8.0, 0.0]).view(2, 1, 1)
-    flow[0, 0, 3:5, :4] = float("nan")  # 8 of 12
-    flow[0, 1, :1, 4:] = float("nan")  # 4 of 12
-    coarse = flow_to_grid(flow, (2, 2))
-    nan = float("nan")
-    torch.testing.assert_close(
-        coarse, torch.tensor([[[[nan, 1.0], [nan, 3.0]], [[nan, 1.0], [nan, 1.0]]]]), equal_nan=True
-    )
 
 
 @pytest.mark.slow  # drawing a street takes seconds

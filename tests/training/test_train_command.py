@@ -144,6 +144,8 @@ def test_without_pillow_the_extra_is_named(camvid_folder, tmp_path, monkeypatch,
 def test_the_noted_command_leaves_out_defaults_and_folders(tmp_path):
     keyframe = TrainKeyframeConfig(camvid=tmp_path / "camvid", out=tmp_path / "k.safetensors", scales=(0.5, 1.5))
     assert describe_command(keyframe) == ("gsvnet train keyframe --out k.safetensors --camvid camvid --scales 0.5 1.5")
+    bare = replace(keyframe, scales=(0.6, 1.8), auxiliary_heads=False)
+    assert describe_command(bare) == "gsvnet train keyframe --out k.safetensors --camvid camvid --no-auxiliary-heads"
     propagation = TrainPropagationConfig(
         keyframe=tmp_path / "k.safetensors",
         out=tmp_path / "p.safetensors",

@@ -2,9 +2,11 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from gsvnet.classes import CAMVID, CITYSCAPES
 from gsvnet.cli import main
@@ -12,12 +14,15 @@ from gsvnet.errors import ConfigError
 from gsvnet.models import spec
 from gsvnet.models.bisenet import BiSeNet
 from gsvnet.models.checkpoints import load_checkpoint, read_notes, save_checkpoint
-from gsvnet.models.segmenter import PerFrame
+from gsvnet.models.segmenter import PerFrame, SizeRule
 from gsvnet.models.tdnet import TDNet
 from gsvnet.models.transfer import with_references
 from gsvnet.training import tdnet_run
+from gsvnet.training.footage_runs import VideoRuns
+from gsvnet.training.run_material import RunMaterial
 from gsvnet.training.tdnet_config import TrainTdnetConfig
-from gsvnet.training.tdnet_run import choose_recipe
+from gsvnet.training.tdnet_run import choose_recipe, label_sources
+from gsvnet.training.tdnet_start import start_tdnet
 from tests.tiny_tdnet import cut_batch, draw_video
 from tests.training.test_tdnet_start import Network, Trunk
 
@@ -46,6 +51,7 @@ def words(tmp_path, normalise, camvid_folder, tiny, monkeypatch):
     return ["train", "tdnet", "--keyframe", str(path), "--camvid", str(camvid_folder), *TINY]
 
 
+@pytest.mark.slow
 def test_the_checkpoint_labels_with_and_without_what_others_saw(words, tmp_path, media):
     out = tmp_path / "td.safetensors"
     video = media.write_clip(tmp_path / "drive.mp4", num_frames=8, size=(64, 96))
@@ -75,6 +81,7 @@ def test_the_checkpoint_labels_with_and_without_what_others_saw(words, tmp_path,
         ({"batch_size": 6}, "--batch-size 6: must be a multiple of --sub-networks 4"),
         ({"sub_networks": 1}, "--sub-networks 1: at least 2"),
         ({"gap": 0}, "--gap 0: at least 1"),
+        ({"teacher": Path("t.safetensors"), "distillation": 0.0}, "--teacher: teaches nothing"),
         ({"crop": (16, 64)}, "--crop 16 64: at least 32"),
         ({"camvid": None}, "nothing to train on"),
         ({"synthetic_clips": 1, "synthetic_frames": 6}, "--synthetic-frames 6: at least 7"),
@@ -106,6 +113,23 @@ def test_a_network_without_a_trunk_is_refused(camvid_folder, normalise, tmp_path
     words = ["train", "tdnet", "--keyframe", str(path), "--camvid", str(camvid_folder), *TINY]
     assert main([*words, "--out", str(tmp_path / "a.safetensors")]) == 2
     assert "from bisenet;" in capsys.readouterr().err
+
+
+def test_videos_are_labeled_at_the_scale_of_the_network_that_labels_them(tiny, normalise, tmp_path):
+    rule, size = SizeRule(rows=24, keyframe_scale=2.0), (24, 32)
+    image = PerFrame(Network(num_classes=11), classes=CAMVID, normalise=normalise, size_rule=rule, align_corners=False)
+    save_checkpoint(tmp_path / "k.safetensors", image.eval())
+    frames = torch.randint(0, 256, (2, 3, *size), dtype=torch.uint8)
+    material = RunMaterial(sources=((VideoRuns(frames, None, size=size), 1.0),), held_out=None, size=size, data=[])
+    config = TrainTdnetConfig(
+        keyframe=tmp_path / "k.safetensors", out=tmp_path / "x.safetensors", unlabelled=("v.mp4",), precision="fp32"
+    )
+    model = start_tdnet(image, num_sub_networks=4, size=size)
+    ((labelled, _),) = label_sources(config, model, material, lambda words: None)
+    with torch.no_grad():
+        logits = image.net(normalise(F.interpolate(frames.float(), (48, 64), mode="bilinear")))
+    assert isinstance(labelled, VideoRuns)
+    assert torch.equal(labelled.targets, F.interpolate(logits, size, mode="bilinear").argmax(1).byte())
 
 
 def test_every_option_reaches_the_loop(tmp_path):

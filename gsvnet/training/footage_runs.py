@@ -29,7 +29,7 @@ _ZOOMS = (1.0, 1.4)
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """images (T, 3, H, W) uint8 RGB, the keyframe first; targets (T, H, W) uint8 labels with 255 = ignore.
+    """images (T, 3, H, W) uint8 RGB, in order of time or against it; targets (T, H, W) uint8 labels with 255 = ignore.
 
     targets None: nobody labelled it.
     """
