@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
 
@@ -95,6 +95,26 @@ def split_chunks(shard: Shard, interval: int) -> list[Chunk]:
     starts = chunk_starts(shard.first_frame, shard.num_frames, interval, shard.restarts)
     stops = [*starts[1:], shard.first_frame + shard.num_frames]
     return [Chunk(first_frame=a, num_frames=b - a) for a, b in zip(starts, stops)]
+
+
+def widen_shard(
+    shard: Shard, *, frames: int, pts: Sequence[int], starts: Sequence[int], restarts: Sequence[int] = ()
+) -> Shard:
+    """The shard with as many whole chunks on either side as hold `frames` more frames, as far as the video has them.
+
+    pts: of every frame of the video. starts: all its chunk starts; restarts: those out of turn.
+    """
+    borders = [*starts, len(pts)]
+    first = borders[bisect_right(borders, max(0, shard.first_frame - frames)) - 1]
+    stop = borders[bisect_left(borders, min(len(pts), shard.first_frame + shard.num_frames + frames))]
+    return replace(
+        shard,
+        first_frame=first,
+        num_frames=stop - first,
+        start_pts=pts[first],
+        end_pts=None if stop == len(pts) else pts[stop],
+        restarts=tuple(r for r in restarts if first < r < stop),
+    )
 
 
 def cut_shards(

@@ -15,7 +15,10 @@ from gsvnet.cli import main
 from gsvnet.labeling.config import LabelConfig
 from gsvnet.labeling.limits import LimitsConfig
 
-RUN = "--model --keyframe-interval --scale --references --propagation --device --precision --batch-chunks --json"
+RUN = (
+    "--model --keyframe-interval --scale --references --ensemble --propagation "
+    "--device --precision --batch-chunks --json"
+)
 MORE_FIGURES = "--consistency --consistency-mode --cost --plots"
 
 # Names that scripts rely on: flags may be added, never renamed or removed without a word in the changelog.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,7 +24,8 @@ class FramePlace:
     """Where one frame of the video sits in a batch. keyframe: index in the video of the keyframe that it follows.
 
     chunk, position: its place in the ChunkBatch; position None: the frame was lost, there is nothing to segment.
-    next_keyframe: index of the keyframe after its chunk, where the network sees that too.
+    next_keyframe: index of the keyframe after its chunk, where the network sees that too. grey: (h, w) uint8, what
+    flow to the frames beside it is found in; None where nobody asks for flow.
     """
 
     index: int
@@ -32,6 +34,7 @@ class FramePlace:
     chunk: int
     position: int | None
     next_keyframe: int | None = None
+    grey: np.ndarray | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,9 +1,9 @@
 """What held a job up: which stage used the cores, or kept its own threads or the GPU at work, and what would help.
 
-A worker's stages run at once: one thread decodes, one writes, a pool of threads makes rows (upsample, encode) and on a
-CPU runs the networks too; a GPU runs them for the writing thread. All share the worker's cores. So there are two ways
-to be the limit: the cores are busy, and a stage uses most of them; or cores are left over, and one stage's own threads
-are busy.
+A worker's stages run at once: one thread decodes, one writes, a pool of threads makes rows (upsample, smooth, encode)
+and on a CPU runs the networks too; a GPU runs them for the writing thread. All share the worker's cores. So there are
+two ways to be the limit: the cores are busy, and a stage uses most of them; or cores are left over, and one stage's own
+threads are busy.
 """
 
 from __future__ import annotations
@@ -11,20 +11,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-STAGES = ("decode", "segment", "upsample", "encode", "write")
+STAGES = ("decode", "segment", "upsample", "smooth", "encode", "write")
 BUSY_CORES = 0.9  # from this share on the cores are the limit
 BUSY_STAGE = 0.7  # below this share no stage is: workers waited for work, or shards are short
 
-_POOLED = {"cpu": ("segment", "upsample", "encode"), "cuda": ("upsample", "encode")}  # share a pool of threads
+_POOLED = {  # share a pool of threads
+    "cpu": ("segment", "upsample", "smooth", "encode"),
+    "cuda": ("upsample", "smooth", "encode"),
+}
 _ADVICE = {  # (the cores are the limit, stage) -> what helps
     (True, "decode"): "more cores",
     (True, "segment"): "--precision bf16 where the processor has it, or more cores",
     (True, "upsample"): "a smaller --mask-size, or more cores",
+    (True, "smooth"): "a smaller --smooth or --mask-size, or more cores",
     (True, "encode"): "a smaller --mask-size, or more cores",
     (True, "write"): "more cores",
     (False, "decode"): "more --cpus-per-actor",
     (False, "segment"): "more GPUs",
     (False, "upsample"): "more --cpus-per-actor, or a smaller --mask-size",
+    (False, "smooth"): "more --cpus-per-actor, or a smaller --smooth or --mask-size",
     (False, "encode"): "more --cpus-per-actor, or a smaller --mask-size",
     (False, "write"): "a faster disk for --spool-dir",
 }
@@ -69,11 +74,12 @@ def measure_load(seconds: Mapping[str, float], core_seconds: Mapping[str, float]
     total = seconds.get("total", 0.0)
     if total <= 0:
         return Load(cores=0.0, by_stage={}, at_work={})
-    used = {stage: core_seconds.get(stage, 0.0) for stage in STAGES}
+    stages = [stage for stage in STAGES if stage != "smooth" or stage in seconds]  # most jobs do not smooth
+    used = {stage: core_seconds.get(stage, 0.0) for stage in stages}
     used["segment"] += max(0.0, core_seconds.get("total", 0.0) - sum(used.values()))
-    by_stage = {stage: round(used[stage] / (total * threads), 4) for stage in STAGES}
+    by_stage = {stage: round(used[stage] / (total * threads), 4) for stage in stages}
     pooled = _POOLED["cuda" if device == "cuda" else "cpu"]
-    at_work = {s: round(seconds.get(s, 0.0) / (total * (threads if s in pooled else 1)), 4) for s in STAGES}
+    at_work = {s: round(seconds.get(s, 0.0) / (total * (threads if s in pooled else 1)), 4) for s in stages}
     return Load(cores=round(sum(by_stage.values()), 4), by_stage=by_stage, at_work=at_work)
 
 
@@ -85,7 +91,7 @@ def describe_load(load: Load, *, device: str, basis: str = "keyframe") -> dict[s
     if not load.limit:
         return {}
     parts = load.by_stage if load.cores_limit else load.at_work
-    shares = " · ".join(f"{stage} {100 * parts[stage]:.0f} %" for stage in STAGES)
+    shares = " · ".join(f"{stage} {100 * share:.0f} %" for stage, share in parts.items())
     if load.cores_limit:
         return {
             "busy": f"cores {100 * load.cores:.0f} %: {shares}",
@@ -106,7 +112,7 @@ def _advise(cores_limit: bool, stage: str, basis: str) -> str:
 
 def _busy_stage(load: Load, device: str) -> str:
     """The stage that kept its threads at work; of stages that did so together, the largest; "" where none did."""
-    pooled = {stage: load.at_work[stage] for stage in _POOLED["cuda" if device == "cuda" else "cpu"]}
+    pooled = {s: load.at_work[s] for s in _POOLED["cuda" if device == "cuda" else "cpu"] if s in load.at_work}
     if load.limit_share >= BUSY_STAGE:
         return load.limit
     return max(pooled, key=lambda stage: pooled[stage]) if sum(pooled.values()) >= BUSY_STAGE else ""

@@ -51,6 +51,10 @@ class LabelConfig:
     keyframe_interval: int = 5
     """Most frames per chunk: one keyframe, the rest propagated. 1 segments every frame by itself."""
 
+    smooth: int = 0
+    """Smooth labels along flow over so many frames on either side, at most 8, which takes no run of the networks: they
+    flicker less. 0 leaves them as the network gives them. Needs gsvnet[smooth]. Part of the fingerprint."""
+
     shard_seconds: float = 60.0
     """Longest shard, in seconds of video: the unit of assignment, retry and resume, one Parquet object each."""
 
@@ -127,6 +131,7 @@ class LabelConfig:
             raise ConfigError("--demo labels its own drawn video; leave the videos out")
         for flag, value, least in (
             ("--keyframe-interval", self.keyframe_interval, 1),
+            ("--smooth", self.smooth, 0),
             ("--shard-frames", self.shard_frames, 1),
             ("--cpus-per-actor", self.cpus_per_actor, 1),
             ("--batch-chunks", 1 if self.batch_chunks == "auto" else self.batch_chunks, 1),

@@ -6,26 +6,41 @@ from dataclasses import asdict
 
 from gsvnet.errors import ModelError
 from gsvnet.labeling.config import LabelConfig
-from gsvnet.labeling.network import motion_wish
+from gsvnet.labeling.network import motion_wish, sample_needs
 from gsvnet.models.segmenter import FrameNeeds, VideoSegmenter
-from gsvnet.models.spec import describe_model, options_of
+from gsvnet.models.spec import describe_model
+
+FRAMES_AROUND = "frames_around"
 
 
 def fingerprint_fields(config: LabelConfig, model: VideoSegmenter) -> dict:
     """What the labels depend on beside the model itself, by the name of the flag where there is one."""
     wish = motion_wish(config, model)
-    return ({} if wish is None else {"motion": wish}) | {
-        "model_settings": describe_settings(model),
-        "keyframe_interval": config.keyframe_interval,
-        "shard_seconds": config.shard_seconds,
-        "shard_frames": config.shard_frames,
-        "cpus_per_actor": config.cpus_per_actor,
-        "decoder": config.decoder,
-        "batch_chunks": config.batch_chunks,
-        "precision": config.precision,
-        "compile": config.compile,
-        "mask_size": config.mask_size,
-    }
+    smooth = {"smooth": config.smooth} if config.smooth else {}
+    around = frames_around(model)
+    return (
+        ({} if wish is None else {"motion": wish})
+        | ({FRAMES_AROUND: around} if any(around) else {})
+        | smooth
+        | {
+            "model_settings": describe_settings(model),
+            "keyframe_interval": config.keyframe_interval,
+            "shard_seconds": config.shard_seconds,
+            "shard_frames": config.shard_frames,
+            "cpus_per_actor": config.cpus_per_actor,
+            "decoder": config.decoder,
+            "batch_chunks": config.batch_chunks,
+            "precision": config.precision,
+            "compile": config.compile,
+            "mask_size": config.mask_size,
+        }
+    )
+
+
+def frames_around(model: VideoSegmenter) -> list[int]:
+    """How many frames before and after a batch the network looks at; plans depend on it."""
+    needs = sample_needs(model)
+    return [needs.before, needs.after]
 
 
 def describe_settings(model: VideoSegmenter) -> dict:
@@ -35,9 +50,15 @@ def describe_settings(model: VideoSegmenter) -> dict:
     try:
         return describe_model(model).to_dict()  # type: ignore[arg-type]
     except ModelError:
-        options = options_of(model)  # type: ignore[arg-type]
+        told = getattr(model, "options", None)  # of a network that is not ours it may be anything
+        options = told if isinstance(told, dict) and _is_plain(told) else {}
         needs = {f"{h}x{w}": _describe_needs(model.needs(h, w)) for h, w in ((360, 640), (720, 1280), (1080, 1920))}
         return needs | ({"options": options} if options else {})
+
+
+def _is_plain(options: dict) -> bool:
+    """Whether all are values that a checkpoint could hold."""
+    return all(isinstance(k, str) and isinstance(v, bool | int | float | str) for k, v in options.items())
 
 
 def _describe_needs(needs: FrameNeeds) -> dict:

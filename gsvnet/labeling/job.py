@@ -160,6 +160,7 @@ def make_report(work: Work, used: Used, ledger: Ledger, *, shards_in_output: int
         partial_ok=config.limits.partial_ok,
         gpu_hour_price=config.gpu_hour_price,
         basis=sample_needs(work.model).basis,
+        smooth=config.smooth,
         **measure(work.progress),
     )
 

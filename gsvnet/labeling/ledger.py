@@ -84,6 +84,13 @@ def describe_motion(num_by_motion: Mapping[str, int]) -> str:
 def shard_tasks(uri: str, plan: VideoPlan) -> list[ShardTask]:
     """All shards of a planned video, in order. uri: as the user gave it."""
     return [
-        ShardTask(video=plan.video, shard=shard, uri=uri, motion=plan.shard_motion, reach=plan.reach_of(shard))
+        ShardTask(
+            video=plan.video,
+            shard=shard,
+            uri=uri,
+            motion=plan.shard_motion,
+            reach=plan.reach_of(shard),
+            widened=plan.widened_of(shard),
+        )
         for shard in plan.shards
     ]

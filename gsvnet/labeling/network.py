@@ -10,13 +10,20 @@ from gsvnet.labeling.plan import PlanRule
 from gsvnet.models.checkpoints import load_model
 from gsvnet.models.segmenter import FrameNeeds, VideoSegmenter
 from gsvnet.models.transfer import with_ensemble, with_references
+from gsvnet.video.flow import load_opencv
 from gsvnet.video.proxy import check_proxy
+from gsvnet.video.smoothing import check_reach
 
 _ANY_SIZE = 720, 1280  # what kind of things a network needs does not depend on the size
 
 
 def load_network(config: LabelConfig) -> VideoSegmenter:
-    """The network as the job uses it. Raises ModelError where it cannot be used, ConfigError for --motion in vain."""
+    """The network as the job uses it. Raises ModelError where it cannot be used, ConfigError for --motion in vain, and
+    MissingExtra where labels cannot be smoothed.
+    """
+    check_reach(config.smooth)
+    if config.smooth:
+        load_opencv("smooth")
     model = load_model(config.model, keyframe_model=config.keyframe_model)
     if config.references is not None:
         model = with_references(model, config.references)
@@ -46,6 +53,7 @@ def plan_rule(config: LabelConfig, model: VideoSegmenter) -> PlanRule:
         motion=motion_wish(config, model),
         before=needs.before,
         after=needs.after,
+        smooth=config.smooth,
     )
 
 

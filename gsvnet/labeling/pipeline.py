@@ -1,28 +1,58 @@
 """From batches to rows, several at once: on a CPU side by side, beside a GPU one after the other.
 
-Both have `rows(batches, segment, maker)`, which gives the rows of all frames in order and holds few batches at a time.
+Both have `rows(batches, segment, maker)`, which gives the rows of all frames in order (or what else `maker` makes of
+them) and holds few batches at a time; and `submit`, which runs other things in the same threads.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
 import torch
 
 from gsvnet.labeling.batching import DecodedBatch, FramePlace
-from gsvnet.labeling.clock import Seconds, timing
+from gsvnet.labeling.clock import Seconds, StageClock, timing
 from gsvnet.labeling.device import beside_networks, mark, seconds_between
-from gsvnet.labeling.rows import RowMaker
 from gsvnet.labeling.tasks import Device
 from gsvnet.models.segmenter import LogitsBatch
-from gsvnet.store.schema import FrameRow
 
 BATCHES_IN_POOL = 1  # beside the one that the networks are at
 
 Segment = Callable[[DecodedBatch], Iterator[LogitsBatch]]
+Answer = TypeVar("Answer")
+
+
+class Numbered(Protocol):
+    """A row, or what becomes one."""
+
+    @property
+    def frame_index(self) -> int:
+        """Where in the video it is."""
+        ...
+
+
+Item = TypeVar("Item", bound=Numbered)
+
+
+class Maker(Protocol[Item]):
+    """Makes rows, or what becomes one; see RowMaker."""
+
+    @property
+    def clock(self) -> StageClock:
+        """Where stages are timed."""
+        ...
+
+    def label(self, output: LogitsBatch, places: Mapping[tuple[int, int], FramePlace]) -> list[Item]:
+        """Of the frames in `output`; places: by (chunk, position)."""
+        ...
+
+    def lost(self, place: FramePlace) -> Item:
+        """Of a frame that did not come out of the decoder."""
+        ...
 
 
 class Lanes:
@@ -36,9 +66,11 @@ class Lanes:
         self.num_lanes = self.at_once = num_threads  # at_once: how many lanes are used; fewer where memory is short
         self._threads = _start_threads(num_threads, "gsvnet-lane")
 
-    def rows(self, batches: Iterable[DecodedBatch], segment: Segment, maker: RowMaker) -> Iterator[FrameRow]:
+    def rows(
+        self, batches: Iterable[DecodedBatch], segment: Segment, maker: Maker[Item]
+    ) -> Generator[Item, None, None]:
         """Rows of all frames in order. `segment` runs in the lanes; if all are used, one batch more waits its turn."""
-        waiting: deque[Future[list[FrameRow]]] = deque()
+        waiting: deque[Future[list[Item]]] = deque()
         most = self.at_once if self.at_once < self.num_lanes else self.num_lanes + 1
         try:
             for batch in batches:
@@ -53,6 +85,10 @@ class Lanes:
                 future.cancel()
             wait(waiting)  # nothing of a shard that failed runs beside its next attempt
 
+    def submit(self, function: Callable[..., Answer], *arguments: object) -> Future[Answer]:
+        """Run a function in these threads, after what they were given before."""
+        return self._threads.submit(function, *arguments)
+
     def close(self) -> None:
         """End the threads; also one that Python was interrupted in starting, for which it would wait forever."""
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -65,9 +101,11 @@ class RowPool:
         self.device = device
         self._threads = _start_threads(num_threads, "gsvnet-rows")
 
-    def rows(self, batches: Iterable[DecodedBatch], segment: Segment, maker: RowMaker) -> Iterator[FrameRow]:
+    def rows(
+        self, batches: Iterable[DecodedBatch], segment: Segment, maker: Maker[Item]
+    ) -> Generator[Item, None, None]:
         """Rows of all frames in order. `segment` runs in the caller's thread."""
-        waiting: deque[_BatchInPool] = deque()
+        waiting: deque[_BatchInPool[Item]] = deque()
         try:
             for batch in batches:
                 waiting.append(self._label(batch, segment, maker))
@@ -80,11 +118,15 @@ class RowPool:
             for batch_in_pool in waiting:
                 batch_in_pool.cancel()
 
+    def submit(self, function: Callable[..., Answer], *arguments: object) -> Future[Answer]:
+        """Run a function in these threads, after what they were given before."""
+        return self._threads.submit(function, *arguments)
+
     def close(self) -> None:
         """End the threads."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _label(self, batch: DecodedBatch, segment: Segment, maker: RowMaker) -> _BatchInPool:
+    def _label(self, batch: DecodedBatch, segment: Segment, maker: Maker[Item]) -> _BatchInPool[Item]:
         """Run the networks; what they yield goes to the pool at once."""
         places, lost, futures = _places(batch), _lost_rows(batch, maker), []
         begin = mark(self.device, timed=True)
@@ -106,7 +148,7 @@ def _start_threads(num_threads: int, name: str) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(num_threads, thread_name_prefix=name, initializer=torch.set_num_threads, initargs=(1,))
 
 
-def _label_here(batch: DecodedBatch, segment: Segment, maker: RowMaker) -> list[FrameRow]:
+def _label_here(batch: DecodedBatch, segment: Segment, maker: Maker[Item]) -> list[Item]:
     """All rows of one batch in frame order, made in this thread."""
     places, rows = _places(batch), _lost_rows(batch, maker)
     outputs = segment(batch)
@@ -124,30 +166,30 @@ def _places(batch: DecodedBatch) -> dict[tuple[int, int], FramePlace]:
     return {(place.chunk, place.position): place for place in batch.places if place.position is not None}
 
 
-def _lost_rows(batch: DecodedBatch, maker: RowMaker) -> list[FrameRow]:
+def _lost_rows(batch: DecodedBatch, maker: Maker[Item]) -> list[Item]:
     return [maker.lost(place) for place in batch.places if place.position is None]
 
 
 def _make_rows(
-    maker: RowMaker,
+    maker: Maker[Item],
     output: LogitsBatch,
     places: Mapping[tuple[int, int], FramePlace],
     ready: torch.cuda.Event | None,
-) -> list[FrameRow]:
+) -> list[Item]:
     with beside_networks(output, ready):
         return maker.label(output, places)
 
 
 @dataclass(frozen=True, kw_only=True)
-class _BatchInPool:
+class _BatchInPool(Generic[Item]):
     """One batch whose rows are being made. marks: on a GPU, where its networks began and ended."""
 
-    lost: list[FrameRow]
-    futures: list[Future[list[FrameRow]]]
+    lost: list[Item]
+    futures: list[Future[list[Item]]]
     marks: tuple | None
-    maker: RowMaker
+    maker: Maker[Item]
 
-    def rows(self) -> list[FrameRow]:
+    def rows(self) -> list[Item]:
         """All rows of the batch in frame order, when they are done."""
         rows = [row for future in self.futures for row in future.result()]
         if self.marks is not None:

@@ -12,7 +12,7 @@ from fractions import Fraction
 from typing import Any
 
 from gsvnet.choices import MotionWish
-from gsvnet.chunks import Shard, Video, cut_shards
+from gsvnet.chunks import Shard, Video, chunk_starts, cut_shards, widen_shard
 from gsvnet.errors import OutputConflict, SourceChanged, StoreError
 from gsvnet.labeling.tasks import Reach, ShardMotion
 from gsvnet.store.job import read_plan, write_plan
@@ -31,6 +31,7 @@ class PlanRule:
 
     motion: which source of motion is wanted, for networks that read motion; None: the network reads none.
     before, after: how many frames around a batch the network looks at (`FrameNeeds`).
+    smooth: over how many frames on either side labels are smoothed.
     """
 
     interval: int
@@ -39,6 +40,7 @@ class PlanRule:
     motion: MotionWish | None = None
     before: int = 0
     after: int = 0
+    smooth: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +49,8 @@ class VideoPlan:
 
     end_pts: ticks, where the last frame ends; None in plans of the first version. motion: where it comes from; None:
     nobody asked. reaches: what has to be decoded for each shard, for codec motion and for networks that look at frames
-    around a batch; else empty.
+    around a batch; else empty. widened: each shard with the chunks around it whose labels its own are smoothed with;
+    what has to be decoded is then told of these; empty where labels are not smoothed.
     """
 
     video: Video
@@ -57,6 +60,7 @@ class VideoPlan:
     end_pts: int | None = None
     motion: MotionChoice | None = None
     reaches: tuple[Reach, ...] = ()
+    widened: tuple[Shard, ...] = ()
 
     @property
     def shard_motion(self) -> ShardMotion | None:
@@ -68,6 +72,10 @@ class VideoPlan:
     def reach_of(self, shard: Shard) -> Reach | None:
         """What has to be decoded for a shard; None: the shard, and at most the frame after it."""
         return self.reaches[shard.index] if self.reaches else None
+
+    def widened_of(self, shard: Shard) -> Shard | None:
+        """What has to be labeled for a shard, where that is more than the shard."""
+        return self.widened[shard.index] if self.widened else None
 
     @property
     def media_s(self) -> float:
@@ -101,19 +109,26 @@ def plan_video(uri: str, *, rule: PlanRule, storage_options: dict | None = None)
     )
     motion = _choose_motion(uri, index, rule, storage_options)
     distance = motion.max_distance if motion is not None and motion.source == "codec" else None
+    restarts = [] if distance is None else index.sync_frames.tolist()
+    pts = index.pts.tolist()
     shards = cut_shards(
         video_id=video.id,
-        pts=index.pts.tolist(),
+        pts=pts,
         sync_frames=index.sync_frames.tolist(),
         interval=rule.interval,
         max_ticks=max(1, int(Fraction(rule.shard_seconds) / info.time_base)),
         max_frames=rule.shard_frames,
-        restarts=() if distance is None else index.sync_frames.tolist(),
+        restarts=restarts,
     )
+    widened: list[Shard] = []
+    if rule.smooth:
+        starts = chunk_starts(0, len(pts), rule.interval, restarts)
+        widened = [widen_shard(s, frames=rule.smooth, pts=pts, starts=starts, restarts=restarts) for s in shards]
     reaches: tuple[Reach, ...] = ()
     if distance is not None or rule.before or rule.after:
         reaches = tuple(
-            find_reach(shard, index, max_distance=distance, before=rule.before, after=rule.after) for shard in shards
+            find_reach(shard, index, max_distance=distance, before=rule.before, after=rule.after)
+            for shard in widened or shards
         )
     return VideoPlan(
         video=video,
@@ -123,6 +138,7 @@ def plan_video(uri: str, *, rule: PlanRule, storage_options: dict | None = None)
         end_pts=index.end_pts,
         motion=motion,
         reaches=reaches,
+        widened=tuple(widened),
     )
 
 
@@ -198,7 +214,9 @@ def _to_dict(plan: VideoPlan, rule: PlanRule) -> dict[str, Any]:
         del data["motion"], data["rule"]["motion"]
     if plan.motion is None and not plan.reaches:
         del data["reaches"]
-    for name in ("before", "after"):
+    if not plan.widened:
+        del data["widened"]
+    for name in ("before", "after", "smooth"):
         if not data["rule"][name]:
             del data["rule"][name]
     return data
@@ -211,12 +229,13 @@ _NAMES = {
     "motion": "--motion",
     "before": "frames looked at before a batch",
     "after": "frames looked at after a batch",
+    "smooth": "--smooth",
 }
 
 
 def _check_rule(stored: Mapping[str, Any], rule: PlanRule, name: str) -> None:
     """Refuse a plan of another rule: `gsvnet plan` keeps plans before there is a job record that would refuse it."""
-    theirs = {"motion": None, "before": 0, "after": 0} | stored.get("rule", {})
+    theirs = {"motion": None, "before": 0, "after": 0, "smooth": 0} | stored.get("rule", {})
     differing = [
         f"{_NAMES[field.name]} {_show(theirs[field.name])} there, {_show(getattr(rule, field.name))} now"
         for field in fields(PlanRule)
@@ -236,12 +255,17 @@ def plan_from_dict(data: Mapping[str, Any], name: str) -> VideoPlan:
     try:
         return VideoPlan(
             video=Video(**data["video"] | {"time_base": Fraction(data["video"]["time_base"])}),
-            shards=tuple(Shard(**s | {"restarts": tuple(s["restarts"])}) for s in data["shards"]),
+            shards=tuple(map(_shard_from_dict, data["shards"])),
             numbers_from=data["numbers_from"],
             problems=tuple(data["problems"]),
             end_pts=data.get("end_pts"),
             motion=MotionChoice(**data["motion"]) if data.get("motion") else None,
             reaches=tuple(Reach(**reach) for reach in data.get("reaches", ())),
+            widened=tuple(map(_shard_from_dict, data.get("widened", ()))),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(f"the stored plan of {name} is not of this version: {error!r}") from error
+
+
+def _shard_from_dict(data: Mapping[str, Any]) -> Shard:
+    return Shard(**{**data, "restarts": tuple(data["restarts"])})

@@ -11,7 +11,7 @@ from gsvnet.labeling.bottleneck import Load, describe_load, measure_load
 from gsvnet.labeling.progress import JobProgress, format_clock
 from gsvnet.labeling.ray.usage import Usage
 from gsvnet.labeling.tasks import ShardFailure
-from gsvnet.words import size_in_words
+from gsvnet.words import count, size_in_words
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +30,7 @@ class JobReport:
     num_failed: shards and videos given up; failures: the first 1,000 of them. videos_failed: of these, whole videos;
     videos_unreachable: of these, because storage did not answer, so that the next run may find them well.
     failed_earlier: shards and videos that earlier runs gave up and this one left alone; in no other count.
+    smooth: over how many frames on either side labels were smoothed.
     stopped: before the end, by a signal or an error. max_failed_fraction, partial_ok, gpu_hour_price: as given.
     """
 
@@ -64,6 +65,7 @@ class JobReport:
     partial_ok: bool = False
     gpu_hour_price: float | None = None
     basis: str = "keyframe"
+    smooth: int = 0
 
     @property
     def exit_code(self) -> int:
@@ -168,7 +170,8 @@ def describe(report: JobReport) -> dict[str, str]:
         lost = f", {report.frames_lost} lost in decoding" if report.frames_lost else ""
         lines["frames"] = f"{report.frames}{lost}"
         per_frame = f"{report.label_bytes / report.frames:.0f} bytes a frame"
-        lines["labels"] = f"{size_in_words(report.label_bytes)}, {per_frame}"
+        smoothed = f", smoothed over {count(report.smooth, 'frame')} on either side" if report.smooth else ""
+        lines["labels"] = f"{size_in_words(report.label_bytes)}, {per_frame}{smoothed}"
         speed = f"{report.frames_per_s:.1f} frames/s, {report.media_s / report.wall_s:.2f}x realtime"
         lines["speed"] = f"{speed} on {report.num_actors} x {report.device}, {report.precision}"
         lines |= describe_load(report.load, device=report.device, basis=report.basis)

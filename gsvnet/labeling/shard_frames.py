@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from gsvnet.choices import MotionSource
+from gsvnet.chunks import Shard
 from gsvnet.errors import ConfigError
 from gsvnet.labeling.batching import views_by_need
 from gsvnet.labeling.chunk_motion import Trace, trace_by_codec, trace_by_images, with_motion
 from gsvnet.labeling.tasks import Reach, ShardTask
 from gsvnet.models.segmenter import FrameNeeds
 from gsvnet.video.decode import Frame, read_frames
+from gsvnet.video.frames import View
 from gsvnet.video.motion import read_frames_and_motion
 from gsvnet.video.nvdec import Decoder
 
@@ -36,15 +39,18 @@ def read_shard(
     decoder: Decoder,
     threads: int,
     storage_options: dict | None,
+    first_view: View | None = None,
 ) -> Iterator[Frame]:
     """The frames of a shard in display order, for `batch_chunks`; the codec's motion with them where that is used.
 
     Around them come frames that are needed for these: the next shard's keyframe, those that the network looks at, and
-    those that the codec refers to. Raises ConfigError where the plan does not say where to find them, else as
-    `read_frames` does.
+    those that the codec refers to. first_view: of the shard's own frames one image more, before the others. Raises
+    ConfigError where the plan does not say where to find them, else as `read_frames` does.
     """
     reach = choose_reach(task, needs)
     views = views_by_need(task.shard, interval=interval, needs=needs)
+    if first_view is not None:
+        views = _add_view(first_view, views, task.shard)
     if task.motion is not None and motion_source(task, needs) == "codec":
         pairs = read_frames_and_motion(
             task.uri,
@@ -71,6 +77,15 @@ def read_shard(
         storage_options=storage_options,
         identity=task.video.identity,
     )
+
+
+def _add_view(first: View, views: Callable[[int], Sequence[View]], shard: Shard) -> Callable[[int], Sequence[View]]:
+    stop = math.inf if shard.end_pts is None else shard.first_frame + shard.num_frames
+
+    def more_views(index: int) -> Sequence[View]:
+        return (first, *views(index)) if shard.first_frame <= index < stop else views(index)
+
+    return more_views
 
 
 def choose_reach(task: ShardTask, needs: FrameNeeds) -> Reach:

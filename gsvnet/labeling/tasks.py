@@ -54,6 +54,7 @@ class ShardTask:
     motion: as planned; None: planned for a network that reads none. A network that does then gets a proxy's.
     reach: what has to be decoded, where that is more than the shard and the frame after it: around it are frames that
     its own motion leads to, or that the network looks at. None: planned for a network to which none of this matters.
+    widened: the shard with chunks of its neighbours, whose labels its own are smoothed with; None: they are not.
     """
 
     video: Video
@@ -61,6 +62,7 @@ class ShardTask:
     uri: str = field(repr=False)
     motion: ShardMotion | None = None
     reach: Reach | None = None
+    widened: Shard | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +71,7 @@ class ShardResult:
 
     num_frames: rows. num_lost: rows with status decode_error. num_bytes: of the Parquet object.
     media_s: seconds of video labeled. seconds: stage (decode, segment, upsample, encode, write, total) -> busy seconds;
-    for networks that read motion also how much of decode was spent on it (motion).
+    for networks that read motion also how much of decode was spent on it (motion), and smooth, where labels are.
     core_seconds: the same of processor time; total is the whole process's, which is more than its stages know of.
     published: False when another attempt was first: this one's copy was thrown away, or, where the object was there
     before work began, nothing was done, num_frames is the planned number, num_keyframes and num_bytes are 0.

@@ -28,6 +28,7 @@ from gsvnet.labeling.precision import advise_precision, resolve_precision
 from gsvnet.labeling.rows import RowMaker
 from gsvnet.labeling.shard_frames import choose_trace, motion_source, read_shard
 from gsvnet.labeling.sight import Probe, check_sight
+from gsvnet.labeling.smoothing import FrameLabeler, GreyImages, smooth_rows, widened_task
 from gsvnet.labeling.tally import Tally, already_labeled
 from gsvnet.labeling.tasks import Device, ShardResult, ShardTask
 from gsvnet.models.checkpoints import content_hash
@@ -37,7 +38,10 @@ from gsvnet.store.filesystem import has_object
 from gsvnet.store.layout import shard_uri
 from gsvnet.store.schema import FrameRow, ShardFooter
 from gsvnet.store.write import ShardWriter, estimate_spool_bytes, sweep_spools
+from gsvnet.video.flow import load_opencv
+from gsvnet.video.frames import View
 from gsvnet.video.nvdec import DecoderChoice, choose_decoder
+from gsvnet.video.smoothing import flow_size
 
 BATCHES_AHEAD = 2
 
@@ -47,7 +51,8 @@ class LabelWorkerSpec:
     """All that a worker needs to know of its job, except the weights.
 
     precision: "auto" is bf16 on CUDA, fp32 on a CPU. compiled: networks run through torch.compile. mask_size: (height,
-    width) of stored masks in pixels; None: the video's own. storage_options: for the output; video_options: for the
+    width) of stored masks in pixels; None: the video's own. smooth: over how many frames on either side labels are
+    smoothed. storage_options: for the output; video_options: for the
     videos. sight: what an actor must see before it works.
     """
 
@@ -60,6 +65,7 @@ class LabelWorkerSpec:
     decoder: Literal["auto", "cpu", "nvdec"] = "cpu"
     compiled: bool = False
     mask_size: tuple[int, int] | None = None
+    smooth: int = 0
     unsafe_commit: bool = False
     storage_options: dict | None = field(default=None, repr=False)
     video_options: dict | None = field(default=None, repr=False)
@@ -88,6 +94,8 @@ class ShardWorker:
             raise WorkerError("this worker was given a GPU but sees no CUDA device")
         torch.set_num_threads(num_threads)
         torch.backends.cudnn.benchmark = False
+        if spec.smooth:
+            load_opencv("smooth").setNumThreads(1)  # the pipeline's threads find flow side by side
         self.spec, self.device, self.num_threads = spec, device, num_threads
         self.precision = resolve_precision(spec.precision, device)
         self.notes = advise_precision(spec.precision, device)
@@ -202,6 +210,7 @@ class ShardWorker:
             threads=self.num_threads,
             decoder=self._decoder_of(task).name,
             motion=motion_source(task, self._needs(task)),
+            smooth=self.spec.smooth or None,
         )
         return ShardWriter(
             shard_uri(self.spec.out, video.id, shard.name),
@@ -223,12 +232,22 @@ class ShardWorker:
             clock=clock,
             basis=needs.basis,
         )
+        segment = partial(self._segment, needs=needs)
         with closing(self._ahead.items(task)) as timed:
             batches = (_count(clock, batch) for batch in timed)
-            yield from self.pipeline.rows(batches, partial(self._segment, needs=needs), maker)
+            if not self.spec.smooth:
+                yield from self.pipeline.rows(batches, segment, maker)
+                return
+            with closing(self.pipeline.rows(batches, segment, FrameLabeler(maker=maker))) as frames:
+                yield from smooth_rows(
+                    frames, shard=task.shard, reach=self.spec.smooth, maker=maker, submit=self.pipeline.submit
+                )
 
     def _decode(self, task: ShardTask) -> Iterator[Timed[DecodedBatch]]:
         needs, interval = self._needs(task), self.spec.keyframe_interval
+        greys = GreyImages() if self.spec.smooth else None
+        if greys is not None:
+            task = widened_task(task)
         frames = read_shard(
             task,
             needs=needs,
@@ -236,15 +255,18 @@ class ShardWorker:
             decoder=self._decoder_of(task).name,
             threads=decoder_threads(self.num_threads, self.device),
             storage_options=self.spec.video_options,
+            first_view=None if greys is None else View(*flow_size(task.video.height, task.video.width)),
         )
         batches = batch_chunks(
-            frames,
+            frames if greys is None else greys.take(frames, task.shard),
             shard=task.shard,
             interval=interval,
             needs=needs,
             num_chunks=self.spec.batch_chunks,
             trace=choose_trace(task, needs),
         )
+        if greys is not None:
+            batches = map(greys.give, batches)
         if self.device == "cuda":
             batches = (replace(batch, chunks=pin(batch.chunks)) for batch in batches)
         return timed_decoding(batches)

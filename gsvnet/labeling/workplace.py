@@ -148,6 +148,7 @@ def worker_spec(
         fingerprint=job.fingerprint,
         decoder=config.decoder,
         mask_size=config.mask_height_width,
+        smooth=config.smooth,
         sight=sight,
         unsafe_commit=config.unsafe_commit,
         storage_options=config.storage_options,

@@ -68,6 +68,8 @@ class ShardFooter:
     decoder: what decoded the video, "cpu" or "nvdec".
     motion: where the motion came from that the network read, "codec" or "proxy"; None, and no key in the file: it reads
     none.
+    smooth: over how many frames on either side the labels were smoothed along flow; None, and no key in the file: they
+    were not.
     backed_off_to: chunks that ran as one batch where the job's batch did not fit into memory; None, and no key in the
     file: it did.
     """
@@ -86,6 +88,7 @@ class ShardFooter:
     threads: int
     decoder: str = "cpu"
     motion: str | None = None
+    smooth: int | None = None
     backed_off_to: int | None = None
 
     def to_metadata(self, num_rows: int) -> dict[str, str]:
@@ -173,10 +176,10 @@ def parse_footer(metadata: Mapping[bytes, bytes] | None, path: str) -> tuple[Sha
         found = {k.decode(): v.decode() for k, v in (metadata or {}).items() if k.startswith(PREFIX.encode())}
         found.setdefault(f"{PREFIX}decoder", "cpu")  # all that the first files' writers had
         check_version(int(found[f"{PREFIX}schema_version"]), path)
-        may_lack = {"backed_off_to", "motion"} - {key.removeprefix(PREFIX) for key in found}
+        may_lack = {"backed_off_to", "motion", "smooth"} - {key.removeprefix(PREFIX) for key in found}
         names = [field.name for field in fields(ShardFooter) if field.name not in may_lack]
         values: dict[str, Any] = {name: found[PREFIX + name] for name in names}
-        for name in {"shard", "first_frame", "threads", "backed_off_to"} - may_lack:
+        for name in {"shard", "first_frame", "threads", "smooth", "backed_off_to"} - may_lack:
             values[name] = int(values[name])
         values["classes"] = ClassSet.from_dict(json.loads(values["classes"]))
         return ShardFooter(**values), int(found[f"{PREFIX}num_rows"])
