@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from functools import reduce
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial, reduce
 from operator import add
 
 import numpy as np
 
 from gsvnet.classes import ClassSet
 from gsvnet.evaluation.clip import find_relabeling, label_frames
+from gsvnet.evaluation.confusion import ConfusionMatrix
 from gsvnet.evaluation.consistency import ConsistencyResult, Mode, measure_consistency
 from gsvnet.evaluation.dataset import Clip, ScoredClips
 from gsvnet.evaluation.scores import minds_keyframes
 from gsvnet.models.segmenter import VideoSegmenter
+from gsvnet.video.smoothing import check_reach, smooth_labels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +25,8 @@ class ComparedConsistency:
 
     model: keyframes every keyframe_interval frames from the first one on, as labeling places them. per_frame: every
     frame a keyframe; the same figures where keyframes make no difference. truth: None unless every frame has true
-    labels; those flicker too, and are what can be expected.
+    labels; those flicker too, and are what can be expected. smoothed: the model's labels smoothed along flow; None
+    where nobody asked. mious: in percent, of "model" and "smoothed", over all labelled frames; empty where nobody asked.
     """
 
     classes: ClassSet
@@ -31,19 +34,22 @@ class ComparedConsistency:
     model: ConsistencyResult
     per_frame: ConsistencyResult
     truth: ConsistencyResult | None
+    smoothed: ConsistencyResult | None = None
+    mious: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def rows(self) -> dict[str, ConsistencyResult]:
         """What there is, by name, the model first."""
-        rows = {"model": self.model, "per_frame": self.per_frame}
-        return rows if self.truth is None else rows | {"truth": self.truth}
+        rows = {"model": self.model, "smoothed": self.smoothed, "per_frame": self.per_frame, "truth": self.truth}
+        return {name: row for name, row in rows.items() if row is not None}
 
     def to_dict(self) -> dict:
         """JSON-ready, in percent: mode, flow and note of all, and the figures of each."""
         figures = {name: row.to_dict(self.classes.identifiers) for name, row in self.rows.items()}
         shared = {key: figures["model"][key] for key in ("mode", "flow", "note")}
         alone = {name: {k: v for k, v in row.items() if k not in shared} for name, row in figures.items()}
-        return {**shared, "keyframe_interval": self.keyframe_interval, **alone}
+        mious = {"miou": {name: round(miou, 3) for name, miou in self.mious.items()}} if self.mious else {}
+        return {**shared, "keyframe_interval": self.keyframe_interval, **alone, **mious}
 
 
 def compare_consistency(
@@ -55,11 +61,14 @@ def compare_consistency(
     device: str = "cpu",
     bf16: bool = False,
     batch_chunks: int = 4,
+    smooth: int = 0,
 ) -> ComparedConsistency:
     """Consistency over all frames of all clips, labelled or not. segmenter: on `device`, in evaluation mode.
 
-    Raises ModelError for a network that does not fit, ConfigError for files that cannot be read.
+    smooth: also of labels smoothed over so many frames on either side. Raises ModelError for a network that does not
+    fit, ConfigError for files that cannot be read and for a reach that labels cannot be smoothed over.
     """
+    check_reach(smooth)
     relabel = find_relabeling(segmenter.classes, data.classes)
 
     def measure(labels_of: Callable[[Clip], Iterable[np.ndarray]]) -> ConsistencyResult:
@@ -74,29 +83,49 @@ def compare_consistency(
         ]
         return reduce(add, results)
 
-    def label_at(interval: int) -> ConsistencyResult:
-        return measure(
-            lambda clip: label_frames(
-                clip,
-                segmenter,
-                interval=interval,
-                relabel=relabel,
-                device=device,
-                bf16=bf16,
-                batch_chunks=batch_chunks,
-            )
+    def label(clip: Clip, interval: int) -> Iterator[np.ndarray]:
+        return label_frames(
+            clip,
+            segmenter,
+            interval=interval,
+            relabel=relabel,
+            device=device,
+            bf16=bf16,
+            batch_chunks=batch_chunks,
         )
 
-    per_frame = label_at(1)
+    per_frame = measure(partial(label, interval=1))
     needs = segmenter.needs(*data.clips[0].frames[0].read_image().shape[:2])
     dense = all(frame.labels is not None for clip in data.clips for frame in clip.frames)
-    return ComparedConsistency(
+    compared = ComparedConsistency(
         classes=data.classes,
         keyframe_interval=interval,
-        model=label_at(interval) if interval > 1 and minds_keyframes(segmenter, needs) else per_frame,
+        model=measure(partial(label, interval=interval))
+        if interval > 1 and minds_keyframes(segmenter, needs)
+        else per_frame,
         per_frame=per_frame,
         truth=measure(_read_truths) if dense else None,
     )
+    if not smooth:
+        return compared
+    scores = {name: ConfusionMatrix(len(data.classes)) for name in ("model", "smoothed")}
+
+    def smoothen(clip: Clip) -> Iterator[np.ndarray]:
+        labels = _score(clip, label(clip, interval), scores["model"])
+        images = (frame.read_image() for frame in clip.frames)
+        return _score(clip, smooth_labels(zip(labels, images), reach=smooth), scores["smoothed"])
+
+    smoothed = measure(smoothen)
+    mious = {name: 100 * matrix.miou() for name, matrix in scores.items()}
+    return replace(compared, smoothed=smoothed, mious=mious)
+
+
+def _score(clip: Clip, labels: Iterable[np.ndarray], matrix: ConfusionMatrix) -> Iterator[np.ndarray]:
+    """The labels of all frames, counted where the truth is known."""
+    for frame, ids in zip(clip.frames, labels, strict=True):
+        if frame.labels is not None:
+            matrix.update(frame.read_truth(ids.shape), ids)
+        yield ids
 
 
 def _read_truths(clip: Clip) -> Iterator[np.ndarray]:

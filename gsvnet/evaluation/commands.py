@@ -89,6 +89,8 @@ def _score(config: ScoringConfig, console: Console) -> dict:
     data = open_split(config.root, config.split, keyframe_interval=runner.interval)
     if more.consistency and (data.step_ms is None or min(len(clip.frames) for clip in data.clips) < 2):
         raise ConfigError(f"--consistency: the images of {data.dataset} {data.split} do not follow each other in time")
+    if more.smooth and not more.consistency:
+        raise ConfigError(f"--smooth {more.smooth}: is measured with --consistency; give both")
     data = _serve_needs(runner.model, data, config)
     result = _score_clips(runner, data, console)
     show_result(result, console)
@@ -139,6 +141,7 @@ def _compare_consistency(
             device=runner.device,
             bf16=runner.precision == "bf16",
             batch_chunks=runner.batch_chunks,
+            smooth=config.more.smooth,
         )
 
 

@@ -75,6 +75,10 @@ class MoreFigures:
     consistency_mode: Literal["sound", "etc"] = "sound"
     """sound: where optical flow is valid. etc: the arithmetic behind ETC's published figures."""
 
+    smooth: int = 0
+    """With --consistency, also of the labels smoothed along flow over so many frames on either side, as `gsvnet label
+    --smooth` does it; and, of smoothed labels and of those that they come from, the mIoU over all labelled frames."""
+
     cost: bool = False
     """Also parameters, multiply-accumulates and frames/s, on frames of the data's size."""
 

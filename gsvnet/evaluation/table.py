@@ -47,13 +47,17 @@ def show_consistency(consistency: ComparedConsistency, console: Console) -> None
     table.add_column("labels")
     table.add_column("TC", justify="right")
     table.add_column("pixels compared", justify="right")
+    if consistency.mious:
+        table.add_column("mIoU", justify="right")
     rows, names = consistency.rows, {"model": "every frame"}
     if consistency.model is consistency.per_frame:
         del rows["per_frame"]
     else:
         names = {"model": f"keyframe every {consistency.keyframe_interval} frames", "per_frame": "per frame"}
     for name, row in rows.items():
-        table.add_row(names.get(name, name), f"{row.miou:.1f}", f"{100 * row.valid_share:.1f} %")
+        miou = f"{consistency.mious[name]:.1f}" if name in consistency.mious else ""
+        figures = (f"{row.miou:.1f}", f"{100 * row.valid_share:.1f} %", *([miou] if consistency.mious else []))
+        table.add_row(names.get(name, name), *figures)
     console.print(table)
 
 

@@ -63,3 +63,11 @@ def test_truth_of_another_size_is_named(data):
     Image.fromarray(np.zeros((20, 32), np.uint8)).save(path)
     with pytest.raises(ConfigError, match=rf"{path.name}: labels have shape \(20, 32\), their image has \(24, 32\)"):
         compare_consistency(Alternates(), data, interval=1)
+
+
+def test_smoothed_labels_are_scored_beside_those_they_come_from(data):
+    """A frame that differs from both its neighbours is outvoted, where nothing moves."""
+    compared = compare_consistency(Alternates(), data, interval=1, smooth=1)
+    assert compared.smoothed.miou > compared.model.miou
+    assert list(compared.rows) == ["model", "smoothed", "per_frame", "truth"]
+    assert set(compared.to_dict()["miou"]) == {"model", "smoothed"}
