@@ -2,7 +2,7 @@
 # make test    install into .venv and run the default tests (under 10 minutes on 2 cores)
 # make check   style and types
 # make test-crashes    kill actors, drivers and stores at chosen points of a job
-# make test-long     what takes seconds each: trainings in two processes, clusters of our own
+# make test-long     what takes seconds each: large networks, trainings in two processes, clusters of our own
 # make test-consumers  read exports back with the tools' own libraries: datumaro, FiftyOne, Label Studio, supervision, ...
 # make test-s3 install OpenStack Swift into .venv-swift and run the tests of object storage against it
 # make soak    label on a faulty cluster for SECONDS and check that not a frame is lost, doubled or different
@@ -34,7 +34,10 @@ test-crashes: $(VENV)/.installed
 	$(BIN)/python -m pytest -m slow $(addprefix tests/crashes/test_,actor.py driver.py store.py spool.py)
 
 test-long: $(VENV)/.installed
-	$(BIN)/python -m pytest -m slow $(addprefix tests/,training/test_parallel.py training/test_train_command.py labeling/ray/test_cluster.py labeling/ray/test_measure_on_gpu.py \
+	$(BIN)/python -m pytest -m slow $(addprefix tests/,parity/test_parity_tdnet.py models/test_checkpoints.py models/test_trunks.py labeling/test_around_jobs.py \
+		training/test_parallel.py training/test_train_command.py training/test_train_tdnet_command.py training/test_tdnet_training.py \
+		training/test_pairs.py training/test_keyframe_pairs.py training/test_temporal_losses.py \
+		labeling/ray/test_cluster.py labeling/ray/test_measure_on_gpu.py \
 		labeling/ray/test_loop.py::test_a_killed_actors_shard_runs_elsewhere_within_five_seconds \
 		benchmark/test_end_to_end_rows.py::test_speedups_are_frames_per_second_over_those_of_keyframes_alone)
 

@@ -26,7 +26,7 @@ class ComparedConsistency:
     model: keyframes every keyframe_interval frames from the first one on, as labeling places them. per_frame: every
     frame a keyframe; the same figures where keyframes make no difference. truth: None unless every frame has true
     labels; those flicker too, and are what can be expected. smoothed: the model's labels smoothed along flow; None
-    where nobody asked. mious: in percent, of "model" and "smoothed", over all labelled frames; empty where nobody asked.
+    where nobody asked. mious: in percent, of "model" and "smoothed", over all labelled frames; else empty.
     """
 
     classes: ClassSet
