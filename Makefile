@@ -37,6 +37,7 @@ test-long: $(VENV)/.installed
 	$(BIN)/python -m pytest -m slow $(addprefix tests/,parity/test_parity_tdnet.py models/test_checkpoints.py models/test_trunks.py labeling/test_around_jobs.py \
 		training/test_parallel.py training/test_train_command.py training/test_train_tdnet_command.py training/test_tdnet_training.py \
 		training/test_pairs.py training/test_keyframe_pairs.py training/test_temporal_losses.py \
+		evaluation/test_cost.py test_end_to_end.py::test_labels_of_a_network_that_reads_motion_are_the_same_with_and_without_ray \
 		labeling/ray/test_cluster.py labeling/ray/test_measure_on_gpu.py \
 		labeling/ray/test_loop.py::test_a_killed_actors_shard_runs_elsewhere_within_five_seconds \
 		benchmark/test_end_to_end_rows.py::test_speedups_are_frames_per_second_over_those_of_keyframes_alone)

@@ -19,13 +19,13 @@ RUN = (
     "--model --keyframe-interval --scale --references --ensemble --propagation "
     "--device --precision --batch-chunks --json"
 )
-MORE_FIGURES = "--consistency --consistency-mode --cost --plots"
+MORE_FIGURES = "--consistency --consistency-mode --smooth --cost --plots"
 
 # Names that scripts rely on: flags may be added, never renamed or removed without a word in the changelog.
 FLAGS = {
     "label": """
         --out --model --keyframe-model --references --ensemble --motion
-        --keyframe-interval --shard-seconds --shard-frames
+        --keyframe-interval --smooth --shard-seconds --shard-frames
         --num-actors --gpus-per-actor --cpus-per-actor --device --decoder --batch-chunks --precision --compile
         --mask-size --spool-dir --demo --no-ray
         --retry-failed --array-index --array-count --gpu-hour-price --max-attempts --max-failed-fraction --partial-ok

@@ -56,6 +56,7 @@ def test_labels_of_several_threads_are_the_same_with_and_without_ray(label_confi
     assert_equal_rows(rows_of(on_ray.out), rows_of(local.out))
 
 
+@pytest.mark.slow
 def test_labels_of_a_network_that_reads_motion_are_the_same_with_and_without_ray(
     label_config, media, ray_here, tmp_path
 ):

@@ -213,6 +213,7 @@ def test_frames_around_a_batch_are_not_counted(interval):
 # --- TDNet ---
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("family", "gmacs"), [("td4-pspnet18", 257.45), ("td2-pspnet50", 551.48)])
 def test_macs_of_tdnet_are_the_authors(family, gmacs):
     """Theirs of TD2 contain the half of each pyramid level that they compute and throw away, 0.03."""

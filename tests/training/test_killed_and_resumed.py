@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from gsvnet.models.checkpoints import load_checkpoint
-from gsvnet.training import keyframe as module
+from gsvnet.training import keyframe, keyframe_state
 from gsvnet.training.keyframe import KeyframeTraining, train_keyframe
 from gsvnet.training.state import append_log, cut_log
 
@@ -62,9 +62,9 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("moment", ["append_log", "save_state"])
+@pytest.mark.parametrize(("module", "moment"), [(keyframe, "append_log"), (keyframe_state, "save_state")])
 def test_a_kill_beside_logging_or_saving_loses_and_doubles_no_epoch(
-    tiny_network, tiny_stills, normalise, tmp_path, monkeypatch, moment
+    tiny_network, tiny_stills, normalise, tmp_path, monkeypatch, module, moment
 ):
     config = KeyframeTraining(epochs=3, batch_size=2, crop=(16, 24), warmup_steps=2, precision="fp32", threads=1)
 
