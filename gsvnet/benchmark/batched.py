@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -20,7 +18,6 @@ from gsvnet.benchmark.setting import Setting
 from gsvnet.benchmark.standin_tdnet import as_single_frames, build_tdnet_stand_in
 from gsvnet.benchmark.streaming import stream_labels
 from gsvnet.benchmark.turns import medians, time_in_turns
-from gsvnet.labeling.parts import take_chunks
 from gsvnet.models.prepared import Precision, autocast_to, prepare_for_inference
 from gsvnet.models.tdnet import TDNet
 from gsvnet.nn.upsample import upsample_labels
@@ -52,21 +49,20 @@ def measure_batched(setting: Setting, clip: ClipConfig = CLIP, families: tuple[s
 def compare_ways(model: TDNet, video: Tensor, precision: Precision, setting: Setting) -> dict[str, Any]:
     """Seconds of both ways on a video (n, 3, H, W) uint8, and the share of the pixels that they label differently.
 
-    On a CPU ours runs as labeling runs it: every thread has frames of its own, which a loop over frames cannot do; the
-    loop's convolutions have all threads. Beside them the loop on the network as it comes: batch norms, and on a CPU
-    channels first, as the authors run it.
+    Beside them the loop on the network as it comes: batch norms, and on a CPU channels first, as the authors run it.
     """
     device = setting.device
     network = prepare_for_inference(model, device=device, precision=precision)
     assert isinstance(network, TDNet)
     video = video.to(device)
-    ours = partial(run_in_lanes, network, video, precision=precision, setting=setting)
+    ours = partial(run_model, network, as_single_frames(video), precision=precision, device=device)
     theirs = partial(run_streaming, network, video, precision=precision, device=device)
     plain = partial(run_streaming, copy.deepcopy(model).to(device), video, precision=precision, device=device)
     with torch_threads(setting.threads):
         runs: dict[str, Callable[[], Any]] = {"batched": ours, "streaming": theirs, "streaming, not prepared": plain}
         seconds = medians(time_in_turns(runs, rounds=setting.rounds))
-        batched, streamed = ours(), theirs()
+        batched = {int(n): logits for output in ours() for n, logits in zip(output.chunk, output.logits)}
+        streamed = theirs()
     labels = [_label([batched[n], streamed[n]], video.shape[-2:], network) for n in range(len(video))]
     return {
         "seconds": seconds,
@@ -74,24 +70,6 @@ def compare_ways(model: TDNet, video: Tensor, precision: Precision, setting: Set
         "ratio_not_prepared": seconds["streaming, not prepared"] / seconds["batched"],
         "differing": float(np.mean([a != b for a, b in labels])),
     }
-
-
-def run_in_lanes(model: TDNet, video: Tensor, *, precision: Precision, setting: Setting) -> list[Tensor]:
-    """Logits (C, h, w) of every frame, by as many threads as there are, each on a part of the frames; one on a GPU."""
-    chunks, needs = as_single_frames(video), model.needs(*video.shape[-2:])
-    lanes = min(setting.threads, len(video)) if setting.device == "cpu" else 1
-    borders = [len(video) * lane // lanes for lane in range(lanes + 1)]
-    parts = [take_chunks(chunks, a, b, before=needs.before, after=needs.after) for a, b in pairwise(borders)]
-    run = partial(run_model, model, precision=precision, device=setting.device)
-    with ThreadPoolExecutor(lanes, initializer=torch.set_num_threads, initargs=(setting.threads // lanes,)) as pool:
-        outputs = list(pool.map(run, parts))
-    labeled = {
-        first + int(n): logits
-        for first, part in zip(borders, outputs)
-        for output in part
-        for n, logits in zip(output.chunk, output.logits)
-    }
-    return [labeled[n] for n in range(len(video))]
 
 
 @torch.inference_mode()
