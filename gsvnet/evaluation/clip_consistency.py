@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial, reduce
 from operator import add
 
@@ -71,18 +71,6 @@ def compare_consistency(
     check_reach(smooth)
     relabel = find_relabeling(segmenter.classes, data.classes)
 
-    def measure(labels_of: Callable[[Clip], Iterable[np.ndarray]]) -> ConsistencyResult:
-        results = [
-            measure_consistency(
-                labels_of(clip),
-                (frame.read_image() for frame in clip.frames),
-                num_classes=len(data.classes),
-                mode=mode,
-            )
-            for clip in data.clips
-        ]
-        return reduce(add, results)
-
     def label(clip: Clip, interval: int) -> Iterator[np.ndarray]:
         return label_frames(
             clip,
@@ -94,30 +82,38 @@ def compare_consistency(
             batch_chunks=batch_chunks,
         )
 
-    per_frame = measure(partial(label, interval=1))
+    def measure(clip: Clip, labels: Iterable[np.ndarray]) -> ConsistencyResult:
+        images = (frame.read_image() for frame in clip.frames)
+        return measure_consistency(labels, images, num_classes=len(data.classes), mode=mode)
+
+    def measure_all(labels_of: Callable[[Clip], Iterable[np.ndarray]]) -> ConsistencyResult:
+        return reduce(add, [measure(clip, labels_of(clip)) for clip in data.clips])
+
     needs = segmenter.needs(*data.clips[0].frames[0].read_image().shape[:2])
+    placed = interval if interval > 1 and minds_keyframes(segmenter, needs) else 1
+    scores: dict[str, ConfusionMatrix] = {}
+    smoothed: ConsistencyResult | None = None
+    if smooth:
+        scores = {name: ConfusionMatrix(len(data.classes)) for name in ("model", "smoothed")}
+        rows: list[tuple[ConsistencyResult, ConsistencyResult]] = []
+        for clip in data.clips:
+            labels = list(_score(clip, label(clip, placed), scores["model"]))
+            images = (frame.read_image() for frame in clip.frames)
+            after = _score(clip, smooth_labels(zip(labels, images), reach=smooth), scores["smoothed"])
+            rows.append((measure(clip, labels), measure(clip, after)))
+        model, smoothed = (reduce(add, row) for row in zip(*rows))
+    else:
+        model = measure_all(partial(label, interval=placed))
     dense = all(frame.labels is not None for clip in data.clips for frame in clip.frames)
-    compared = ComparedConsistency(
+    return ComparedConsistency(
         classes=data.classes,
         keyframe_interval=interval,
-        model=measure(partial(label, interval=interval))
-        if interval > 1 and minds_keyframes(segmenter, needs)
-        else per_frame,
-        per_frame=per_frame,
-        truth=measure(_read_truths) if dense else None,
+        model=model,
+        per_frame=model if placed == 1 else measure_all(partial(label, interval=1)),
+        truth=measure_all(_read_truths) if dense else None,
+        smoothed=smoothed,
+        mious={name: 100 * matrix.miou() for name, matrix in scores.items()},
     )
-    if not smooth:
-        return compared
-    scores = {name: ConfusionMatrix(len(data.classes)) for name in ("model", "smoothed")}
-
-    def smoothen(clip: Clip) -> Iterator[np.ndarray]:
-        labels = _score(clip, label(clip, interval), scores["model"])
-        images = (frame.read_image() for frame in clip.frames)
-        return _score(clip, smooth_labels(zip(labels, images), reach=smooth), scores["smoothed"])
-
-    smoothed = measure(smoothen)
-    mious = {name: 100 * matrix.miou() for name, matrix in scores.items()}
-    return replace(compared, smoothed=smoothed, mious=mious)
 
 
 def _score(clip: Clip, labels: Iterable[np.ndarray], matrix: ConfusionMatrix) -> Iterator[np.ndarray]:
