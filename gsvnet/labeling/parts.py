@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 import torch
 from torch import Tensor
 
-from gsvnet.models.segmenter import ChunkBatch, frame_index
+from gsvnet.models.segmenter import ChunkBatch, context_index, frame_index
 
 _CONTEXT = ("before", "before_index", "after", "after_index")
 
@@ -53,13 +53,11 @@ def _frames_held(chunks: ChunkBatch) -> Iterator[tuple[Tensor, Tensor]]:
 
     The index of an own frame that is not valid is -1.
     """
+    before_index, after_index = context_index(chunks)
     index = frame_index(chunks).masked_fill(~chunks.valid.cpu(), -1)
-    last = int(index.max())
-    if chunks.before is not None:
-        counted = torch.arange(len(chunks.before)) + chunks.first_frame - len(chunks.before)
-        yield chunks.before, counted if chunks.before_index is None else chunks.before_index.cpu()
     own = chunks.keyframes[: len(index), None] if chunks.frames is None else chunks.frames
+    if chunks.before is not None:
+        yield chunks.before, before_index
     yield own.flatten(0, 1), index.flatten()
     if chunks.after is not None:
-        counted = torch.arange(len(chunks.after)) + last + 1
-        yield chunks.after, counted if chunks.after_index is None else chunks.after_index.cpu()
+        yield chunks.after, after_index

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from gsvnet.models.bisenet import Head
-from gsvnet.models.bisenetv1 import BiSeNetV1, TwoPaths
+from gsvnet.models.bisenetv1 import TwoPaths
 from gsvnet.models.trunk import Trunk
 
 
@@ -21,11 +21,6 @@ class BiSeNetTrunk(TwoPaths, Trunk):
     def __init__(self, *, turn: int) -> None:
         super().__init__()
         del turn  # every sub-network gives its whole feature
-
-    @staticmethod
-    def feature_size(height: int, width: int) -> tuple[int, int]:
-        """(rows, columns) of what `extract` makes of an image of this size."""
-        return BiSeNetV1.feature_size(height, width)
 
     def extract_with_middle(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """The feature, and the refined context of the same size, (N, 128)."""

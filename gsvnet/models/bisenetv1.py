@@ -44,6 +44,11 @@ class TwoPaths(nn.Module):
         self.refines = nn.ModuleList([ConvUnit(128, 128), ConvUnit(128, 128)])
         self.ffm = GatedFusion()
 
+    @staticmethod
+    def feature_size(height: int, width: int) -> tuple[int, int]:
+        """(rows, columns) of what `extract` makes of an image of this size."""
+        return 2 * math.ceil(height / 16), 2 * math.ceil(width / 16)
+
     def fuse_paths(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Fused features (N, 256) at 1/8, and the refined context (N, 128) at 1/8 and at 1/16."""
         _, _, sixteenth, deepest = self.context_path(image)
@@ -83,11 +88,6 @@ class BiSeNetV1(TwoPaths, SplitNetwork):
     def extract(self, image: Tensor) -> Tensor:
         """The last feature before the classifier, (N, 256, 2 ceil(H/16), 2 ceil(W/16)): AR-Seg's `p`."""
         return self.head.conv_3x3(self.fuse_paths(image)[0])
-
-    @staticmethod
-    def feature_size(height: int, width: int) -> tuple[int, int]:
-        """(rows, columns) of what `extract` makes of an image of this size."""
-        return 2 * math.ceil(height / 16), 2 * math.ceil(width / 16)
 
     def classify(self, features: Tensor) -> Tensor:
         """Features (N, 256, h, w) -> logits (N, num_classes, h, w)."""

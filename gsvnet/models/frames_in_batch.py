@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
-from gsvnet.models.segmenter import ChunkBatch, LogitsBatch, frame_index
+from gsvnet.models.segmenter import ChunkBatch, LogitsBatch, context_index, frame_index
 
 Item = TypeVar("Item")
 
@@ -54,11 +54,7 @@ class FramesInBatch:
         own = {int(index[place]): place for place in places}
         before = chunks.keyframes[:0] if chunks.before is None else chunks.before
         after = chunks.keyframes[:0] if chunks.after is None else chunks.after
-        numbers = (
-            *_numbers(chunks.before_index, chunks.first_frame - len(before), len(before)),
-            *_numbers(chunks.after_index, _stop(chunks, own), len(after)),
-        )
-        context = {number: n for n, number in enumerate(numbers)}
+        context = {number: n for n, number in enumerate(torch.cat(context_index(chunks)).tolist())}
         return cls(chunks=chunks, own=own, context=context, around=torch.cat([before, after]))
 
     def images(self, indices: Sequence[int]) -> Tensor:
@@ -77,14 +73,3 @@ class FramesInBatch:
             return self.around[self.context[index]]
         chunk, position = self.own[index]
         return self.chunks.keyframes[chunk] if self.chunks.frames is None else self.chunks.frames[chunk, position]
-
-
-def _stop(chunks: ChunkBatch, own: Mapping[int, tuple[int, int]]) -> int:
-    """Index of the first frame behind a batch, as far as the batch tells: its last frame may be lost."""
-    if chunks.index is None:
-        return chunks.first_frame + int(chunks.num_frames.sum())
-    return max(own, default=chunks.first_frame - 1) + 1
-
-
-def _numbers(index: Tensor | None, first: int, count: int) -> list[int]:
-    return list(range(first, first + count)) if index is None else index.tolist()

@@ -6,8 +6,6 @@ of the pyramid; `segment_groups` says what this network makes of the same part.
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -29,11 +27,6 @@ class PSPNet101(nn.Module):
         self.pyramid = PyramidPooling(2048, 512)
         self.head = nn.Sequential(ConvUnit(2048 + len(BINS) * 512, 512), nn.Dropout2d(0.1))
         self.classifier = nn.Conv2d(512, num_classes, 1)
-
-    @staticmethod
-    def feature_size(height: int, width: int) -> tuple[int, int]:
-        """(rows, columns) of the logits of an image of this size."""
-        return math.ceil(height / 8), math.ceil(width / 8)
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits at 1/8 of the input, not upsampled, no softmax."""

@@ -29,12 +29,11 @@ from gsvnet.models.published_tdnet import (
     load_published_pspnet101,
 )
 from gsvnet.models.segmenter import PerFrame, SizeRule
-from gsvnet.models.spec import ModelSpec, NormaliseSpec, StoredModel, build_model, options_of
+from gsvnet.models.spec import IMAGENET_NORMALISE, ModelSpec, NormaliseSpec, StoredModel, build_model, options_of
 from gsvnet.models.swiftnet import SwiftNet
 from gsvnet.models.unpickle import as_weights, find_weights, unpickle
 
 _SWIFTNET_MEAN, _SWIFTNET_STD = (73.15, 82.90, 72.3), (47.67, 48.49, 47.73)
-_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _PUBLISHED_SIZES = SizeRule(rows=None, keyframe_scale=0.75, strides=(8,))
 
 _SWIFTNET = ModelSpec(
@@ -47,14 +46,14 @@ _SWIFTNET = ModelSpec(
 _BISENET = ModelSpec(
     family="bisenet",
     classes=CITYSCAPES,
-    normalise=NormaliseSpec(mean=_IMAGENET_MEAN, std=_IMAGENET_STD),
+    normalise=IMAGENET_NORMALISE,
     size_rule=_PUBLISHED_SIZES,
     resize="exact",
 )
 _ESPNETV2 = ModelSpec(
     family="espnetv2",
     classes=CITYSCAPES,
-    normalise=NormaliseSpec(mean=_IMAGENET_MEAN, std=_IMAGENET_STD),
+    normalise=IMAGENET_NORMALISE,
     size_rule=SizeRule(rows=512, strides=(4,)),  # a propagation on top gets the published grid, 128 rows
 )
 PUBLISHED: dict[str, ModelSpec] = {

@@ -19,7 +19,7 @@ from gsvnet.errors import ModelError
 from gsvnet.models.arseg import ARSeg, CrossResolutionFusion
 from gsvnet.models.checkpoints import load_strictly
 from gsvnet.models.segmenter import PerFrame, SizeRule
-from gsvnet.models.spec import SPLIT_NETWORKS, ModelSpec, NormaliseSpec, build_model
+from gsvnet.models.spec import IMAGENET_NORMALISE, SPLIT_NETWORKS, ModelSpec, NormaliseSpec, build_model
 from gsvnet.models.split import SplitNetwork
 from gsvnet.models.unpickle import find_weights, unpickle
 
@@ -33,7 +33,7 @@ _CAMVID = ModelSpec(
 _CITYSCAPES = ModelSpec(
     family="pspnet18",
     classes=CITYSCAPES,
-    normalise=NormaliseSpec(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
+    normalise=IMAGENET_NORMALISE,
     size_rule=SizeRule(rows=1024),
     resize="exact",
 )

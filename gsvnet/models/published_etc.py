@@ -19,13 +19,13 @@ from gsvnet.models.checkpoints import load_strictly
 from gsvnet.models.pspnet_etc import PSPNet18ETC
 from gsvnet.models.published_arseg import published_arseg_name
 from gsvnet.models.segmenter import SizeRule
-from gsvnet.models.spec import ModelSpec, NormaliseSpec
+from gsvnet.models.spec import IMAGENET_NORMALISE, ModelSpec
 from gsvnet.models.unpickle import find_weights, unpickle
 
 PUBLISHED_ETC = ModelSpec(
     family="pspnet18etc",
     classes=CITYSCAPES,
-    normalise=NormaliseSpec(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
+    normalise=IMAGENET_NORMALISE,
     size_rule=SizeRule(rows=1024),
     resize="exact",
 )

@@ -23,7 +23,7 @@ from gsvnet.models.fanet import FastAttention, NormedConvolution
 from gsvnet.models.pspnet101 import PSPNet101
 from gsvnet.models.pspnet_trunk import HALVES, PSPTrunk
 from gsvnet.models.segmenter import SizeRule
-from gsvnet.models.spec import NUM_SUB_NETWORKS, ModelSpec, NormaliseSpec, build_model
+from gsvnet.models.spec import IMAGENET_NORMALISE, NUM_SUB_NETWORKS, ModelSpec, build_model
 from gsvnet.models.tdnet import TDNet
 from gsvnet.models.unpickle import find_weights, unpickle
 from gsvnet.nn.resnet import ResNet18Backbone
@@ -33,7 +33,7 @@ IMAGENET_CLASSES = 1000
 PSPNET101 = ModelSpec(
     family="pspnet101",
     classes=CITYSCAPES,
-    normalise=NormaliseSpec(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
+    normalise=IMAGENET_NORMALISE,
     size_rule=SizeRule(rows=769),
     resize="exact",
 )

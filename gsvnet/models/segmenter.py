@@ -95,6 +95,22 @@ def frame_index(chunks: ChunkBatch) -> Tensor:
     return starts.cpu()[:, None] + torch.arange(chunks.valid.shape[1])
 
 
+def context_index(chunks: ChunkBatch) -> tuple[Tensor, Tensor]:
+    """(n,) int64 each on the CPU: where in the video the frames before a batch are, and those after it."""
+    counts = [0 if frames is None else len(frames) for frames in (chunks.before, chunks.after)]
+    if chunks.index is None:
+        stop = chunks.first_frame + int(chunks.num_frames.sum())
+    else:  # as far as the batch tells: its last frame may be lost
+        own = chunks.index.cpu()[chunks.valid.cpu()]
+        stop = int(own.max()) + 1 if len(own) else chunks.first_frame
+    before = torch.arange(chunks.first_frame - counts[0], chunks.first_frame)
+    after = torch.arange(stop, stop + counts[1])
+    return (
+        before if chunks.before_index is None else chunks.before_index.cpu(),
+        after if chunks.after_index is None else chunks.after_index.cpu(),
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class LogitsBatch:
     """Logits of N frames on one grid. Not written to after they were yielded: others read them in other threads.

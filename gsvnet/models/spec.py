@@ -80,6 +80,10 @@ class NormaliseSpec:
     channels: str = "rgb"
 
 
+IMAGENET_NORMALISE = NormaliseSpec(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+"""Of most published weights: the mean and the spread of ImageNet's pixels."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec:
     """All that a network is, apart from its tensors.

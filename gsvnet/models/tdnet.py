@@ -33,6 +33,8 @@ from gsvnet.models.segmenter import ChunkBatch, FrameNeeds, LogitsBatch, Normali
 from gsvnet.models.sub_network import KEY_CHANNELS, Memory, SubNetwork
 from gsvnet.models.windows import Window, choose_windows
 
+MOST_ROWS = 4096  # and columns of a spatial norm's maps: a frame of 32,768 pixels
+
 
 def check_settings(
     *,
@@ -56,9 +58,6 @@ def check_settings(
     ):
         if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= most:
             raise ModelError(f"{name} {number!r}; allowed: a whole number from 1 to {most}")
-
-
-MOST_ROWS = 4096  # and columns of a spatial norm's maps: a frame of 32,768 pixels
 
 
 class TDNet(nn.Module):

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 
-def warp(source: Tensor, flow: Tensor) -> Tensor:
+def warp(source: Tensor, flow: Tensor, *, beyond: Literal["zeros", "border"] = "zeros") -> Tensor:
     """`source` seen from the current frame: out(y, x) = source(y + dy, x + dx), (B, C, h, w) float32.
 
     source: (B, C, h, w) float. flow: (B, 2, h, w), (dx, dy) in pixels of this grid, current -> previous; positive dx
     fetches from the right. Bilinear between pixel centres. Outside is zero, so a pixel that is half outside is
-    half as large. Computed in float32 even under autocast: a bfloat16 position is off by whole pixels.
+    half as large; with beyond "border" outside is the rim, as in FlowNet2's Resample2d. Computed in float32 even under
+    autocast: a bfloat16 position is off by whole pixels.
 
     Positions are pixels, which grid_sample calls corner-aligned. The other normalisation is handed to it here
     because it says the same positions and holds for a grid of one row or column too.
@@ -23,7 +26,7 @@ def warp(source: Tensor, flow: Tensor) -> Tensor:
         x = torch.arange(w, device=flow.device) + dx
         y = torch.arange(h, device=flow.device)[:, None] + dy
         positions = torch.stack([(2 * x + 1) / w - 1, (2 * y + 1) / h - 1], dim=-1)
-        return F.grid_sample(source.float(), positions, mode="bilinear", padding_mode="zeros", align_corners=False)
+        return F.grid_sample(source.float(), positions, mode="bilinear", padding_mode=beyond, align_corners=False)
 
 
 def warp_as_published(source: Tensor, flow: Tensor) -> Tensor:

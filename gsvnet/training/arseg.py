@@ -24,6 +24,7 @@ from gsvnet.nn.upsample import upsample_labels
 from gsvnet.training import parallel
 from gsvnet.training.arseg_pairs import ArsegPairs
 from gsvnet.training.checks import LabelLoss
+from gsvnet.training.hold_out import in_evaluation_mode
 from gsvnet.training.losses import label_loss
 from gsvnet.training.schedule import check_recipe, make_optimiser
 from gsvnet.training.steps import LOG_EVERY, Course, run_steps
@@ -140,7 +141,7 @@ def train_arseg(
     )
 
     def loss_at(step: int) -> Tensor:
-        torch.manual_seed(_seed_dropout(config, step))
+        parallel.seed_dropout(config.seed, step)
         return loss_of(_pick_batch(pairs, config, step, batch_size).to(device))
 
     run_steps(
@@ -210,15 +211,12 @@ def label_pairs(model: ARSeg, pairs: ArsegPairs, *, fused: bool, device: str = "
 
 def score_pairs(model: ARSeg, pairs: ArsegPairs, *, fused: bool, device: str = "cpu") -> dict[str, float]:
     """held_out_miou in 0..1 of pairs, and with fusion held_out_miou_unfused, of the low resolution alone."""
-    training = [part for part in model.modules() if part.training]
-    model.eval()
     scores = {}
-    for name, with_fusion in (("held_out_miou", fused), *([("held_out_miou_unfused", False)] if fused else [])):
-        confusion = ConfusionMatrix(len(model.classes))
-        confusion.update(pairs.targets.numpy(), label_pairs(model, pairs, fused=with_fusion, device=device))
-        scores[name] = confusion.miou()
-    for part in training:
-        part.training = True
+    with in_evaluation_mode(model):
+        for name, with_fusion in (("held_out_miou", fused), *([("held_out_miou_unfused", False)] if fused else [])):
+            confusion = ConfusionMatrix(len(model.classes))
+            confusion.update(pairs.targets.numpy(), label_pairs(model, pairs, fused=with_fusion, device=device))
+            scores[name] = confusion.miou()
     return scores
 
 
@@ -227,11 +225,6 @@ def _pick_batch(pairs: ArsegPairs, config: ArsegTraining, step: int, batch_size:
     epoch, i = divmod(step, len(pairs) // batch_size)
     order = np.random.default_rng([config.seed, epoch, parallel.rank()]).permutation(len(pairs))
     return pairs.pick(order[i * batch_size : (i + 1) * batch_size])
-
-
-def _seed_dropout(config: ArsegTraining, step: int) -> int:
-    """Of this process in this step, so that a resumed run drops what an undisturbed one drops."""
-    return int(np.random.SeedSequence([config.seed, step, parallel.rank()]).generate_state(1)[0])
 
 
 def _parameter_groups(model: ARSeg, config: ArsegTraining) -> list[dict]:

@@ -10,7 +10,7 @@ from functools import partial
 from rich.console import Console
 
 from gsvnet.models.arseg import ARSeg
-from gsvnet.models.checkpoints import keyframe_hash, read_notes, save_checkpoint
+from gsvnet.models.checkpoints import keyframe_hash, save_checkpoint
 from gsvnet.models.spec import describe_model
 from gsvnet.training import parallel
 from gsvnet.training.arseg import LOG_EVERY, ArsegTraining, count_steps, train_arseg
@@ -18,16 +18,14 @@ from gsvnet.training.arseg_config import TrainArsegConfig
 from gsvnet.training.arseg_pairs import ArsegPairs, PairRecipe, bytes_per_pair, check_memory, draw_pairs
 from gsvnet.training.arseg_pictures import draw_pair_labels, pick_pairs
 from gsvnet.training.arseg_start import start_arseg, start_fusion, without_fusion
-from gsvnet.training.hold_out import describe_leak
-from gsvnet.training.notes import check_keyframe, claim_folder, describe_training, find_folder
+from gsvnet.training.notes import check_keyframe, claim_folder, describe_keyframe, describe_training, find_folder
 from gsvnet.training.record import TrainingRecord
-from gsvnet.training.run_material import RunMaterial, gather_runs
+from gsvnet.training.run_material import Report, RunMaterial, gather_runs, warn_of_leak
 from gsvnet.training.stills import class_weights
 
 _HELD_OUT_PAIRS = 48
 _MEASURED_PAIRS = 64
 _REPORT_EVERY = 0.1  # of the pairs
-Report = Callable[[str], None]
 
 
 def run_arseg_training(config: TrainArsegConfig, device: str, console: Console) -> None:
@@ -45,8 +43,7 @@ def run_arseg_training(config: TrainArsegConfig, device: str, console: Console) 
     model.to(device)
     recipe = choose_pair_recipe(config, material.size)
     check_memory(model, recipe, num_held_out=_HELD_OUT_PAIRS if material.held_out else 0)
-    if material.held_out and (leak := describe_leak(read_notes(config.keyframe)[1], config.hold_out)):
-        console.print(f"warning: --keyframe {config.keyframe.name} {leak}", soft_wrap=True)
+    warn_of_leak(config, console)
     title = f"{config.out.name}: {'held-out part' if material.held_out else 'training material'}"
     held_out = _draw_held_out(model, material, config)
     console.print(
@@ -145,5 +142,5 @@ def _write(config: TrainArsegConfig, model: ARSeg, data: list[str], sha256: str)
     family = describe_model(result).family
     alone = f", read at {config.scale} times the size" if config.without_fusion else ""
     notes = describe_training(config, f"{family}{alone} trained on {', '.join(data)}", data)
-    notes["keyframe"] = {"sha256": sha256, "notes": read_notes(config.keyframe)[1]}
+    notes["keyframe"] = describe_keyframe(config.keyframe, sha256)
     save_checkpoint(config.out, result, notes=notes)

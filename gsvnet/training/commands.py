@@ -17,7 +17,7 @@ from gsvnet.training.arseg_run import run_arseg_training
 from gsvnet.training.keyframe import KeyframeTraining, train_keyframe
 from gsvnet.training.keyframe_config import TrainKeyframeConfig
 from gsvnet.training.material import count_targets, gather_clips, gather_stills
-from gsvnet.training.notes import check_keyframe, claim_folder, describe_training, find_folder
+from gsvnet.training.notes import check_keyframe, claim_folder, describe_keyframe, describe_training, find_folder
 from gsvnet.training.pair_sources import gather_pairs
 from gsvnet.training.pictures import draw_stills, pick_stills
 from gsvnet.training.propagation_config import TrainPropagationConfig
@@ -140,9 +140,8 @@ def _train_propagation(config: TrainPropagationConfig, device: str, console: Con
         console=console,
     )
     summary = f"{describe_model(model).family}, propagation trained on {', '.join(material.data)}"
-    _, keyframe_notes = read_notes(config.keyframe)
     notes = describe_training(config, summary, material.data)
-    notes["keyframe"] = {"sha256": sha256, "notes": keyframe_notes}
+    notes["keyframe"] = describe_keyframe(config.keyframe, sha256)
     if parallel.is_first():
         save_checkpoint(config.out, model, notes=notes)
 

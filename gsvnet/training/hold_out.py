@@ -3,7 +3,8 @@ judged by. Neighbouring frames are alike, so whole blocks of time are kept back:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -52,6 +53,18 @@ def describe_leak(notes: dict, share: float) -> str | None:
     if recipe.get("camvid") is None or kept_back >= share:
         return None
     return f"was trained with --hold-out {kept_back:g}, on what is held out here: the score of that part is too good"
+
+
+@contextmanager
+def in_evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Inside the block `model` is in evaluation mode; after it each of its parts is as it was."""
+    training = [part for part in model.modules() if part.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for part in training:
+            part.training = True
 
 
 @torch.no_grad()

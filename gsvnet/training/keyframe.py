@@ -120,7 +120,7 @@ def train_keyframe(
     loss_of = parallel.share_gradients(own_loss)
     for epoch in range(first_epoch, config.epochs):
         started, losses = time.monotonic(), []
-        torch.manual_seed(_seed_dropout(config, epoch))
+        parallel.seed_dropout(config.seed, epoch)
         for i, (images, targets) in enumerate(_draw_views(sets, config, epoch)):
             step = epoch * steps_per_epoch + i
             factor = cosine_with_warmup(step, config.epochs * steps_per_epoch, config.warmup_steps)
@@ -217,11 +217,6 @@ def _draw_views(sets: Sequence[Stills], config: KeyframeTraining, epoch: int) ->
         seed=(config.seed, epoch),
         share=parallel.own_share(),
     )
-
-
-def _seed_dropout(config: KeyframeTraining, epoch: int) -> int:
-    """Of this process in this epoch, so that a resumed run drops what an undisturbed one drops."""
-    return int(np.random.SeedSequence([config.seed, epoch, parallel.rank()]).generate_state(1)[0])
 
 
 def _parameter_groups(net: nn.Module, config: KeyframeTraining) -> list[dict]:

@@ -6,8 +6,10 @@ import json
 import shlex
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from gsvnet.errors import ConfigError
+from gsvnet.models.checkpoints import read_notes
 from gsvnet.training import parallel
 from gsvnet.training.adapt_config import AdaptConfig
 from gsvnet.training.arseg_config import TrainArsegConfig
@@ -66,6 +68,11 @@ def find_folder(config: Config) -> Path:
                 f"{folder} holds a training with other {', '.join(differ)}; choose another --out, or remove the folder"
             )
     return folder
+
+
+def describe_keyframe(path: Path, sha256: str) -> dict[str, Any]:
+    """What a checkpoint's notes say of the network that its training built on. sha256: of that network."""
+    return {"sha256": sha256, "notes": read_notes(path)[1]}
 
 
 def check_keyframe(folder: Path, sha256: str) -> None:

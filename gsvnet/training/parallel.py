@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 import torch.distributed
 from torch import nn
@@ -55,6 +56,11 @@ def is_first() -> bool:
 def own_share() -> slice:
     """Which places of a batch this process fills."""
     return slice(rank(), None, num_processes())
+
+
+def seed_dropout(seed: int, step: int) -> None:
+    """Seed what this process drops in a step (or epoch), so that a resumed run drops what an undisturbed one drops."""
+    torch.manual_seed(int(np.random.SeedSequence([seed, step, rank()]).generate_state(1)[0]))
 
 
 def check_batch_size(batch_size: int) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from rich.console import Console
+
 from gsvnet.classes import CAMVID, ClassSet
 from gsvnet.errors import ConfigError, ModelError
 from gsvnet.labeling.inputs import expand_inputs
+from gsvnet.models.checkpoints import read_notes
 from gsvnet.training.arseg_config import TrainArsegConfig
 from gsvnet.training.footage_runs import RunSource, StillRuns, VideoRuns, draw_street_runs, read_video_runs
-from gsvnet.training.hold_out import split_stills
+from gsvnet.training.hold_out import describe_leak, split_stills
 from gsvnet.training.material import CAMVID_SIZE
 from gsvnet.training.stills import load_camvid_stills
 from gsvnet.training.tdnet_config import TrainTdnetConfig
@@ -71,3 +74,9 @@ def gather_runs(
         sources.append((video, config.video_share / len(uris)))
         data.append(f"{name} ({len(video.frames)} frames, without labels)")
     return RunMaterial(sources=tuple(sources), held_out=held_out, size=size, data=data)
+
+
+def warn_of_leak(config: TrainArsegConfig | TrainTdnetConfig, console: Console) -> None:
+    """Say so where the network of --keyframe was trained on what is held out."""
+    if config.hold_out and (leak := describe_leak(read_notes(config.keyframe)[1], config.hold_out)):
+        console.print(f"warning: --keyframe {config.keyframe.name} {leak}", soft_wrap=True)

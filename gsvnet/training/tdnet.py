@@ -22,6 +22,7 @@ from gsvnet.nn.upsample import upsample_labels
 from gsvnet.training import parallel
 from gsvnet.training.checks import LabelLoss
 from gsvnet.training.footage_runs import RunSource
+from gsvnet.training.hold_out import in_evaluation_mode
 from gsvnet.training.schedule import check_recipe, make_optimiser
 from gsvnet.training.steps import LOG_EVERY, Course, run_steps
 from gsvnet.training.tdnet_loss import TdnetLoss, build_auxiliary_heads, choose_rows, label_both, look
@@ -117,7 +118,7 @@ def train_tdnet(
     places = range(config.batch_size)[parallel.own_share()]
 
     def loss_at(step: int) -> Tensor:
-        torch.manual_seed(_seed_dropout(config, step))
+        parallel.seed_dropout(config.seed, step)
         return loss_of(draw_runs(sources, recipe, step, places).to(device))
 
     run_steps(
@@ -173,21 +174,13 @@ def label_runs(model: TDNet, runs: RunBatch, *, device: str = "cpu") -> tuple[np
 
 def score_runs(model: TDNet, runs: RunBatch, *, device: str = "cpu") -> dict[str, float]:
     """held_out_miou in 0..1 of the last frames of runs, and held_out_miou_alone, without what others saw."""
-    training = [part for part in model.modules() if part.training]
-    model.eval()
     scores = {}
-    for name, labels in zip(("held_out_miou", "held_out_miou_alone"), label_runs(model, runs, device=device)):
-        confusion = ConfusionMatrix(len(model.classes))
-        confusion.update(runs.targets[:, -1].numpy(), labels)
-        scores[name] = confusion.miou()
-    for part in training:
-        part.training = True
+    with in_evaluation_mode(model):
+        for name, labels in zip(("held_out_miou", "held_out_miou_alone"), label_runs(model, runs, device=device)):
+            confusion = ConfusionMatrix(len(model.classes))
+            confusion.update(runs.targets[:, -1].numpy(), labels)
+            scores[name] = confusion.miou()
     return scores
-
-
-def _seed_dropout(config: TdnetTraining, step: int) -> int:
-    """Of this process in this step, so that a resumed run drops what an undisturbed one drops."""
-    return int(np.random.SeedSequence([config.seed, step, parallel.rank()]).generate_state(1)[0])
 
 
 def _parameter_groups(model: TDNet, auxiliary: nn.ModuleList, config: TdnetTraining) -> list[dict]:

@@ -18,10 +18,9 @@ from gsvnet.models.tdnet import TDNet
 from gsvnet.models.transfer import image_network_of
 from gsvnet.training import parallel
 from gsvnet.training.footage_runs import RunSource, VideoRuns
-from gsvnet.training.hold_out import describe_leak
-from gsvnet.training.notes import check_keyframe, claim_folder, describe_training, find_folder
+from gsvnet.training.notes import check_keyframe, claim_folder, describe_keyframe, describe_training, find_folder
 from gsvnet.training.record import TrainingRecord
-from gsvnet.training.run_material import Report, RunMaterial, gather_runs
+from gsvnet.training.run_material import Report, RunMaterial, gather_runs, warn_of_leak
 from gsvnet.training.steps import LOG_EVERY
 from gsvnet.training.stills import class_weights
 from gsvnet.training.tdnet import TdnetTraining, check_turns, train_tdnet
@@ -57,8 +56,7 @@ def run_tdnet_training(config: TrainTdnetConfig, device: str, console: Console) 
     teacher = None if config.teacher is None else load_teacher(config.teacher, model.classes, read)
     sources = label_sources(config, model, material, console.print)
     recipe = choose_run_recipe(config, model, material.size)
-    if material.held_out and (leak := describe_leak(read_notes(config.keyframe)[1], config.hold_out)):
-        console.print(f"warning: --keyframe {config.keyframe.name} {leak}", soft_wrap=True)
+    warn_of_leak(config, console)
     alone = replace(recipe, crop=None, num_frames=1, seed=(config.seed, 6))
     measured = draw_runs(sources, alone, 0, range(_MEASURED_RUNS))
     start_gathering(model, measured.images[:_MEASURED_IMAGES, 0].to(device))
@@ -176,7 +174,7 @@ def _write(config: TrainTdnetConfig, model: TDNet, data: list[str], sha256: str)
     """The checkpoint; auxiliary heads are no part of the model."""
     family = describe_model(model).family
     notes = describe_training(config, f"{family} trained on {', '.join(data)}", data)
-    notes["keyframe"] = {"sha256": sha256, "notes": read_notes(config.keyframe)[1]}
+    notes["keyframe"] = describe_keyframe(config.keyframe, sha256)
     if config.teacher is not None:
         notes["teacher"] = read_notes(config.teacher)[1]
     save_checkpoint(config.out, model, notes=notes)

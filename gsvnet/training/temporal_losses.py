@@ -9,12 +9,17 @@ Flow here is (B, 2, h, w), current -> neighbour, (dx, dy) in pixels of its own g
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from gsvnet.nn.blocks import resize
+from gsvnet.nn.warp import warp
 from gsvnet.training.losses import distillation_loss
+
+_fetch = partial(warp, beyond="border")
 
 
 def consistency_loss(
@@ -99,15 +104,6 @@ def _hold_size(logits: Tensor, neighbour: Tensor) -> tuple[Tensor, Tensor]:
     size = (both - both.mean(dim=2, keepdim=True)).square().mean(dim=(0, 2, 3, 4)).clamp(min=1e-12).sqrt()
     factor = (size.detach() / size).view(-1, 1, 1, 1)  # 1, but its derivative takes back what size gains
     return logits * factor, neighbour * factor
-
-
-def _fetch(source: Tensor, flow: Tensor) -> Tensor:
-    """`source` (B, C, h, w) seen from the current frame: bilinear at x + flow; beyond the picture is its rim, as in
-    FlowNet2's Resample2d."""
-    h, w = source.shape[-2:]
-    x, y = _ends(flow).unbind(1)
-    positions = torch.stack([(2 * x + 1) / w - 1, (2 * y + 1) / h - 1], dim=-1)
-    return F.grid_sample(source, positions, mode="bilinear", padding_mode="border", align_corners=False)
 
 
 def _ends(flow: Tensor) -> Tensor:
