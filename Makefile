@@ -34,13 +34,14 @@ test-crashes: $(VENV)/.installed
 	$(BIN)/python -m pytest -m slow $(addprefix tests/crashes/test_,actor.py driver.py store.py spool.py)
 
 test-long: $(VENV)/.installed
-	$(BIN)/python -m pytest -m slow $(addprefix tests/,parity/test_parity_tdnet.py models/test_checkpoints.py models/test_trunks.py labeling/test_around_jobs.py \
+	$(BIN)/python -m pytest -m slow $(addprefix tests/,parity/test_parity_tdnet.py models/test_checkpoints.py models/test_trunks.py labeling/test_around_jobs.py labeling/test_drift.py \
 		training/test_parallel.py training/test_train_command.py training/test_train_tdnet_command.py training/test_tdnet_training.py \
 		training/test_pairs.py training/test_keyframe_pairs.py training/test_temporal_losses.py \
 		evaluation/test_cost.py test_end_to_end.py::test_labels_of_a_network_that_reads_motion_are_the_same_with_and_without_ray \
 		labeling/ray/test_cluster.py labeling/ray/test_measure_on_gpu.py \
 		labeling/ray/test_loop.py::test_a_killed_actors_shard_runs_elsewhere_within_five_seconds \
-		benchmark/test_end_to_end_rows.py::test_speedups_are_frames_per_second_over_those_of_keyframes_alone)
+		benchmark/test_end_to_end_rows.py::test_speedups_are_frames_per_second_over_those_of_keyframes_alone \
+		benchmark/test_end_to_end_rows.py::test_a_second_side_is_timed_against_one_side_at_the_same_interval_and_at_half_of_it)
 
 $(CONSUMERS)/.installed: $(BIN)/python tests/export/consumers/requirements.txt
 	$(PYTHON) -m venv $(CONSUMERS)

@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Literal
 
 References = Literal["none", "before", "nearest", "both"]
-"""What a frame draws on. AR-Seg: the keyframe before it, the nearer one, or both. TDNet: the frames just before it, of
-each other sub-network the nearest frame, the frames on both sides, or none: each sub-network alone."""
+"""What a frame draws on. GSVNet: the keyframe before it, or both. AR-Seg: also the nearer one. TDNet: the frames just
+before it, of each other sub-network the nearest frame, the frames on both sides, or none: each sub-network alone."""
+
+Propagation = Literal["forward", "two-sided"]
+"""From which keyframes labels are carried to a frame: from the one before it, or from the one behind it too."""
 
 Ensemble = Literal["none", "keyframes", "all"]
 """Which frames all of TDNet's sub-networks label, not only the one whose turn it is: none, those that begin a chunk, or

@@ -12,6 +12,9 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
 
+STRETCH_FRAMES = 24
+"""Frames in which a network that chooses its keyframe interval places keyframes itself: a chunk, to everyone else."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Video:
@@ -45,7 +48,8 @@ class Shard:
     """A run of whole chunks of one video: frames [first_frame, first_frame + num_frames).
 
     start_pts, end_pts: ticks, [start, end); end_pts None means to the end of the file (the last shard: headers lie).
-    restarts: frame indices inside the shard at which a chunk starts out of turn (scene cuts), ascending.
+    restarts: frame indices inside the shard, or directly behind it, at which a chunk starts out of turn (scene cuts),
+    ascending.
     """
 
     video_id: str
@@ -113,7 +117,7 @@ def widen_shard(
         num_frames=stop - first,
         start_pts=pts[first],
         end_pts=None if stop == len(pts) else pts[stop],
-        restarts=tuple(r for r in restarts if first < r < stop),
+        restarts=tuple(r for r in restarts if first < r <= stop),
     )
 
 
@@ -159,7 +163,7 @@ def cut_shards(
             num_frames=b - a,
             start_pts=pts[a],
             end_pts=None if b == num_frames else pts[b],
-            restarts=tuple(r for r in restarts if a < r < b),
+            restarts=tuple(r for r in restarts if a < r <= b),
         )
         for i, (a, b) in enumerate(pairwise(cuts))
     ]

@@ -76,7 +76,7 @@ def num_bytes(reads: list[Read]) -> int:
 
 
 def reads_of_masks(reads: list[Read]) -> list[Read]:
-    """Those that touch a mask column chunk and are no look at the file's end for its footer."""
+    """Those that touch a column chunk of masks, of either sort, and are no look at the file's end for its footer."""
     chunks = {path: _mask_chunks(path) for path, _, _ in reads}
     return [
         (path, start, stop)
@@ -93,5 +93,5 @@ def _mask_chunks(path: str) -> list[tuple[int, int]]:
     return [
         (c.data_page_offset, c.data_page_offset + c.total_compressed_size)
         for c in columns
-        if c.path_in_schema == "mask"
+        if c.path_in_schema in ("mask", "mask_uncertain")
     ]

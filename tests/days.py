@@ -70,15 +70,18 @@ def write_days(
             threads=2,
         )
         confidence = rng.uniform(0.5, 1, SHARD_FRAMES)
+        by_class = np.random.default_rng(number).uniform(0.3, 1, (2, SHARD_FRAMES, len(CITYSCAPES)))
         with ShardWriter(shard_uri(str(out), video, f"{shard:06d}"), footer=footer, spool_dir=spool) as writer:
             for i in range(SHARD_FRAMES):
                 index, map_ = footer.first_frame + i, drawn[(number + i // 10) % len(drawn)]
+                class_confidence, drift_iou = np.where(map_.pixels > 0, by_class[:, i], np.nan)
+                starts_chunk = i % INTERVAL == 0
                 writer.append(
                     FrameRow(
                         frame_index=index,
                         pts=index * 512,
                         time_s=index / FPS,
-                        is_keyframe=i % INTERVAL == 0,
+                        is_keyframe=starts_chunk,
                         keyframe_distance=i % INTERVAL,
                         height=map_.size[0],
                         width=map_.size[1],
@@ -86,5 +89,9 @@ def write_days(
                         confidence=confidence[i],
                         confidence_p05=confidence[i] / 2,
                         mask=map_.mask,
+                        keyframe_interval=INTERVAL,
+                        drift_agreement=by_class[1, i].mean() if starts_chunk else None,
+                        drift_iou=drift_iou if starts_chunk else None,
+                        class_confidence=class_confidence,
                     )
                 )

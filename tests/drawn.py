@@ -25,13 +25,19 @@ TICKS = 12800  # per second
 
 @dataclass(frozen=True, kw_only=True)
 class Drawn:
-    """A frame to write. labels: (H, W) uint8; None: it was lost. interval: None: there are no keyframes."""
+    """A frame to write. labels: (H, W) uint8; None: it was lost. interval: None: there are no keyframes.
+
+    drift: agreement and IoU per class. by_class: confidence per class. uncertain: (H, W) uint8 of 0 and 1.
+    """
 
     labels: np.ndarray | None
     time_s: float
     confidence: float | None = 0.9
     interval: int | None = 5
     size: tuple[int, int] = (12, 20)
+    drift: tuple[float, Sequence[float]] | None = None
+    by_class: Sequence[float] | None = None
+    uncertain: np.ndarray | None = None
 
 
 def write_video(
@@ -78,6 +84,11 @@ def draw_row(index: int, frame: Drawn, classes: ClassSet) -> FrameRow:
         "mask": encode_mask(frame.labels),
         "confidence": frame.confidence,
         "confidence_p05": frame.confidence and frame.confidence / 2,
+        "keyframe_interval": frame.interval,
+        "drift_agreement": frame.drift and frame.drift[0],
+        "drift_iou": frame.drift and frame.drift[1],
+        "class_confidence": frame.by_class,
+        "mask_uncertain": None if frame.uncertain is None else encode_mask(frame.uncertain),
     }  # fmt: skip
     return FrameRow(
         frame_index=index,

@@ -24,8 +24,8 @@ MORE_FIGURES = "--consistency --consistency-mode --smooth --cost --plots"
 # Names that scripts rely on: flags may be added, never renamed or removed without a word in the changelog.
 FLAGS = {
     "label": """
-        --out --model --keyframe-model --references --ensemble --motion
-        --keyframe-interval --smooth --shard-seconds --shard-frames
+        --out --model --keyframe-model --propagation --references --ensemble --motion
+        --keyframe-interval --min-agreement --no-drift --uncertain --smooth --shard-seconds --shard-frames
         --num-actors --gpus-per-actor --cpus-per-actor --device --decoder --batch-chunks --precision --compile
         --mask-size --spool-dir --demo --no-ray
         --retry-failed --array-index --array-count --gpu-hour-price --max-attempts --max-failed-fraction --partial-ok
@@ -41,17 +41,25 @@ FLAGS = {
     "show": "--frame --time --video --png --source --storage-options --video-options",
     "report": "--to --max-videos --thumbnails --source --overwrite --storage-options --video-options",
     "view": "--host --port --source --storage-options --video-options",
+    "review": """
+        --budget --min-gap-seconds --video --write --pages --overwrite --json --source --storage-options --video-options
+    """,
     "verify": "--quick --sample --write --json --storage-options",
     "compact": "--to --target-mb --spool-dir --storage-options --to-options",
     "diff": "--every --video --worst --frames --json --storage-options",
     "export": """
-        --to --where --every --limit --video --images --image-prefix --ids --source --overwrite --storage-options
-        --video-options
+        --to --frames-from --where --every --limit --video --images --image-prefix --ids --source --overwrite
+        --storage-options --video-options
     """,
     "models": "",
     "convert": "--family --keyframe --propagation --out",
     "evaluate camvid": f"--root --split --both-sides --motion-video {RUN} {MORE_FIGURES}",
     "evaluate cityscapes": f"--root --split {RUN} {MORE_FIGURES}",
+    "evaluate drawn": f"--scenes --frames --speeds --size --folder {RUN} {MORE_FIGURES}",
+    "evaluate drift": f"--every --plots --root --scenes --frames --speeds --size --folder {RUN}",
+    "evaluate as-labeled": f"""
+        --intervals --min-agreement --plots --root --scenes --frames --speeds --size --folder {RUN}
+    """,
     "evaluate cost": f"--size --seconds {RUN}",
     "evaluate plot": "--out",
     "benchmark": "--json --only --video --model --size --rounds --threads --device",

@@ -51,7 +51,7 @@ def test_the_commands_of_the_table_run(out):
     commands = [shlex.split(command) for command in re.findall(r"^\| `gsvnet (.*?)` \|", LABELS, re.MULTILINE)]
     shutil.copytree(out, "other")
     assert {command: main([command, *rest]) for command, *rest in commands if command != "view"} == dict.fromkeys(
-        ("report", "export", "verify", "compact", "diff"), 0
+        ("report", "review", "export", "verify", "compact", "diff"), 0
     )
     assert Path("out/_report.html").is_file()
     assert len(list(Path("cvat/SegmentationClass").iterdir())) == 6
@@ -60,5 +60,5 @@ def test_the_commands_of_the_table_run(out):
 
 def test_the_commands_exist():
     named = re.findall(r"`gsvnet ([a-z]+)", README) + re.findall(r"^gsvnet ([a-z]+)", README, re.MULTILINE)
-    assert {"report", "view", "export", "verify", "compact", "diff"} <= set(named)
+    assert {"report", "view", "review", "export", "verify", "compact", "diff"} <= set(named)
     assert set(named) <= set(COMMANDS)

@@ -11,7 +11,7 @@ from gsvnet.benchmark.material import import_extra
 from gsvnet.benchmark.setting import Setting
 from gsvnet.choices import MotionWish
 from gsvnet.chunks import Shard
-from gsvnet.labeling.calibrate import CPU_CHUNKS
+from gsvnet.labeling.calibrate import default_cpu_chunks
 from gsvnet.labeling.network import sample_needs
 from gsvnet.labeling.plan import PlanRule, find_reach, plan_video
 from gsvnet.labeling.tasks import Device, Reach, ShardTask
@@ -19,7 +19,7 @@ from gsvnet.labeling.worker import LabelWorkerSpec
 from gsvnet.models.segmenter import VideoSegmenter
 from gsvnet.video.index import index_video
 
-BATCH_CHUNKS = {"cpu": CPU_CHUNKS, "cuda": 8}
+GPU_CHUNKS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,8 +75,9 @@ class ClipLabeler:
         spec = LabelWorkerSpec(
             out=out or str(folder / "-".join([f"L{interval}", precision, *([motion] if motion else [])])),
             spool_dir=str(folder / "spool"),
+            drift=self._needs.next_frame,
             keyframe_interval=interval,
-            batch_chunks=BATCH_CHUNKS[device],
+            batch_chunks=GPU_CHUNKS if device == "cuda" else default_cpu_chunks(model, interval),
             precision=precision,
             fingerprint="0" * 64,
             storage_options=storage_options,

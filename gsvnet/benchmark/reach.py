@@ -31,6 +31,8 @@ REACH: dict[str, Reach] = {
     "speedup_l4_fast": Reach(what="end to end, L=4 over L=1, bf16", least=2.625),
     "speedup_l12_fp32": Reach(what="end to end, L=12 over L=1, fp32", least=6.0),
     "speedup_l12_fast": Reach(what="end to end, L=12 over L=1, bf16", least=5.0),
+    "sides_l12": Reach(what="two-sided at L=12 over forward at L=12", most=1.25),
+    "sides_l6": Reach(what="two-sided at L=12 over forward at L=6", most=1.0),
     "arseg_codec": Reach(what="AR-Seg at L=12 over its keyframe network, codec motion", most=0.40),
     "arseg_proxy": Reach(what="AR-Seg at L=12 over its keyframe network, proxy motion", most=0.40),
     "tdnet_batched": Reach(what="TDNet's frames in batches over its authors' loop, CPU", least=1.15),

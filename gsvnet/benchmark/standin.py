@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from gsvnet.classes import CAMVID, CITYSCAPES, find_counterparts
 from gsvnet.models.checkpoints import load_default
-from gsvnet.models.gsvnet import GSVNet, Propagation
+from gsvnet.models.gsvnet import GSVNet
+from gsvnet.models.propagation import Propagation
 from gsvnet.models.published import PUBLISHED
 from gsvnet.models.spec import NormaliseSpec, build_model
 from gsvnet.models.swiftnet import LadderStep, NormReluConv, SwiftNet

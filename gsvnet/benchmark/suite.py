@@ -19,6 +19,7 @@ from gsvnet.benchmark.ray_data import measure_ray_data
 from gsvnet.benchmark.reach import REACH
 from gsvnet.benchmark.record import Row, skip
 from gsvnet.benchmark.setting import Setting
+from gsvnet.benchmark.sides import measure_sides
 from gsvnet.benchmark.speedup import measure_speedup
 from gsvnet.benchmark.stages import measure_stages
 from gsvnet.benchmark.upsampling import measure_upsampling
@@ -29,6 +30,7 @@ Measure = Callable[[Setting], Row | tuple[Row, ...]]
 ROWS: dict[str, Measure] = {
     **dict.fromkeys(("speedup_l4_fp32", "speedup_l4_fast", "speedup_l12_fp32", "speedup_l12_fast"), measure_speedup),
     **dict.fromkeys(("arseg_codec", "arseg_proxy"), measure_altering),
+    **dict.fromkeys(("sides_l12", "sides_l6"), measure_sides),
     **dict.fromkeys(("tdnet_batched", "tdnet_batched_gpu"), measure_batched),
     **dict.fromkeys(("plain_fp32", "plain_equal"), measure_plain_loop),
     "ray_data": measure_ray_data,

@@ -10,8 +10,8 @@ from pathlib import Path
 import tyro
 
 from gsvnet.cli.jobs import label, plan, status
-from gsvnet.cli.labels import compact, diff, export, report, show, verify, view
-from gsvnet.cli.networks import adapt, benchmark, convert, evaluate, models, train
+from gsvnet.cli.labels import compact, diff, export, report, review, show, verify, view
+from gsvnet.cli.networks import adapt, benchmark, calibrate, convert, evaluate, models, train
 from gsvnet.errors import ConfigError, GsvnetError, MissingExtra
 from gsvnet.process import interrupt_on_sigterm, keep_freed_memory, yield_idle_cores
 
@@ -41,6 +41,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "show": show,
     "report": report,
     "view": view,
+    "review": review,
     "verify": verify,
     "compact": compact,
     "diff": diff,
@@ -50,6 +51,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "train": train,
     "adapt": adapt,
     "evaluate": evaluate,
+    "calibrate": calibrate,
     "benchmark": benchmark,
 }
 

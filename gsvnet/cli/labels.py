@@ -1,4 +1,4 @@
-"""Commands about labels that are there: show, report, view, verify, compact, diff, export."""
+"""Commands about labels that are there: show, report, view, review, verify, compact, diff, export."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gsvnet.evaluation.config import DiffConfig
 from gsvnet.export.config import ExportConfig
 from gsvnet.maintenance.config import CompactConfig, VerifyConfig
 from gsvnet.uris import redact_uri
-from gsvnet.viewing.config import ReportConfig, ViewConfig
+from gsvnet.viewing.config import ReportConfig, ReviewConfig, ViewConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +80,13 @@ def view(config: ViewConfig) -> int:
     from gsvnet.viewing.commands import view as run
 
     return run(config, Console(highlight=False))
+
+
+def review(config: ReviewConfig) -> int:
+    """List the frames that a person should check first: drift, low confidence, unsure classes, lost frames."""
+    from gsvnet.viewing.commands import review as run
+
+    return run(config, Console(highlight=False, soft_wrap=True))
 
 
 def verify(config: VerifyConfig) -> int:

@@ -1,4 +1,4 @@
-"""Commands about networks: models, convert, train, adapt, evaluate, benchmark."""
+"""Commands about networks: models, convert, train, adapt, evaluate, calibrate, benchmark."""
 
 from __future__ import annotations
 
@@ -11,10 +11,14 @@ import tyro
 from rich.console import Console
 
 from gsvnet.benchmark.config import BenchmarkConfig
+from gsvnet.evaluation.calibration_config import CalibrateConfig
 from gsvnet.evaluation.config import (
+    EvaluateAsLabeledConfig,
     EvaluateCamvidConfig,
     EvaluateCityscapesConfig,
     EvaluateCostConfig,
+    EvaluateDrawnConfig,
+    EvaluateDriftConfig,
     EvaluatePlotConfig,
 )
 from gsvnet.training.adapt_config import AdaptConfig
@@ -83,6 +87,9 @@ def convert(config: ConvertConfig) -> int:
 EvaluateConfig = (
     Annotated[EvaluateCamvidConfig, tyro.conf.subcommand("camvid")]
     | Annotated[EvaluateCityscapesConfig, tyro.conf.subcommand("cityscapes")]
+    | Annotated[EvaluateDrawnConfig, tyro.conf.subcommand("drawn")]
+    | Annotated[EvaluateDriftConfig, tyro.conf.subcommand("drift")]
+    | Annotated[EvaluateAsLabeledConfig, tyro.conf.subcommand("as-labeled")]
     | Annotated[EvaluateCostConfig, tyro.conf.subcommand("cost")]
     | Annotated[EvaluatePlotConfig, tyro.conf.subcommand("plot")]
 )
@@ -91,6 +98,14 @@ EvaluateConfig = (
 def evaluate(config: Annotated[EvaluateConfig, tyro.conf.OmitSubcommandPrefixes]) -> int:
     """Score a model against true labels, measure what it costs, plot results."""
     from gsvnet.evaluation.commands import evaluate as run
+
+    run(config, Console(highlight=False))
+    return 0
+
+
+def calibrate(config: CalibrateConfig) -> int:
+    """Measure on labelled data how often a network is right when it is how sure; keep that in its checkpoint."""
+    from gsvnet.evaluation.calibration_run import calibrate as run
 
     run(config, Console(highlight=False))
     return 0

@@ -19,7 +19,8 @@ from gsvnet.classes import ClassSet
 from gsvnet.errors import ConfigError, VideoError
 from gsvnet.evaluation.confusion import ConfusionMatrix
 from gsvnet.evaluation.footage import Footage, see_frames, working_size
-from gsvnet.models.gsvnet import GSVNet, with_gain
+from gsvnet.models.gsvnet import GSVNet
+from gsvnet.models.propagation import with_gain
 from gsvnet.nn.blocks import resize
 from gsvnet.nn.upsample import upsample_labels
 

@@ -22,7 +22,7 @@ from gsvnet.evaluation.codec_motion import trace_chunks, trace_chunks_to_next
 from gsvnet.evaluation.dataset import Clip
 from gsvnet.evaluation.resize import resize_image
 from gsvnet.models.prepared import Precision, compute_in
-from gsvnet.models.segmenter import ChunkBatch, FrameNeeds, VideoSegmenter
+from gsvnet.models.segmenter import ChunkBatch, FrameNeeds, LogitsBatch, VideoSegmenter
 from gsvnet.nn.upsample import upsample_labels
 
 Place = tuple[int, int]
@@ -76,12 +76,20 @@ class ClipLabeler:
         Raises ModelError where the network leaves out a frame.
         """
         labels: dict[Place, np.ndarray] = {}
-        for first, stop in self._cut_batches(chunks):
+        for first, stop in self.cut_batches(chunks):
             found = self._label_batch(chunks[first:stop], wanted and {(c - first, p) for c, p in wanted})
             labels |= {(first + chunk, position): ids for (chunk, position), ids in found.items()}
         return labels
 
-    def _cut_batches(self, chunks: Sequence[Chunk]) -> list[tuple[int, int]]:
+    def outputs(self, chunks: Sequence[Chunk]) -> Iterator[tuple[list[Chunk], LogitsBatch, ChunkBatch]]:
+        """What the network yields of the chunks' labels, in batches as `label` makes them; each with its batch."""
+        for first, stop in self.cut_batches(chunks):
+            batch = self.assemble(chunks[first:stop])
+            for output in compute_in(self.device, "bf16" if self.bf16 else "fp32", iter(self.segmenter.segment(batch))):
+                if output.role == "labels":
+                    yield list(chunks[first:stop]), output, batch
+
+    def cut_batches(self, chunks: Sequence[Chunk]) -> list[tuple[int, int]]:
         """[first, stop) of the chunks that may stand in one ChunkBatch."""
         cuts = [i for i, (a, b) in enumerate(pairwise(chunks), start=1) if not self._belong_together(a, b)]
         return list(pairwise([0, *cuts, len(chunks)]))
@@ -97,29 +105,41 @@ class ClipLabeler:
         return bool(self.needs.before or self.needs.after)
 
     def _label_batch(self, chunks: Sequence[Chunk], wanted: AbstractSet[Place] | None) -> dict[Place, np.ndarray]:
-        batch = self._assemble(chunks)
+        batch = self.assemble(chunks)
         expected = {(chunk, position) for chunk, position in batch.valid.nonzero().tolist()}
         labels: dict[Place, np.ndarray] = {}
         seen = set()
-        for places, logits, align_corners in self._segment(batch):
+        for output in self.run(batch):
+            if output.role != "labels":
+                continue
+            places = places_of(output)
             seen |= set(places)
             kept = [n for n, place in enumerate(places) if wanted is None or place in wanted]
             if kept:
-                maps = upsample_labels(logits[kept], self.size, align_corners=align_corners).cpu().numpy()
-                labels |= zip([places[n] for n in kept], maps if self.relabel is None else self.relabel[maps])
+                labels |= zip([places[n] for n in kept], self.enlarge(output, kept))
         if seen != expected:
             raise ModelError(f"the model left out frames of a batch, (chunk, position): {expected - seen}")
         return labels
 
-    def _segment(self, batch: ChunkBatch) -> Iterator[tuple[list[Place], Tensor, bool]]:
-        """Places, logits and corner convention of what the network yields; only the network runs in bf16."""
-        precision: Precision = "bf16" if self.bf16 else "fp32"
-        for output in compute_in(self.device, precision, iter(self.segmenter.segment(batch))):
-            if output.role == "labels":
-                places = list(zip(output.chunk.tolist(), output.position.tolist()))
-                yield places, output.logits, output.align_corners
+    @torch.inference_mode()
+    def enlarge(self, output: LogitsBatch, rows: Sequence[int]) -> np.ndarray:
+        """Labels (N, H, W) uint8 at the images' size of some frames of what the network yields, in the truth's ids."""
+        logits = output.logits[list(rows)]
+        maps = upsample_labels(logits, self.size, align_corners=output.align_corners).cpu().numpy()
+        return maps if self.relabel is None else self.relabel[maps]
 
-    def _assemble(self, chunks: Sequence[Chunk]) -> ChunkBatch:
+    def segment(self, chunks: Sequence[Chunk]) -> Iterator[tuple[int, LogitsBatch]]:
+        """All that the network yields of the chunks, arrivals too, and which of them each batch begins with."""
+        for first, stop in self.cut_batches(chunks):
+            for output in self.run(self.assemble(chunks[first:stop])):
+                yield first, output
+
+    def run(self, batch: ChunkBatch) -> Iterator[LogitsBatch]:
+        """What the network yields of a batch; only the network runs in bf16."""
+        precision: Precision = "bf16" if self.bf16 else "fp32"
+        return compute_in(self.device, precision, iter(self.segmenter.segment(batch)))
+
+    def assemble(self, chunks: Sequence[Chunk]) -> ChunkBatch:
         """Chunks at one length; what lies past the end of a short one repeats its last frame."""
         starts = torch.tensor([chunk.first_frame for chunk in chunks])
         lengths = torch.tensor([chunk.num_frames for chunk in chunks])
@@ -140,7 +160,12 @@ class ClipLabeler:
         if self.needs.motion_grid is not None:
             motion, known = self._trace(chunks, frames, self.needs.motion_grid)
             batch = replace(batch, motion=motion.to(self.device), motion_valid=known.to(self.device))
-        return self._add_next_keyframe(batch, chunks, frames) if self.needs.next_keyframe else batch
+        if self.needs.every_keyframe:
+            candidates = torch.stack([self._pixels(s)[0] for s in index.flatten().tolist()]).unflatten(0, index.shape)
+            batch = replace(batch, candidates=candidates.to(self.device))
+        if self.needs.next_keyframe or self.needs.next_frame:
+            return self._add_next_keyframe(batch, chunks, frames)
+        return batch
 
     def _add_frames_around(self, batch: ChunkBatch, chunks: Sequence[Chunk]) -> ChunkBatch:
         """The batch with the frames before its first chunk and after its last one."""
@@ -172,10 +197,16 @@ class ClipLabeler:
         """The batch with the keyframe that follows each chunk. frames: (B, L, 3, h, w)."""
         followers = [self._follower(chunk) for chunk in chunks]
         there = torch.tensor([follower is not None for follower in followers])
-        last = chunks[-1].first_frame if followers[-1] is None else followers[-1]  # not valid then, but an image
-        keyframes = torch.cat([batch.keyframes, self._pixels(last)[0][None].to(self.device)])
-        batch = replace(batch, keyframes=keyframes, next_valid=there)
-        if self.needs.motion_grid is None:
+        # what is not valid is an image all the same
+        following = [c.first_frame if follower is None else follower for c, follower in zip(chunks, followers)]
+        batch = replace(batch, next_valid=there, next_index=self.first_index + torch.tensor(following))
+        if self.needs.next_keyframe:
+            last = self._pixels(following[-1])[0][None].to(self.device)
+            batch = replace(batch, keyframes=torch.cat([batch.keyframes, last]))
+        if self.needs.next_frame:
+            next_frames = torch.stack([self._pixels(index)[1] for index in following])
+            batch = replace(batch, next_frames=next_frames.to(self.device))
+        if self.needs.motion_grid is None or not self.needs.next_keyframe:
             return batch
         motion, known = self._trace_to_next(chunks, frames, followers, self.needs.motion_grid)
         return replace(
@@ -213,6 +244,11 @@ class ClipLabeler:
         pixels, needs = torch.from_numpy(image).permute(2, 0, 1), self.needs
         keyframe = resize_image(pixels, needs.keyframe_size, needs.resize)
         return keyframe, resize_image(pixels, needs.frame_size, needs.resize) if needs.frame_size else keyframe
+
+
+def places_of(output: LogitsBatch, first: int = 0) -> list[Place]:
+    """(chunk, position) of every frame in `output`, chunks counted from `first` on."""
+    return [(first + chunk, position) for chunk, position in zip(output.chunk.tolist(), output.position.tolist())]
 
 
 def label_frames(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,27 +15,38 @@ from rich.console import Console
 from rich.progress import Progress
 
 from gsvnet.errors import ConfigError
+from gsvnet.evaluation.as_labeled import Setting, compare_as_labeled
+from gsvnet.evaluation.as_labeled_report import plot_as_labeled, show_as_labeled
+from gsvnet.evaluation.calibration_counts import count_confidence
+from gsvnet.evaluation.calibration_report import compare_reliability, plot_reliability, show_reliability
 from gsvnet.evaluation.camvid import open_camvid
 from gsvnet.evaluation.cityscapes import open_cityscapes
 from gsvnet.evaluation.clip import enlarge_batch
 from gsvnet.evaluation.clip_consistency import ComparedConsistency, compare_consistency
 from gsvnet.evaluation.codec_motion import attach_motion
 from gsvnet.evaluation.config import (
+    EvaluateAsLabeledConfig,
     EvaluateCamvidConfig,
     EvaluateCityscapesConfig,
     EvaluateConfig,
     EvaluateCostConfig,
+    EvaluateDrawnConfig,
+    EvaluateDriftConfig,
     EvaluatePlotConfig,
     RunOptions,
 )
 from gsvnet.evaluation.cost import measure_cost
 from gsvnet.evaluation.dataset import ScoredClips, keep_both_sides
+from gsvnet.evaluation.drawn import draw_clips, open_clips
+from gsvnet.evaluation.drift_chunks import measure_drift
+from gsvnet.evaluation.drift_report import plot_drift, show_drift
 from gsvnet.evaluation.plots import write_plots
 from gsvnet.evaluation.protocol import EvaluationResult
 from gsvnet.evaluation.protocol import evaluate as score_clips
 from gsvnet.evaluation.speed import measure_speed
 from gsvnet.evaluation.table import show_consistency, show_cost, show_result
 from gsvnet.evaluation.variants import vary_propagation
+from gsvnet.models.calibration import calibration_of
 from gsvnet.models.checkpoints import load_model
 from gsvnet.models.prepared import prepare_for_inference
 from gsvnet.models.published import PUBLISHED
@@ -42,7 +55,7 @@ from gsvnet.models.spec import build_model
 from gsvnet.models.tdnet import TDNet
 from gsvnet.models.transfer import with_ensemble, with_keyframe_scale, with_references
 
-ScoringConfig = EvaluateCamvidConfig | EvaluateCityscapesConfig
+ScoringConfig = EvaluateCamvidConfig | EvaluateCityscapesConfig | EvaluateDrawnConfig
 
 USUAL_INTERVAL = 5  # between keyframes
 _SECONDS = 10.0  # of running for frames/s beside a score
@@ -73,20 +86,31 @@ def evaluate(config: EvaluateConfig, console: Console) -> None:
     if isinstance(config, EvaluateCostConfig):
         runner = _start(config.run, untrained=config.run.model in PUBLISHED)
         figures |= _measure_cost(runner, config.height_width, runner.interval, config.seconds, console)
+    elif isinstance(config, EvaluateDriftConfig):
+        figures |= _measure_drift(config, console)
+    elif isinstance(config, EvaluateAsLabeledConfig):
+        figures |= _compare_as_labeled(config, console)
     else:
         figures |= _score(config, console)
     if config.run.json is not None:
-        _write_figures(config.run.json, figures)
-    if not isinstance(config, EvaluateCostConfig) and config.more.plots is not None:
+        write_figures(config.run.json, figures)
+    if isinstance(config, ScoringConfig) and config.more.plots is not None:
         _plot([figures], config.more.plots, console)
 
 
 def _score(config: ScoringConfig, console: Console) -> dict:
     """Figures of the model on a dataset, and of what else is asked for."""
-    run, more = config.run, config.more
+    runner = _start(config.run)
+    if isinstance(config, EvaluateDrawnConfig):
+        with draw_clips(config.drawn, keyframe_interval=runner.interval, console=console) as drawn:
+            return _score_data(runner, drawn, config, console)
     open_split = open_camvid if isinstance(config, EvaluateCamvidConfig) else open_cityscapes
-    runner = _start(run)
     data = open_split(config.root, config.split, keyframe_interval=runner.interval)
+    return _score_data(runner, data, config, console)
+
+
+def _score_data(runner: _Runner, data: ScoredClips, config: ScoringConfig, console: Console) -> dict:
+    more = config.more
     if more.consistency and (data.step_ms is None or min(len(clip.frames) for clip in data.clips) < 2):
         raise ConfigError(f"--consistency: the images of {data.dataset} {data.split} do not follow each other in time")
     if more.smooth and not more.consistency:
@@ -99,10 +123,61 @@ def _score(config: ScoringConfig, console: Console) -> dict:
         consistency = _compare_consistency(runner, data, config, console)
         show_consistency(consistency, console)
         figures["consistency"] = consistency.to_dict()
+    if more.calibration:
+        figures["calibration"] = _measure_calibration(runner, data, more.plots, console)
     if more.cost:
         size = data.clips[0].frames[0].read_image().shape[:2]
         figures |= _measure_cost(runner, size, data.keyframe_interval, _SECONDS, console)
     return figures
+
+
+def _measure_drift(config: EvaluateDriftConfig, console: Console) -> dict:
+    """How well drift tells the true loss of chunks, shown and drawn if asked for."""
+    runner = _start(config.run)
+    with open_clips(config.clips, console=console) as data, _show_progress("drift", console) as on:
+        result = measure_drift(
+            runner.prepared,
+            data,
+            interval=runner.interval,
+            every=config.every,
+            batch_chunks=runner.batch_chunks,
+            device=runner.device,
+            bf16=runner.precision == "bf16",
+            progress=on,
+        )
+    show_drift(result, console)
+    for path in plot_drift(result, config.plots) if config.plots is not None else ():
+        console.print(f"wrote {path}")
+    return result.to_dict()
+
+
+def _compare_as_labeled(config: EvaluateAsLabeledConfig, console: Console) -> dict:
+    """Fixed and chosen keyframe intervals side by side, shown and drawn if asked for."""
+    runner = _start(config.run)
+    settings = [Setting(interval=interval) for interval in config.intervals]
+    settings += [Setting(min_agreement=share) for share in config.min_agreement]
+    with open_clips(config.clips, console=console) as data, _show_progress("label", console) as on:
+        compared = compare_as_labeled(
+            runner.prepared,
+            data,
+            settings,
+            batch_chunks=runner.batch_chunks,
+            device=runner.device,
+            bf16=runner.precision == "bf16",
+            progress=on,
+        )
+    show_as_labeled(compared, console)
+    for path in plot_as_labeled(compared, config.plots) if config.plots is not None else ():
+        console.print(f"wrote {path}")
+    return compared.to_dict()
+
+
+@contextmanager
+def _show_progress(what: str, console: Console) -> Iterator[Callable[[int, int], None]]:
+    """A bar while it is open; to be called with things done and in all."""
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task(what)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _serve_needs(model: VideoSegmenter, data: ScoredClips, config: ScoringConfig) -> ScoredClips:
@@ -117,15 +192,14 @@ def _serve_needs(model: VideoSegmenter, data: ScoredClips, config: ScoringConfig
 
 
 def _score_clips(runner: _Runner, data: ScoredClips, console: Console) -> EvaluationResult:
-    with Progress(console=console, transient=True) as bar:
-        task = bar.add_task(f"{data.dataset} {data.split}")
+    with _show_progress(f"{data.dataset} {data.split}", console) as on_progress:
         return score_clips(
             runner.prepared,
             data,
             batch_chunks=runner.batch_chunks,
             device=runner.device,
             precision=runner.precision,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            progress=on_progress,
         )
 
 
@@ -143,6 +217,24 @@ def _compare_consistency(
             batch_chunks=runner.batch_chunks,
             smooth=config.more.smooth,
         )
+
+
+def _measure_calibration(runner: _Runner, data: ScoredClips, plots: Path | None, console: Console) -> dict:
+    """How sure the model is against how often it is right; drawn into the folder `plots` where there is one."""
+    with console.status("confidence"):
+        counts = count_confidence(
+            runner.prepared,
+            data,
+            batch_chunks=runner.batch_chunks,
+            device=runner.device,
+            precision=runner.precision,
+        )
+    name = f"{data.dataset} {data.split}"
+    compared = compare_reliability(counts, calibration_of(runner.model), data=name, classes=data.classes)
+    show_reliability(compared, console)
+    for path in plot_reliability(compared, plots) if plots is not None else ():
+        console.print(f"wrote {path}")
+    return compared.to_dict()
 
 
 def _measure_cost(runner: _Runner, size: tuple[int, int], interval: int, seconds: float, console: Console) -> dict:
@@ -226,7 +318,7 @@ def _plot(results: list[dict], folder: Path, console: Console) -> None:
         console.print(f"wrote {path}")
 
 
-def _write_figures(path: Path, figures: dict) -> None:
+def write_figures(path: Path, figures: dict) -> None:
     """Write figures as JSON. Raises ConfigError where the file cannot be written."""
     try:
         path.write_text(json.dumps(figures, indent=1, allow_nan=False) + "\n")
@@ -235,7 +327,7 @@ def _write_figures(path: Path, figures: dict) -> None:
 
 
 def _read_figures(path: Path) -> dict:
-    """Figures as `_write_figures` wrote them. Raises ConfigError for files that hold anything else."""
+    """Figures as `write_figures` wrote them. Raises ConfigError for files that hold anything else."""
     try:
         figures = json.loads(path.read_text())
     except (OSError, ValueError) as error:

@@ -11,6 +11,7 @@ import tyro
 
 from gsvnet.choices import Ensemble, References
 from gsvnet.errors import ConfigError
+from gsvnet.evaluation.drawn_config import ClipOptions, DrawnOptions
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16"]
@@ -78,6 +79,10 @@ class MoreFigures:
     smooth: int = 0
     """With --consistency, also of the labels smoothed along flow over so many frames on either side, as `gsvnet label
     --smooth` does it; and, of smoothed labels and of those that they come from, the mIoU over all labelled frames."""
+
+    calibration: bool = False
+    """Also how far the model's confidence is from the share of pixels that are right (ECE), of frames, pixels and
+    classes; with and without the model's calibration, if it has one (`gsvnet calibrate`)."""
 
     cost: bool = False
     """Also parameters, multiply-accumulates and frames/s, on frames of the data's size."""
@@ -176,7 +181,67 @@ class EvaluatePlotConfig:
     """Folder to write PNG and SVG to."""
 
 
-EvaluateConfig = EvaluateCamvidConfig | EvaluateCityscapesConfig | EvaluateCostConfig | EvaluatePlotConfig
+@dataclass(frozen=True, kw_only=True)
+class EvaluateDrawnConfig:
+    """Score a model on drawn streets, whose labels are exact, at every distance from the keyframe."""
+
+    drawn: DrawnOptions = field(default_factory=DrawnOptions)
+    run: RunOptions = field(default_factory=RunOptions)
+    more: MoreFigures = field(default_factory=MoreFigures)
+
+    def __post_init__(self) -> None:
+        if self.run.propagation == "motion":
+            raise ConfigError("--propagation motion needs the video's codec; drawn images have none")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateDriftConfig:
+    """Show how well drift, which needs no truth, tells which chunks truth says lost most."""
+
+    every: int = 1
+    """Chunks begin at every so many-th frame; they overlap where that is less than the keyframe interval."""
+
+    plots: Path | None = None
+    """Folder for a plot as PNG and SVG."""
+
+    clips: ClipOptions = field(default_factory=ClipOptions)
+    run: RunOptions = field(default_factory=RunOptions)
+
+    def __post_init__(self) -> None:
+        if self.every < 1:
+            raise ConfigError(f"--every {self.every}: at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateAsLabeledConfig:
+    """Score labels as a job writes them, each frame once, at fixed keyframe intervals and at those a model chooses."""
+
+    intervals: tuple[int, ...] = (1, 2, 3, 4, 5, 8, 12)
+    """Fixed keyframe intervals; 1 is always among them."""
+
+    min_agreement: tuple[float, ...] = ()
+    """Least agreements by which the model chooses its intervals, as `gsvnet label --min-agreement` does it."""
+
+    plots: Path | None = None
+    """Folder for a plot as PNG and SVG."""
+
+    clips: ClipOptions = field(default_factory=ClipOptions)
+    run: RunOptions = field(default_factory=RunOptions)
+
+    def __post_init__(self) -> None:
+        if self.run.keyframe_interval is not None:
+            raise ConfigError("--keyframe-interval: name the keyframe intervals with --intervals")
+
+
+EvaluateConfig = (
+    EvaluateCamvidConfig
+    | EvaluateCityscapesConfig
+    | EvaluateDrawnConfig
+    | EvaluateDriftConfig
+    | EvaluateAsLabeledConfig
+    | EvaluateCostConfig
+    | EvaluatePlotConfig
+)
 
 
 @dataclass(frozen=True, kw_only=True)

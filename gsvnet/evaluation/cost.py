@@ -23,8 +23,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from gsvnet.errors import ConfigError, ModelError
 from gsvnet.models.arseg import WINDOW, ARSeg, CrossResolutionFusion
-from gsvnet.models.gsvnet import NEIGHBOURS, GSVNet, GuidedFilter
+from gsvnet.models.gsvnet import GSVNet
 from gsvnet.models.noise import draw_chunks
+from gsvnet.models.propagation import NEIGHBOURS, GuidedFilter
 from gsvnet.models.segmenter import VideoSegmenter
 from gsvnet.models.tdnet import TDNet
 

@@ -146,7 +146,7 @@ def _has_both_sides(frame: int, clip: Clip, interval: int) -> bool:
 def _read_pixels(path: Path, mode: str | None) -> np.ndarray:
     """Pixels of a file: (H, W, 3) in mode "RGB"; class ids (H, W) as stored when mode is None."""
     try:
-        with _pillow().open(path) as image:
+        with import_pillow().open(path) as image:
             pixels = np.array(image.convert(mode) if mode else image)
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error}") from error
@@ -155,7 +155,8 @@ def _read_pixels(path: Path, mode: str | None) -> np.ndarray:
     return pixels
 
 
-def _pillow() -> ModuleType:
+def import_pillow() -> ModuleType:
+    """Pillow's module Image. Raises MissingExtra where it is not installed."""
     try:
         return importlib.import_module("PIL.Image")
     except ImportError as error:

@@ -83,16 +83,26 @@ def _draw(results: Sequence[PlottedResult], folder: str | Path, name: str, draw:
     models = list(by_model(results))
     if len(models) > len(COLOURS):
         raise ConfigError(f"{len(models)} models in one plot; at most {len(COLOURS)} can be told apart")
-    style = import_matplotlib("matplotlib.style")
-    folder = Path(folder)
+    looks = dict(zip(models, zip(COLOURS, MARKERS)))
+    return save_figure(folder, name, lambda figure: draw(figure.add_subplot(), results, looks))
+
+
+def save_figure(
+    folder: str | Path, name: str, draw: Callable[[Any], None], *, size: tuple[float, float] = (7.0, 4.2)
+) -> tuple[Path, ...]:
+    """<name>.png and .svg in `folder`, which is made if needed. draw: onto the matplotlib figure of `size` in inches.
+
+    Raises ConfigError for a folder that cannot be made, MissingExtra without matplotlib.
+    """
+    style, folder = import_matplotlib("matplotlib.style"), Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"cannot make the folder {folder}: {error.strerror or error}") from error
     files = folder / f"{name}.png", folder / f"{name}.svg"
     with style.context(["default", STYLE]):
-        figure = import_matplotlib("matplotlib.figure").Figure(figsize=(7.0, 4.2))
-        draw(figure.add_subplot(), results, dict(zip(models, zip(COLOURS, MARKERS))))
+        figure = import_matplotlib("matplotlib.figure").Figure(figsize=size)
+        draw(figure)
         for path, metadata in zip(files, ({"Software": None}, {"Date": None})):
             figure.savefig(path, metadata=metadata)
     return files

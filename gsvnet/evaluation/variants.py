@@ -24,7 +24,8 @@ from gsvnet.choices import References
 from gsvnet.errors import ModelError
 from gsvnet.evaluation.config import Variant
 from gsvnet.models.arseg import ARSeg, CrossResolutionFusion
-from gsvnet.models.gsvnet import GSVNet, Propagation
+from gsvnet.models.gsvnet import GSVNet
+from gsvnet.models.propagation import Propagation
 from gsvnet.models.segmenter import ChunkBatch, FrameNeeds, LogitsBatch, VideoSegmenter
 from gsvnet.models.split import SplitNetwork
 from gsvnet.nn.blocks import resize

@@ -12,14 +12,15 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from gsvnet.errors import ConfigError
+from gsvnet.export.choice import choose_frames
 from gsvnet.export.config import ExportConfig
 from gsvnet.export.format import ExportedFrame, Fact, Format, import_extra
 from gsvnet.export.formats import FORMATS
 from gsvnet.export.frames import check_sources, digest_choice, stream_frames, write_images
 from gsvnet.export.target import Target, open_target
 from gsvnet.store.layout import check_name
-from gsvnet.store.query import select_frames
 from gsvnet.store.read import Labels, open_labels
+from gsvnet.uris import redact_uri
 from gsvnet.words import count
 
 Choice = Mapping[str, np.ndarray]  # video id -> frame indices (N,) int64, ascending
@@ -34,7 +35,7 @@ def export(config: ExportConfig, console: Console) -> int:
     labels = open_labels(config.out, config.storage_options)
     form = FORMATS[config.format](labels, config)
     _import_packages(form, config)
-    chosen = select_frames(labels, where=config.where, every=config.every, videos=config.video, limit=config.limit)
+    chosen = choose_frames(labels, config)
     if not chosen:
         raise ConfigError(_explain_nothing(config, labels))
     for video in chosen:
@@ -120,7 +121,8 @@ def _explain_nothing(config: ExportConfig, labels: Labels) -> str:
     if not labels.videos:
         return f"{config.out} holds no labels yet"
     where = f" --where {config.where!r}" if config.where else ""
-    return f"no frame of {config.out} is chosen by{where} --every {config.every}; ask for more"
+    listed = f" --frames-from {redact_uri(config.frames_from)}" if config.frames_from else ""
+    return f"no frame of {config.out} is chosen by{listed}{where} --every {config.every}; ask for more"
 
 
 def _count(config: ExportConfig, chosen: Choice, target: Target, before: int) -> list[Fact]:

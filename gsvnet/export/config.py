@@ -31,6 +31,9 @@ class ExportConfig:
     to: str
     """Local folder to write; a new or an empty one."""
 
+    frames_from: str | None = None
+    """Only frames that this CSV or JSON file lists by `video` and `frame_index`, such as that of `gsvnet review`."""
+
     where: str | None = None
     """Only frames for which this SQL condition holds, such as "pixels.car > 20000 and confidence < 0.8"."""
 

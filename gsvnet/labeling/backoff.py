@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from gsvnet.labeling.parts import take_chunks
 from gsvnet.models.segmenter import ChunkBatch, LogitsBatch
@@ -85,11 +87,6 @@ def _only_new(output: LogitsBatch, given: set[tuple[int, int, str]]) -> LogitsBa
         return output
     if not new:
         return None
-    return replace(
-        output,
-        chunk=output.chunk[new],
-        position=output.position[new],
-        logits=output.logits[new],
-        gain=None if output.gain is None else output.gain[new],
-        from_next=None if output.from_next is None else output.from_next[new],
-    )
+    parts = ((field.name, getattr(output, field.name)) for field in fields(output))
+    rows: dict[str, Any] = {name: part[new] for name, part in parts if isinstance(part, Tensor)}
+    return replace(output, **rows)

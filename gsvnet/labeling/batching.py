@@ -24,8 +24,7 @@ class FramePlace:
     """Where one frame of the video sits in a batch. keyframe: index in the video of the keyframe that it follows.
 
     chunk, position: its place in the ChunkBatch; position None: the frame was lost, there is nothing to segment.
-    next_keyframe: index of the keyframe after its chunk, where the network sees that too. grey: (h, w) uint8, what
-    flow to the frames beside it is found in; None where nobody asks for flow.
+    grey: (h, w) uint8, what flow to the frames beside it is found in; None where nobody asks for flow.
     """
 
     index: int
@@ -33,7 +32,6 @@ class FramePlace:
     keyframe: int
     chunk: int
     position: int | None
-    next_keyframe: int | None = None
     grey: np.ndarray | None = None
 
 
@@ -51,7 +49,7 @@ def views_by_need(shard: Shard, *, interval: int, needs: FrameNeeds) -> Callable
 
     The first decodable frame of a chunk is its keyframe: normally the planned one, else the one that takes its place.
     Around the shard that is context, and at its planned end, where that is read, the next shard's keyframe; of frames
-    further before it nothing.
+    further before it nothing. Of a frame that is read at both sizes, the keyframe's comes first.
     """
     refuse_unknown_needs(needs)
     keyframe_view = View(*needs.keyframe_size, needs.resize)
@@ -65,7 +63,8 @@ def views_by_need(shard: Shard, *, interval: int, needs: FrameNeeds) -> Callable
             return () if index < shard.first_frame - needs.before else (keyframe_view,)
         chunk = index if index == stop else planned_keyframe(shard, index, interval)
         is_keyframe, current = chunk != current, chunk
-        return (keyframe_view, frame_view) if is_keyframe and needs.frame_size else (frame_view,)
+        is_large = is_keyframe or needs.every_keyframe
+        return (keyframe_view, frame_view) if is_large and needs.frame_size else (frame_view,)
 
     return views
 
@@ -77,6 +76,11 @@ def refuse_unknown_needs(needs: FrameNeeds) -> None:
             f"the model reads its own frames at {needs.frame_size} and wants frames around its chunks at "
             f"{needs.keyframe_size}, which labeling does not serve: a frame may be both"
         )
+    if needs.every_keyframe and needs.frame_size is None:
+        raise ModelError(
+            f"the model wants every frame at {needs.keyframe_size} to choose keyframes, and no other size of it; "
+            "a network that reads all frames in full has FrameNeeds.every_keyframe False"
+        )
 
 
 def batch_chunks(
@@ -87,29 +91,44 @@ def batch_chunks(
     needs: FrameNeeds,
     num_chunks: int,
     trace: Trace = trace_by_images,
+    label_following: bool = False,
 ) -> Iterator[DecodedBatch]:
     """Groups decoded frames into batches of exactly `num_chunks` chunks; the last one is padded with empty chunks.
 
     Batches always have the same shape, so a frame's labels do not depend on its neighbours in the batch. Frames around
     the shard are not labeled: they are context, and the first one after it, where it is read, is the keyframe that
-    follows the last chunk. A planned keyframe that was lost is nobody's next one. trace: finds motion, where
-    `needs.motion_grid` asks for it.
+    follows the last chunk. A planned keyframe that was lost, or where a chunk starts out of turn, is nobody's next one.
+    trace: finds motion, where `needs.motion_grid` asks for it. label_following: the keyframe that follows the last
+    chunk is one more chunk, of that frame alone.
     """
-    batcher = _Batcher(interval=interval, needs=needs, num_chunks=num_chunks, trace=trace)
+    batcher = _Batcher(
+        interval=interval, needs=needs, num_chunks=num_chunks, trace=trace, restarts=frozenset(shard.restarts)
+    )
     stretches = cut_stretches(
-        frames, shard=shard, interval=interval, num_chunks=num_chunks, before=needs.before, after=needs.after
+        frames,
+        shard=shard,
+        interval=interval,
+        num_chunks=num_chunks,
+        before=needs.before,
+        after=needs.after,
+        label_following=label_following,
     )
     yield from map(batcher.assemble, stretches)  # a loop would hold one stretch more
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Batcher:
-    """Makes batches of one shape; the fields are arguments of `batch_chunks`."""
+    """Makes batches of one shape; the fields are arguments of `batch_chunks`. restarts: the shard's."""
 
     interval: int
     needs: FrameNeeds
     num_chunks: int
     trace: Trace
+    restarts: frozenset[int]
+
+    @property
+    def _looks_ahead(self) -> bool:
+        return self.needs.next_keyframe or self.needs.next_frame
 
     def assemble(self, stretch: Stretch) -> DecodedBatch:
         """The batch of a stretch of frames."""
@@ -118,7 +137,8 @@ class _Batcher:
         with timing() as tracing:
             traced = [self._trace_chunk(frames, k) for frames, k in zip(chunks, next_keyframes)]
         # a keyframe to which no motion leads (an I-frame, where the codec is asked) is as good as none
-        next_keyframes = [k if t is None or t.reaches_next else None for k, t in zip(next_keyframes, traced)]
+        if self.needs.next_keyframe:
+            next_keyframes = [k if t is None or t.reaches_next else None for k, t in zip(next_keyframes, traced)]
         valid, pixels = self._collect_frames(chunks)
         keyframes = self._collect_keyframes(chunks, next_keyframes[-1], pixels)
         before, before_index = self._collect_context(stretch.before, self.needs.before, like=pixels)
@@ -136,23 +156,30 @@ class _Batcher:
             before_index=before_index,
             after=after,
             after_index=after_index,
+            next_frames=self._collect_next(next_keyframes, pixels),
+            candidates=self._collect_candidates(chunks, pixels),
         )
         if self.needs.motion_grid is not None:
             batch = add_motion(batch, traced, self.needs)
-        return DecodedBatch(places=_places(chunks, next_keyframes), chunks=batch, tracing=tracing)
+        return DecodedBatch(places=_places(chunks), chunks=batch, tracing=tracing)
 
     def _find_next_keyframes(self, chunks: list[list[Frame]], following: Frame | None) -> list[Frame | None]:
-        """The planned keyframe after each chunk; None where there is none, it was lost, or nobody asks for it."""
-        if not self.needs.next_keyframe:
+        """The planned keyframe after each chunk. None where there is none, it was lost, or a chunk starts there out of
+        turn, and where nobody asks for it.
+        """
+        if not self._looks_ahead:
             return [None] * len(chunks)
         firsts = [*(frames[0] for frames in chunks[1:]), following]
         return [
-            first if first is not None and first.status == "ok" and _decoded(frames) else None
+            first if first is not None and self._may_follow(first) and _decoded(frames) else None
             for frames, first in zip(chunks, firsts)
         ]
 
+    def _may_follow(self, keyframe: Frame) -> bool:
+        return keyframe.status == "ok" and keyframe.index not in self.restarts
+
     def _mark_next(self, next_keyframes: Sequence[Frame | None]) -> Tensor | None:
-        if not self.needs.next_keyframe:
+        if not self._looks_ahead:
             return None
         marks = torch.zeros(self.num_chunks, dtype=torch.bool)
         marks[: len(next_keyframes)] = torch.tensor([keyframe is not None for keyframe in next_keyframes])
@@ -167,7 +194,7 @@ class _Batcher:
 
     def _number_next(self, next_keyframes: Sequence[Frame | None]) -> Tensor | None:
         """(num_chunks,): where in the video each chunk's next keyframe is; 0 where there is none."""
-        if not self.needs.next_keyframe:
+        if not self._looks_ahead:
             return None
         index = torch.zeros(self.num_chunks, dtype=torch.int64)
         for c, keyframe in enumerate(next_keyframes):
@@ -180,7 +207,7 @@ class _Batcher:
         first = next((n for n, frame in enumerate(frames) if frame.status == "ok"), None)
         if self.needs.motion_grid is None or first is None:
             return None
-        return self.trace(frames[first:], next_keyframe, self.needs)
+        return self.trace(frames[first:], next_keyframe if self.needs.next_keyframe else None, self.needs)
 
     def _collect_frames(self, chunks: list[list[Frame]]) -> tuple[Tensor, Tensor]:
         """valid (num_chunks, L) bool, and pixels of all frames (num_chunks, L, h, w, 3), where the images lie."""
@@ -203,11 +230,34 @@ class _Batcher:
         keyframes = self._make_room((num_keyframes, *self.needs.keyframe_size, 3), chunks)
         used = torch.zeros(num_keyframes, dtype=torch.bool)
         own = [next(iter(_decoded(frames)), None) for frames in chunks]
-        for c, keyframe in enumerate([*own, last]):
+        for c, keyframe in enumerate([*own, last] if self.needs.next_keyframe else own):
             if keyframe is not None:
                 keyframes[c], used[c] = torch.as_tensor(keyframe.images[0]), True
         keyframes[~used.to(keyframes.device)] = 0
         return keyframes
+
+    def _collect_next(self, next_keyframes: Sequence[Frame | None], like: Tensor) -> Tensor | None:
+        """Pixels (num_chunks, 3, h, w) of the keyframe after each chunk, as small as other frames; None: not wanted.
+
+        like: pixels of the batch's frames.
+        """
+        if not self.needs.next_frame:
+            return None
+        pixels = like.new_zeros((self.num_chunks, *like.shape[2:]))
+        for c, keyframe in enumerate(next_keyframes):
+            if keyframe is not None:
+                pixels[c] = torch.as_tensor(keyframe.images[-1])
+        return _to_channels_first(pixels)
+
+    def _collect_candidates(self, chunks: list[list[Frame]], like: Tensor) -> Tensor | None:
+        """Pixels (num_chunks, L, 3, H, W) of all frames as large as keyframes; None: not wanted. like: as above."""
+        if not self.needs.every_keyframe:
+            return None
+        pixels = like.new_zeros((self.num_chunks, self.interval, *self.needs.keyframe_size, 3))
+        for c, frames in enumerate(chunks):
+            for p, frame in enumerate(_decoded(frames)):
+                pixels[c, p] = torch.as_tensor(frame.images[0])
+        return _to_channels_first(pixels)
 
     def _collect_context(
         self, frames: Sequence[Frame], wanted: int, *, like: Tensor
@@ -235,9 +285,9 @@ class _Batcher:
         return torch.empty(shape, dtype=dtype, device=device)
 
 
-def _places(chunks: list[list[Frame]], next_keyframes: Sequence[Frame | None]) -> tuple[FramePlace, ...]:
+def _places(chunks: list[list[Frame]]) -> tuple[FramePlace, ...]:
     places = []
-    for c, (frames, next_keyframe) in enumerate(zip(chunks, next_keyframes)):
+    for c, frames in enumerate(chunks):
         decoded = _decoded(frames)
         position = {frame.index: p for p, frame in enumerate(decoded)}
         keyframe = decoded[0].index if decoded else frames[0].index
@@ -248,7 +298,6 @@ def _places(chunks: list[list[Frame]], next_keyframes: Sequence[Frame | None]) -
                 keyframe=keyframe,
                 chunk=c,
                 position=position.get(f.index),
-                next_keyframe=None if next_keyframe is None else next_keyframe.index,
             )
             for f in frames
         ]

@@ -24,6 +24,8 @@ from gsvnet.store.job import read_settled, write_settled
 
 CPU_CHUNKS = 1  # one thread per batch: larger ones are no faster, and every thread holds one
 CPU_CHUNKS_TWO_SIDED = 4  # a batch runs the keyframe after it too, so alone each chunk would run two
+CPU_CHUNKS_PROPAGATED = 8  # the same, of a network whose chunks need little memory beside their keyframes
+CPU_STRETCHES = 2  # of a network that chooses keyframes in them: each stretch holds all of its frames at full size
 FRAMES_PER_CONTEXT_FRAME = 8  # a batch runs the frames around it too, which cost no more than an eighth of its own
 MOST_CHUNKS = 32
 LEAST_GAIN = 1.05  # a batch twice as large has to be so much faster
@@ -53,7 +55,11 @@ class Trial:
 def default_cpu_chunks(model: VideoSegmenter, interval: int) -> int:
     """Chunks of `interval` frames per batch on a CPU where the options leave it open."""
     needs = sample_needs(model)
-    chunks = CPU_CHUNKS_TWO_SIDED if needs.next_keyframe else CPU_CHUNKS
+    chunks = CPU_CHUNKS
+    if needs.next_keyframe:
+        chunks = CPU_CHUNKS_PROPAGATED if needs.next_frame else CPU_CHUNKS_TWO_SIDED
+    if needs.every_keyframe:
+        chunks = CPU_STRETCHES
     return max(chunks, math.ceil(FRAMES_PER_CONTEXT_FRAME * (needs.before + needs.after) / interval))
 
 

@@ -9,9 +9,12 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from gsvnet.choices import Ensemble, MotionWish, References
+from gsvnet.choices import Ensemble, MotionWish, Propagation, References
+from gsvnet.chunks import STRETCH_FRAMES
 from gsvnet.errors import ConfigError
 from gsvnet.labeling.limits import LimitsConfig
+
+USUAL_INTERVAL = 5
 
 
 def _shown_as(metavar: str, *, hint: str) -> Any:
@@ -35,10 +38,15 @@ class LabelConfig:
     keyframe_model: str | None = None
     """Another keyframe network for a propagating model: a name, a file, or package.module:factory."""
 
+    propagation: Propagation | None = None
+    """forward: frames are labeled from the keyframe before them. two-sided: from the one behind them too, which keeps
+    long intervals good. The same as --references before and both, for networks that propagate. Default: the network's
+    own, which is forward for GSVNet."""
+
     references: References | None = None
-    """What a frame draws on, for networks with that choice. AR-Seg: the keyframe before it, the nearer one, or both.
-    TDNet: the frames before it, the nearest ones, those on both sides, or none. Default: the network's own. Part of the
-    fingerprint."""
+    """What a frame draws on, for networks with that choice. GSVNet and AR-Seg: the keyframe before it, or both; AR-Seg
+    also the nearer one. TDNet: the frames before it, the nearest ones, those on both sides, or none. Default: the
+    network's own. Part of the fingerprint."""
 
     ensemble: Ensemble | None = None
     """For TDNet: which frames all of its sub-networks label together: none, those that begin a chunk, or all; default:
@@ -48,8 +56,20 @@ class LabelConfig:
     """Where motion comes from, for networks that read it (AR-Seg). codec: the video's own; proxy: a small encode made
     for it; auto: codec where that can be trusted, chosen per video. Part of the fingerprint for such networks."""
 
-    keyframe_interval: int = 5
+    keyframe_interval: int = USUAL_INTERVAL
     """Most frames per chunk: one keyframe, the rest propagated. 1 segments every frame by itself."""
+
+    min_agreement: float | None = None
+    """For GSVNet, in place of an interval: where chunks meet, at least this share of the labels should agree, such as
+    0.95. The interval is chosen for every 24 frames, 1 to 12, and a cut starts a chunk. Part of the fingerprint."""
+
+    no_drift: bool = False
+    """Do not measure how far labels drift: how many of those that a chunk comes to at the next keyframe are that
+    keyframe's own. Measured for GSVNet; it takes one more step of propagation per chunk. Part of the fingerprint."""
+
+    uncertain: bool = False
+    """With --propagation two-sided, also store where labels from before and from behind differ (mask_uncertain); every
+    frame is then labeled from both sides, which takes longer. Part of the fingerprint."""
 
     smooth: int = 0
     """Smooth labels along flow over so many frames on either side, at most 8, which takes no run of the networks: they
@@ -80,8 +100,8 @@ class LabelConfig:
 
     batch_chunks: int | Literal["auto"] = "auto"
     """Chunks that run through the networks as one batch; part of the fingerprint. auto: 1 on a CPU (more for
-    networks that read frames beside the chunk: 4 for its next keyframe; TDNet 8 frames for each one that it looks at
-    before and after), measured once per output on CUDA."""
+    networks that read frames beside the chunk: 4 to 8 for its next keyframe; TDNet 8 frames for each one that it looks
+    at before and after), measured once per output on CUDA."""
 
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto: bf16 on CUDA, fp32 on CPU."""
@@ -153,7 +173,34 @@ class LabelConfig:
             raise ConfigError("--decoder nvdec needs a GPU; leave out --device cpu, or use --decoder auto")
         if self.gpus_per_actor is not None and not 0 <= self.gpus_per_actor < math.inf:
             raise ConfigError(f"--gpus-per-actor {self.gpus_per_actor}: must be finite and at least 0")
+        self._check_propagation()
         _ = self.mask_height_width
+
+    def _check_propagation(self) -> None:
+        sides = {"forward": "before", "two-sided": "both"}
+        if self.propagation is not None and self.references not in (None, sides[self.propagation]):
+            raise ConfigError(f"--propagation {self.propagation} and --references {self.references} differ; give one")
+        if self.uncertain and self.drawn_on != "both":
+            raise ConfigError("--uncertain compares labels from both sides; it needs --propagation two-sided")
+        if self.min_agreement is None:
+            return
+        if not 0 < self.min_agreement <= 1:
+            raise ConfigError(f"--min-agreement {self.min_agreement:g}: above 0 and at most 1 is allowed")
+        if self.keyframe_interval not in (USUAL_INTERVAL, STRETCH_FRAMES):
+            raise ConfigError("--min-agreement chooses the keyframe interval; leave out --keyframe-interval")
+        object.__setattr__(self, "keyframe_interval", STRETCH_FRAMES)  # a network's own keyframes lie within chunks
+
+    @property
+    def drift(self) -> bool:
+        """Whether it is measured how far labels drift, where that can be."""
+        return not self.no_drift
+
+    @property
+    def drawn_on(self) -> References | None:
+        """What a frame draws on, by either flag; None: as the network has it."""
+        if self.propagation is None:
+            return self.references
+        return "both" if self.propagation == "two-sided" else "before"
 
     def check_for_labeling(self) -> None:
         """Raise ConfigError where something is missing that a plan can do without."""

@@ -71,7 +71,7 @@ def beside_networks(output: LogitsBatch, ready: torch.cuda.Event | None) -> Iter
     if stream is None:
         stream = _per_thread.stream = torch.cuda.Stream()
     stream.wait_event(ready)
-    for tensor in (output.logits, output.gain):
+    for tensor in (output.logits, output.gain, output.sides):
         if tensor is not None:
             tensor.record_stream(stream)
     with torch.cuda.stream(stream):

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from gsvnet.errors import ModelError
 from gsvnet.labeling.config import LabelConfig
 from gsvnet.labeling.network import motion_wish, sample_needs
+from gsvnet.models.gsvnet import GSVNet
 from gsvnet.models.segmenter import FrameNeeds, VideoSegmenter
 from gsvnet.models.spec import describe_model
 
@@ -19,7 +20,8 @@ def fingerprint_fields(config: LabelConfig, model: VideoSegmenter) -> dict:
     smooth = {"smooth": config.smooth} if config.smooth else {}
     around = frames_around(model)
     return (
-        ({} if wish is None else {"motion": wish})
+        _propagation_fields(config, model)
+        | ({} if wish is None else {"motion": wish})
         | ({FRAMES_AROUND: around} if any(around) else {})
         | smooth
         | {
@@ -34,6 +36,18 @@ def fingerprint_fields(config: LabelConfig, model: VideoSegmenter) -> dict:
             "compile": config.compile,
             "mask_size": config.mask_size,
         }
+    )
+
+
+def _propagation_fields(config: LabelConfig, model: VideoSegmenter) -> dict:
+    """How GSVNet's labels are carried, and what is told of it, where that is not as usual; nothing of others."""
+    if not isinstance(model, GSVNet):
+        return {}
+    return (
+        ({"propagation": "two-sided"} if model.references == "both" else {})
+        | ({} if model.drift else {"drift": False})
+        | ({"uncertain": True} if config.uncertain else {})
+        | ({} if config.min_agreement is None else {"min_agreement": config.min_agreement})
     )
 
 
@@ -65,4 +79,7 @@ def _describe_needs(needs: FrameNeeds) -> dict:
     """All needs that labels depend on; of motion nothing but that it is not read, as before its grid could be told."""
     described = asdict(needs)
     del described["basis"]  # what rows say of keyframes
+    for name in ("next_frame", "every_keyframe"):  # of a network without them nothing was said before they were there
+        if not described[name]:
+            del described[name]
     return described | {"motion": described.pop("motion_grid") or False}

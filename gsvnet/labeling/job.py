@@ -161,6 +161,7 @@ def make_report(work: Work, used: Used, ledger: Ledger, *, shards_in_output: int
         gpu_hour_price=config.gpu_hour_price,
         basis=sample_needs(work.model).basis,
         smooth=config.smooth,
+        min_agreement=config.min_agreement,
         **measure(work.progress),
     )
 

@@ -8,8 +8,9 @@ from gsvnet.labeling.batching import refuse_unknown_needs
 from gsvnet.labeling.config import LabelConfig
 from gsvnet.labeling.plan import PlanRule
 from gsvnet.models.checkpoints import load_model
+from gsvnet.models.gsvnet import GSVNet
 from gsvnet.models.segmenter import FrameNeeds, VideoSegmenter
-from gsvnet.models.transfer import with_ensemble, with_references
+from gsvnet.models.transfer import with_drift, with_ensemble, with_min_agreement, with_references
 from gsvnet.video.flow import load_opencv
 from gsvnet.video.proxy import check_proxy
 from gsvnet.video.smoothing import check_reach
@@ -25,8 +26,14 @@ def load_network(config: LabelConfig) -> VideoSegmenter:
     if config.smooth:
         load_opencv("smooth")
     model = load_model(config.model, keyframe_model=config.keyframe_model)
-    if config.references is not None:
-        model = with_references(model, config.references)
+    if config.drawn_on is not None:
+        model = with_references(model, config.drawn_on)
+    if config.uncertain and not isinstance(model, GSVNet):
+        raise ConfigError(f"--uncertain: {config.model} does not label frames from two sides that could be compared")
+    if config.drift or config.uncertain:
+        model = with_drift(model, one_sided_share=0.0 if config.uncertain else None)
+    if config.min_agreement is not None:
+        model = with_min_agreement(model, config.min_agreement)
     if config.ensemble is not None:
         model = with_ensemble(model, config.ensemble)
     needs = sample_needs(model)

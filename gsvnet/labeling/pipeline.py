@@ -47,7 +47,7 @@ class Maker(Protocol[Item]):
         ...
 
     def label(self, output: LogitsBatch, places: Mapping[tuple[int, int], FramePlace]) -> list[Item]:
-        """Of the frames in `output`; places: by (chunk, position)."""
+        """Of the frames in `output`, as many as its role lets it; places: by (chunk, position)."""
         ...
 
     def lost(self, place: FramePlace) -> Item:
@@ -137,8 +137,7 @@ class RowPool:
             maker.clock.add("segment", took if begin is None else Seconds(cores=took.cores))
             if output is None:
                 break
-            if output.role == "labels":
-                futures.append(self._threads.submit(_make_rows, maker, output, places, mark(self.device)))
+            futures.append(self._threads.submit(_make_rows, maker, output, places, mark(self.device)))
         marks = None if begin is None else (begin, mark(self.device, timed=True))
         return _BatchInPool(lost=lost, futures=futures, marks=marks, maker=maker)
 
@@ -157,8 +156,7 @@ def _label_here(batch: DecodedBatch, segment: Segment, maker: Maker[Item]) -> li
             output = next(outputs, None)
         if output is None:
             return sorted(rows, key=lambda row: row.frame_index)
-        if output.role == "labels":
-            rows += maker.label(output, places)
+        rows += maker.label(output, places)
 
 
 def _places(batch: DecodedBatch) -> dict[tuple[int, int], FramePlace]:

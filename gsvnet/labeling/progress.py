@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from gsvnet.errors import SourceUnavailable
-from gsvnet.labeling.tasks import ShardFailure, ShardResult
+from gsvnet.labeling.tasks import DriftFigures, ShardFailure, ShardResult
 
 LINE_EVERY_S = 30.0
 SPEED_OVER_S = 300.0  # the speed shown is that of the last minutes, so that it follows actors that come and go
@@ -36,6 +36,7 @@ class JobProgress:
         self.frames = self.lost = self.bytes = self.frames_running = 0
         self.num_actors = self.num_up = self.num_resting = 0
         self.media_s = 0.0
+        self.drift = DriftFigures()
         self.seconds: dict[str, float] = defaultdict(float)
         self.core_seconds: dict[str, float] = defaultdict(float)
         self._knows_all = False
@@ -89,6 +90,7 @@ class JobProgress:
         self.lost += result.num_lost
         self.bytes += result.num_bytes
         self.media_s += result.media_s
+        self.drift += result.drift
         for stage, seconds in result.seconds.items():
             self.seconds[stage] += seconds
         for stage, seconds in result.core_seconds.items():

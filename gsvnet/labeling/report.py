@@ -10,7 +10,7 @@ from rich.markup import escape
 from gsvnet.labeling.bottleneck import Load, describe_load, measure_load
 from gsvnet.labeling.progress import JobProgress, format_clock
 from gsvnet.labeling.ray.usage import Usage
-from gsvnet.labeling.tasks import ShardFailure
+from gsvnet.labeling.tasks import DriftFigures, ShardFailure
 from gsvnet.words import count, size_in_words
 
 
@@ -30,7 +30,8 @@ class JobReport:
     num_failed: shards and videos given up; failures: the first 1,000 of them. videos_failed: of these, whole videos;
     videos_unreachable: of these, because storage did not answer, so that the next run may find them well.
     failed_earlier: shards and videos that earlier runs gave up and this one left alone; in no other count.
-    smooth: over how many frames on either side labels were smoothed.
+    smooth: over how many frames on either side labels were smoothed. drift: how far chunks agree with the keyframes
+    after them, where that was measured. min_agreement: that was asked for between them; None: none.
     stopped: before the end, by a signal or an error. max_failed_fraction, partial_ok, gpu_hour_price: as given.
     """
 
@@ -66,6 +67,8 @@ class JobReport:
     gpu_hour_price: float | None = None
     basis: str = "keyframe"
     smooth: int = 0
+    drift: DriftFigures = field(default_factory=DriftFigures)
+    min_agreement: float | None = None
 
     @property
     def exit_code(self) -> int:
@@ -113,7 +116,7 @@ class JobReport:
         frames_per_s, times_realtime, failed_share, gpu_hours, gpu_idle_share, cost, exit_code: the properties; the
         exit code 0 may stand beside failures that were allowed. tail_s: as in `usage`. load: see `Load`. limit: the
         stage that held up the others. limited_by: "cores" or its own "threads". limit_share: how much of these it
-        used, 0..1.
+        used, 0..1. drift: as DriftFigures, with `agreement`, the mean, and `below_share`.
         """
         load = self.load
         return asdict(self) | {
@@ -128,8 +131,14 @@ class JobReport:
             "limited_by": "cores" if load.cores_limit else "threads",
             "limit_share": round(load.limit_share, 3),
             "load": asdict(load),
+            "drift": _drift_to_dict(self.drift),
             "exit_code": self.exit_code,
         }
+
+
+def _drift_to_dict(drift: DriftFigures) -> dict:
+    agreement = None if drift.agreement is None else round(drift.agreement, 6)
+    return asdict(drift) | {"agreement": agreement, "below_share": round(drift.below_share, 6)}
 
 
 def measure(progress: JobProgress) -> dict:
@@ -141,6 +150,7 @@ def measure(progress: JobProgress) -> dict:
         "frames_lost": progress.lost,
         "label_bytes": progress.bytes,
         "media_s": round(progress.media_s, 3),
+        "drift": progress.drift,
         "wall_s": round(progress.elapsed_s, 3),
         "stage_s": {stage: round(seconds, 3) for stage, seconds in progress.seconds.items()},
         "core_s": {stage: round(seconds, 3) for stage, seconds in progress.core_seconds.items()},
@@ -175,6 +185,8 @@ def describe(report: JobReport) -> dict[str, str]:
         speed = f"{report.frames_per_s:.1f} frames/s, {report.media_s / report.wall_s:.2f}x realtime"
         lines["speed"] = f"{speed} on {report.num_actors} x {report.device}, {report.precision}"
         lines |= describe_load(report.load, device=report.device, basis=report.basis)
+    if report.drift.num_chunks:
+        lines["drift"] = _describe_drift(report.drift, report.min_agreement)
     if report.num_actors > 1 or report.cost is not None:
         lines["usage"] = _describe_usage(report)
     if mishaps := _describe_mishaps(report):
@@ -184,6 +196,15 @@ def describe(report: JobReport) -> dict[str, str]:
     if report.num_failed or report.failed_earlier:
         lines["failed"] = _describe_failures(report)
     return lines
+
+
+def _describe_drift(drift: DriftFigures, min_agreement: float | None) -> str:
+    mean, least = 100 * (drift.agreement or 0.0), 100 * (drift.least or 0.0)
+    place = f"{drift.least_video} {format_clock(drift.least_s)}"
+    below = (
+        "" if min_agreement is None else f"; {100 * drift.below_share:.1f} % of chunks below {100 * min_agreement:g} %"
+    )
+    return f"{mean:.1f} % of pixels agree where chunks meet, least {least:.0f} % at {place}{below}"
 
 
 def _describe_usage(report: JobReport) -> str:

@@ -8,66 +8,99 @@ from fractions import Fraction
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from gsvnet.labeling.batching import FramePlace
 from gsvnet.labeling.clock import StageClock
 from gsvnet.models.segmenter import Basis, LogitsBatch
-from gsvnet.nn.confidence import frame_confidence
+from gsvnet.nn.confidence import Calibration, measure_confidence
 from gsvnet.nn.upsample import upsample_labels
-from gsvnet.store.codec import encode_and_count
+from gsvnet.store.codec import encode_and_count, encode_mask
 from gsvnet.store.schema import FrameRow
+
+NO_LABEL = 255  # in LogitsBatch.sides: this side says nothing of a place
 
 
 @dataclass(frozen=True, kw_only=True)
 class LabeledFrame:
-    """A frame before it becomes a row. labels: (H, W) uint8; None: the frame was lost. The rest: as in FrameRow."""
+    """A frame before it becomes a row. labels: (H, W) uint8; None: the frame was lost. The rest: as in FrameRow.
+
+    uncertain: (H, W) uint8, 1 where ways to the labels differ; None: there is one way, or nobody asks.
+    """
 
     place: FramePlace
     labels: np.ndarray | None = None
     keyframe_distance: int | None = None
+    keyframe_interval: int | None = None
     confidence: float | None = None
     confidence_p05: float | None = None
+    class_confidence: np.ndarray | None = None
+    uncertain: np.ndarray | None = None
+    drift_agreement: float | None = None
+    drift_iou: np.ndarray | None = None
 
     @property
     def frame_index(self) -> int:
         """Where in the video it is."""
         return self.place.index
 
+    @property
+    def pts(self) -> int:
+        """When it is shown."""
+        return self.place.pts
+
 
 @dataclass(frozen=True, kw_only=True)
 class RowMaker:
     """Makes the rows of one shard. size: (height, width) of masks in pixels. time_base: seconds per tick.
 
-    basis: what labels are drawn from besides their own frame, see FrameNeeds.
+    interval: most frames per chunk, where the network does not choose another. basis: what labels are drawn from
+    besides their own frame, see FrameNeeds. calibration: what makes confidence the share of pixels that are right, of
+    networks that have one. uncertain: also keep where ways to the labels of a frame differ.
     """
 
     size: tuple[int, int]
     time_base: Fraction
     num_classes: int
     clock: StageClock
+    interval: int
     basis: Basis = "keyframe"
+    calibration: Calibration | None = None
+    uncertain: bool = False
 
     def label(self, output: LogitsBatch, places: Mapping[tuple[int, int], FramePlace]) -> list[FrameRow]:
         """Rows of the frames in `output`; places: by (chunk, position)."""
         return [self.make_row(frame) for frame in self.label_frames(output, places)]
 
     def label_frames(self, output: LogitsBatch, places: Mapping[tuple[int, int], FramePlace]) -> list[LabeledFrame]:
-        """The frames in `output` with their labels, which are not encoded yet."""
+        """The frames in `output` with their labels, which are not encoded yet; none where its role is not "labels"."""
+        if output.role != "labels":
+            return []
+        found = [places[key] for key in zip(output.chunk.tolist(), output.position.tolist())]
+        distances, intervals = self._measure_distances(output, found, places), self._name_intervals(output)
         with torch.inference_mode(), self.clock.stage("upsample"):
             logits = output.logits.to(torch.float32, memory_format=torch.contiguous_format)  # once for both
             labels = upsample_labels(logits, self.size, align_corners=output.align_corners).cpu().numpy()
-            confidence, confidence_p05 = (x.tolist() for x in frame_confidence(logits, output.gain))
-        keys = zip(output.chunk.tolist(), output.position.tolist())
-        from_next = [False] * len(labels) if output.from_next is None else output.from_next.tolist()
+            confidence = measure_confidence(
+                logits,
+                gain=output.gain,
+                calibration=self.calibration,
+                distance=torch.tensor([distance or 0 for distance in distances]),
+            )
+            means, low, by_class = confidence.mean.tolist(), confidence.p05.tolist(), confidence.by_class.cpu().numpy()
+            uncertain = self._find_uncertain(output)
         return [
             LabeledFrame(
                 place=place,
                 labels=labels[n],
-                keyframe_distance=self._distance(place, from_next=from_next[n]),
-                confidence=confidence[n],
-                confidence_p05=confidence_p05[n],
+                keyframe_distance=distances[n],
+                keyframe_interval=intervals[n],
+                confidence=means[n],
+                confidence_p05=low[n],
+                class_confidence=by_class[n],
+                uncertain=None if uncertain is None else uncertain[n],
             )
-            for n, place in enumerate(places[key] for key in keys)
+            for n, place in enumerate(found)
         ]
 
     def make_row(self, frame: LabeledFrame) -> FrameRow:
@@ -77,18 +110,24 @@ class RowMaker:
             return self.lost(place)
         with self.clock.stage("encode"):
             mask, pixels = encode_and_count(frame.labels, self.num_classes)
+            mask_uncertain = None if frame.uncertain is None else encode_mask(frame.uncertain)
         return FrameRow(
             frame_index=place.index,
             pts=place.pts,
             time_s=float(place.pts * self.time_base),
             is_keyframe=frame.keyframe_distance == 0,
             keyframe_distance=frame.keyframe_distance,
+            keyframe_interval=frame.keyframe_interval,
             height=self.size[0],
             width=self.size[1],
             pixels=pixels,
             confidence=frame.confidence,
             confidence_p05=frame.confidence_p05,
+            class_confidence=frame.class_confidence,
             mask=mask,
+            mask_uncertain=mask_uncertain,
+            drift_agreement=frame.drift_agreement,
+            drift_iou=frame.drift_iou,
         )
 
     def lost(self, place: FramePlace) -> FrameRow:
@@ -104,14 +143,51 @@ class RowMaker:
             status="decode_error",
         )
 
-    def _distance(self, place: FramePlace, *, from_next: bool) -> int | None:
-        """Frames to the nearest keyframe that the labels draw on: 0 where every frame is one, None where none is.
-
-        from_next: that is the one after the chunk.
+    def _measure_distances(
+        self, output: LogitsBatch, found: list[FramePlace], places: Mapping[tuple[int, int], FramePlace]
+    ) -> list[int | None]:
+        """Frames to the nearest keyframe that the labels of each frame draw on: 0 where every frame is one, None where
+        none is. found: where the frames of `output` are.
         """
         if self.basis != "keyframe":
-            return 0 if self.basis == "itself" else None
-        if not from_next:
-            return place.index - place.keyframe
-        assert place.next_keyframe is not None, "labels draw on a keyframe that the network was not given"
-        return place.next_keyframe - place.index
+            return [0 if self.basis == "itself" else None] * len(found)
+        if output.keyframe is not None:
+            keyframes = output.keyframe.tolist()
+        elif output.start is not None:
+            keyframes = [places[key].index for key in zip(output.chunk.tolist(), output.start.tolist())]
+        else:
+            keyframes = [place.keyframe for place in found]
+        return [abs(place.index - keyframe) for place, keyframe in zip(found, keyframes)]
+
+    def _name_intervals(self, output: LogitsBatch) -> list[int | None]:
+        """Most frames per chunk where each frame is; None for networks without keyframes."""
+        if self.basis != "keyframe":
+            return [None] * len(output.chunk)
+        return [self.interval] * len(output.chunk) if output.interval is None else output.interval.tolist()
+
+    def _find_uncertain(self, output: LogitsBatch) -> np.ndarray | None:
+        """(N, H, W) uint8: 1 where both sides of a place have a label, and not the same."""
+        if not self.uncertain or output.sides is None:
+            return None
+        return enlarge_nearest(find_differing(output.sides), self.size, align_corners=output.align_corners)
+
+
+def find_differing(sides: Tensor) -> np.ndarray:
+    """(N, h, w) uint8: 1 where two labels of a place, sides (N, 2, h, w) uint8, are both there and not the same."""
+    one, other = sides.cpu().numpy().swapaxes(0, 1)
+    return ((one != other) & (one != NO_LABEL) & (other != NO_LABEL)).view(np.uint8)
+
+
+def enlarge_nearest(maps: np.ndarray, size: tuple[int, int], *, align_corners: bool) -> np.ndarray:
+    """Maps (N, h, w) at `size` (H, W): each pixel is its nearest sample, of two the later one."""
+    rows, columns = (_find_nearest(n, m, align_corners) for n, m in zip(maps.shape[1:], size))
+    return maps[:, rows][:, :, columns]
+
+
+def _find_nearest(num_samples: int, num_pixels: int, align_corners: bool) -> np.ndarray:
+    """(num_pixels,) int64: the nearest of `num_samples` samples on the same length."""
+    pixels = np.arange(num_pixels)
+    if not align_corners:
+        return (2 * pixels + 1) * num_samples // (2 * num_pixels)
+    steps = max(1, num_pixels - 1)
+    return (2 * pixels * (num_samples - 1) + steps) // (2 * steps)

@@ -104,6 +104,6 @@ def choose_reach(task: ShardTask, needs: FrameNeeds) -> Reach:
             f"shard {shard.index} of {task.video.id} was planned for a network that looks at fewer frames around it "
             f"than this one ({needs.before} before, {needs.after} after); plan the video for this network"
         )
-    if ends_with_shard and needs.next_keyframe and shard.end_pts is not None:
+    if ends_with_shard and (needs.next_keyframe or needs.next_frame) and shard.end_pts is not None:
         return replace(reach, end_pts=shard.end_pts + 1)  # the next shard's first frame
     return reach

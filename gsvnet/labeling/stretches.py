@@ -26,12 +26,22 @@ class Stretch:
 
 
 def cut_stretches(
-    frames: Iterable[Frame], *, shard: Shard, interval: int, num_chunks: int, before: int, after: int
+    frames: Iterable[Frame],
+    *,
+    shard: Shard,
+    interval: int,
+    num_chunks: int,
+    before: int,
+    after: int,
+    label_following: bool = False,
 ) -> Iterator[Stretch]:
     """Stretches of `num_chunks` chunks, the last one of fewer, with `before` and `after` frames on either side.
 
     frames: of the shard, and those around it. No more of them are held than one stretch and what is around it.
+    label_following: the keyframe that follows the shard is one more chunk, unless it was lost or a chunk starts there
+    out of turn.
     """
+    stop = shard.first_frame + shard.num_frames
     ahead = max(after, 1)  # the next chunk's first frame is waited for in any case
     passed: deque[Frame] = deque(maxlen=before)
     chunks: list[list[Frame]] = []
@@ -42,7 +52,7 @@ def cut_stretches(
         own = chunks[:num_chunks]
         del chunks[:num_chunks]
         coming = [*chain.from_iterable(chunks), *behind]
-        is_planned = bool(coming) and (bool(chunks) or coming[0].index == shard.first_frame + shard.num_frames)
+        is_planned = bool(coming) and (bool(chunks) or coming[0].index == stop)
         stretch = Stretch(
             chunks=own,
             before=tuple(passed),
@@ -67,5 +77,11 @@ def cut_stretches(
             chunks[-1].append(frame)
             if sum(map(len, chunks[num_chunks:])) == ahead:
                 yield cut()
+    if label_following and behind and behind[0].index == stop and _may_be_compared(behind[0], shard):
+        chunks.append([behind.pop(0)])
     while chunks:
         yield cut()
+
+
+def _may_be_compared(frame: Frame, shard: Shard) -> bool:
+    return frame.status == "ok" and frame.index not in shard.restarts

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gsvnet.labeling.clock import StageClock
-from gsvnet.labeling.tasks import ShardResult, ShardTask
+from gsvnet.labeling.tasks import DriftFigures, ShardResult, ShardTask
 from gsvnet.store.schema import FrameRow
 
 
 @dataclass
 class Tally:
-    """Counts over the rows of a shard, in the order of frames."""
+    """Counts over the rows of a shard, in the order of frames. min_agreement: chunks below it are counted."""
+
+    video_id: str = ""
+    min_agreement: float | None = None
 
     num_frames: int = 0
     num_lost: int = 0
     num_keyframes: int = 0
     first_s: float = 0.0
     last_s: float = 0.0
+    drift: DriftFigures = field(default_factory=DriftFigures)
 
     def add(self, row: FrameRow) -> None:
         """Count one more row."""
@@ -26,6 +30,16 @@ class Tally:
         self.num_frames += 1
         self.num_lost += row.status != "ok"
         self.num_keyframes += row.is_keyframe
+        if row.drift_agreement is not None:
+            self.drift += DriftFigures(
+                num_chunks=1,
+                sum_agreement=row.drift_agreement,
+                least=row.drift_agreement,
+                least_video=self.video_id,
+                least_frame=row.frame_index,
+                least_s=row.time_s,
+                num_below=self.min_agreement is not None and row.drift_agreement < self.min_agreement,
+            )
 
     @property
     def media_s(self) -> float:

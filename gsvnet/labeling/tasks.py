@@ -7,7 +7,7 @@ calls it in this process, `gsvnet.labeling.ray` in actors.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 from gsvnet.choices import MotionSource
@@ -66,6 +66,48 @@ class ShardTask:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DriftFigures:
+    """How far chunks agree with the keyframes after them, over all that were measured.
+
+    sum_agreement: of num_chunks; each is a share of the propagation grid, 0..1. least: the lowest, None without any;
+    least_video, least_frame, least_s: id, frame index and seconds of the keyframe that begins that chunk. num_below: of
+    the chunks, those below the job's --min-agreement.
+    """
+
+    num_chunks: int = 0
+    sum_agreement: float = 0.0
+    least: float | None = None
+    least_video: str = ""
+    least_frame: int = 0
+    least_s: float = 0.0
+    num_below: int = 0
+
+    @property
+    def agreement(self) -> float | None:
+        """Mean over the chunks; None without any."""
+        return self.sum_agreement / self.num_chunks if self.num_chunks else None
+
+    @property
+    def below_share(self) -> float:
+        """Of the chunks, the share below --min-agreement."""
+        return self.num_below / self.num_chunks if self.num_chunks else 0.0
+
+    def __add__(self, other: DriftFigures) -> DriftFigures:
+        lowest = min((x for x in (self, other) if x.least is not None), key=DriftFigures._place, default=self)
+        return replace(
+            lowest,
+            num_chunks=self.num_chunks + other.num_chunks,
+            sum_agreement=self.sum_agreement + other.sum_agreement,
+            num_below=self.num_below + other.num_below,
+        )
+
+    def _place(self) -> tuple[float, str, int]:
+        """By which the lowest is found: of equal ones the first video's first."""
+        assert self.least is not None
+        return self.least, self.least_video, self.least_frame
+
+
+@dataclass(frozen=True, kw_only=True)
 class ShardResult:
     """A labeled shard. Returned by value, so it stays small.
 
@@ -75,6 +117,7 @@ class ShardResult:
     core_seconds: the same of processor time; total is the whole process's, which is more than its stages know of.
     published: False when another attempt was first: this one's copy was thrown away, or, where the object was there
     before work began, nothing was done, num_frames is the planned number, num_keyframes and num_bytes are 0.
+    drift: of its chunks, where that is measured.
     notes: what a person should know though nothing failed (out of memory once, another decoder than asked for).
     node, gpu: address and GPU index of the actor that labeled it, "" where there is none.
     """
@@ -89,6 +132,7 @@ class ShardResult:
     seconds: dict[str, float]
     published: bool
     core_seconds: dict[str, float] = field(default_factory=dict)
+    drift: DriftFigures = field(default_factory=DriftFigures)
     notes: tuple[str, ...] = ()
     node: str = ""
     gpu: str = ""

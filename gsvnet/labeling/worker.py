@@ -7,12 +7,12 @@ queues are bounded, so memory does not depend on the length of a video.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 
@@ -22,15 +22,17 @@ from gsvnet.labeling.backoff import BackOff
 from gsvnet.labeling.batching import DecodedBatch, batch_chunks
 from gsvnet.labeling.clock import StageClock, Timed, timed_decoding
 from gsvnet.labeling.device import pin, to_device
+from gsvnet.labeling.drift import DriftMaker, join_drift
 from gsvnet.labeling.memory import lanes_that_fit
-from gsvnet.labeling.pipeline import Lanes, RowPool
+from gsvnet.labeling.pipeline import Lanes, Maker, RowPool
 from gsvnet.labeling.precision import advise_precision, resolve_precision
-from gsvnet.labeling.rows import RowMaker
+from gsvnet.labeling.rows import LabeledFrame, RowMaker
 from gsvnet.labeling.shard_frames import choose_trace, motion_source, read_shard
 from gsvnet.labeling.sight import Probe, check_sight
 from gsvnet.labeling.smoothing import FrameLabeler, GreyImages, smooth_rows, widened_task
 from gsvnet.labeling.tally import Tally, already_labeled
 from gsvnet.labeling.tasks import Device, ShardResult, ShardTask
+from gsvnet.models.calibration import calibration_of
 from gsvnet.models.checkpoints import content_hash
 from gsvnet.models.prepared import compute_in, prepare_for_inference
 from gsvnet.models.segmenter import ChunkBatch, FrameNeeds, LogitsBatch, VideoSegmenter
@@ -44,6 +46,7 @@ from gsvnet.video.nvdec import DecoderChoice, choose_decoder
 from gsvnet.video.smoothing import flow_size
 
 BATCHES_AHEAD = 2
+_Item = TypeVar("_Item", FrameRow, LabeledFrame)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +55,10 @@ class LabelWorkerSpec:
 
     precision: "auto" is bf16 on CUDA, fp32 on a CPU. compiled: networks run through torch.compile. mask_size: (height,
     width) of stored masks in pixels; None: the video's own. smooth: over how many frames on either side labels are
-    smoothed. storage_options: for the output; video_options: for the
-    videos. sight: what an actor must see before it works.
+    smoothed. drift: measure how far chunks agree with the keyframes after them, where the network can tell.
+    min_agreement: how many do not agree so far is counted. uncertain: also keep where ways to the labels of a frame
+    differ. storage_options: for the output; video_options: for the videos. sight: what an actor must see before it
+    works.
     """
 
     out: str
@@ -66,6 +71,9 @@ class LabelWorkerSpec:
     compiled: bool = False
     mask_size: tuple[int, int] | None = None
     smooth: int = 0
+    drift: bool = False
+    min_agreement: float | None = None
+    uncertain: bool = False
     unsafe_commit: bool = False
     storage_options: dict | None = field(default=None, repr=False)
     video_options: dict | None = field(default=None, repr=False)
@@ -125,7 +133,8 @@ class ShardWorker:
         torch.set_num_threads(self.num_threads)  # of the calling thread, whichever it is
         _make_spool_folder(self.spec.spool_dir)  # again: temporary folders get cleaned up under long jobs
         self.frames_done = 0
-        clock, tally = StageClock(), Tally()
+        clock = StageClock()
+        tally = Tally(video_id=task.video.id, min_agreement=self.spec.min_agreement)
         if self._is_labeled(task):
             return already_labeled(task, clock)
         self._choose_lanes(task)
@@ -155,6 +164,7 @@ class ShardWorker:
             seconds=clock.wall(),
             core_seconds=clock.cores(),
             published=published,
+            drift=tally.drift,
             notes=(*self._back_off.take_notes(), *self._decoder_notes(task)),
         )
 
@@ -230,18 +240,36 @@ class ShardWorker:
             time_base=video.time_base,
             num_classes=len(self.model.classes),
             clock=clock,
+            interval=self.spec.keyframe_interval,
             basis=needs.basis,
+            calibration=calibration_of(self.model),
+            uncertain=self.spec.uncertain,
         )
-        segment = partial(self._segment, needs=needs)
         with closing(self._ahead.items(task)) as timed:
             batches = (_count(clock, batch) for batch in timed)
             if not self.spec.smooth:
-                yield from self.pipeline.rows(batches, segment, maker)
+                yield from self._label(batches, maker, needs, end_pts=task.shard.end_pts)
                 return
-            with closing(self.pipeline.rows(batches, segment, FrameLabeler(maker=maker))) as frames:
+            with closing(self._label(batches, FrameLabeler(maker=maker), needs)) as frames:
                 yield from smooth_rows(
                     frames, shard=task.shard, reach=self.spec.smooth, maker=maker, submit=self.pipeline.submit
                 )
+
+    def _label(
+        self, batches: Iterable[DecodedBatch], maker: Maker[_Item], needs: FrameNeeds, *, end_pts: int | None = None
+    ) -> Generator[_Item, None, None]:
+        """What `maker` makes of all frames in order, up to end_pts; with drift, where that is measured."""
+        segment = partial(self._segment, needs=needs)
+        if not self._measures_drift(needs):
+            yield from self.pipeline.rows(batches, segment, maker)
+            return
+        num_classes = len(self.model.classes)
+        drift_maker = DriftMaker(maker=maker, grid=needs.frame_size or needs.keyframe_size, num_classes=num_classes)
+        with closing(self.pipeline.rows(batches, segment, drift_maker)) as items:
+            yield from join_drift(items, num_classes=num_classes, clock=maker.clock, end_pts=end_pts)
+
+    def _measures_drift(self, needs: FrameNeeds) -> bool:
+        return self.spec.drift and needs.next_frame
 
     def _decode(self, task: ShardTask) -> Iterator[Timed[DecodedBatch]]:
         needs, interval = self._needs(task), self.spec.keyframe_interval
@@ -264,6 +292,7 @@ class ShardWorker:
             needs=needs,
             num_chunks=self.spec.batch_chunks,
             trace=choose_trace(task, needs),
+            label_following=self._measures_drift(needs) and greys is None,  # a widened shard has what follows
         )
         if greys is not None:
             batches = map(greys.give, batches)

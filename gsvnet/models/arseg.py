@@ -31,7 +31,7 @@ from gsvnet.choices import References
 from gsvnet.classes import ClassSet
 from gsvnet.errors import ModelError
 from gsvnet.models.next_share import share_of_next
-from gsvnet.models.segmenter import ChunkBatch, FrameNeeds, LogitsBatch, Normalise, Resize, SizeRule
+from gsvnet.models.segmenter import ChunkBatch, FrameNeeds, LogitsBatch, Normalise, Resize, SizeRule, frame_index
 from gsvnet.models.split import SplitNetwork
 from gsvnet.nn.blocks import equal_batches, resize
 from gsvnet.nn.local_attention import MOST_TILE_BYTES, local_attention
@@ -159,7 +159,9 @@ class ARSeg(nn.Module):
         assert chunks.frames is not None
         chunk, position = (i.flatten() for i in torch.meshgrid(*map(torch.arange, valid.shape), indexing="ij"))
         chunk, position = chunk[position > 0], position[position > 0]
-        share = torch.zeros(len(chunk)) if self.references == "before" else share_of_next(chunks)[chunk, position]
+        shares = torch.zeros(valid.shape) if self.references == "before" else share_of_next(chunks)
+        keyframes = None if self.references == "before" else _find_nearest(chunks, shares)
+        share = shares[chunk, position]
         size, keyframe_size = chunks.frames.shape[-2:], chunks.keyframes.shape[-2:]
         most = self.memory_bytes // self._frame_bytes(size, keyframe_size)
         for rows, new in equal_batches(len(chunk), max(1, most)):
@@ -167,7 +169,8 @@ class ARSeg(nn.Module):
             low = self.frame_network.extract(self.normalise(chunks.frames[c, p]))
             fused = self._fuse(chunks, features, low, c, p, share[rows])
             logits = self.frame_network.classify(fused)[new]
-            yield from self._yield_valid(valid, c[new], p[new], logits, from_next=share[rows][new] > 0.5)
+            nearest = None if keyframes is None else keyframes[c[new], p[new]]
+            yield from self._yield_valid(valid, c[new], p[new], logits, keyframe=nearest)
 
     def _fuse(
         self, chunks: ChunkBatch, features: list[Tensor], low: Tensor, chunk: Tensor, position: Tensor, share: Tensor
@@ -214,7 +217,7 @@ class ARSeg(nn.Module):
         return brought
 
     def _yield_valid(
-        self, valid: Tensor, chunk: Tensor, position: Tensor, logits: Tensor, from_next: Tensor | None = None
+        self, valid: Tensor, chunk: Tensor, position: Tensor, logits: Tensor, keyframe: Tensor | None = None
     ) -> Iterator[LogitsBatch]:
         """One LogitsBatch of the frames that are valid, if any is."""
         kept = valid[chunk, position].nonzero()[:, 0]
@@ -223,7 +226,7 @@ class ARSeg(nn.Module):
                 chunk=chunk[kept],
                 position=position[kept],
                 logits=logits[kept.to(logits.device)],
-                from_next=from_next[kept] if from_next is not None and self.references != "before" else None,
+                keyframe=None if keyframe is None else keyframe[kept],
                 align_corners=self.align_corners,
             )
 
@@ -240,6 +243,15 @@ class ARSeg(nn.Module):
         network = self.frame_network.bytes_per_pixel * size[0] * size[1]
         maps = _FUSION_MAPS + 2 * (self.references != "before")
         return max(network, maps * self._feature_bytes(keyframe_size) + MOST_TILE_BYTES)
+
+
+def _find_nearest(chunks: ChunkBatch, share: Tensor) -> Tensor:
+    """(B, L) int64: where in the video the keyframe is that each frame draws on most. share: (B, L), the next one's."""
+    own = frame_index(chunks)[:, :1]
+    following = (
+        own + chunks.num_frames.cpu()[:, None] if chunks.next_index is None else chunks.next_index.cpu()[:, None]
+    )
+    return torch.where(share > 0.5, following, own)
 
 
 def _on_feature(known: Tensor, size: Sequence[int]) -> Tensor:

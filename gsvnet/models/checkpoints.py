@@ -12,6 +12,7 @@ import importlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import safetensors
@@ -26,6 +27,7 @@ from gsvnet.models.outside import OutsideNetwork
 from gsvnet.models.segmenter import Normalise, PerFrame, VideoSegmenter
 from gsvnet.models.spec import FAMILIES, ModelSpec, StoredModel, build_model, describe_model
 from gsvnet.models.transfer import image_network_of
+from gsvnet.nn.confidence import Calibration
 
 FORMAT_VERSION = 1
 DEFAULT_WEIGHTS = Path(__file__).parents[1] / "weights" / "default.safetensors"
@@ -36,19 +38,23 @@ def save_checkpoint(path: str | Path, model: nn.Module, *, notes: dict | None = 
 
     notes: JSON-ready remarks (data, recipe, scores), kept beside the spec. half: store weights of two and more
     dimensions in float16; vectors (batch norms, biases) and weights that float16 cannot hold stay float32. Auxiliary
-    heads are left out.
+    heads are left out, and so is a calibration: it was measured before whatever the model is saved for
+    (`write_calibrated` keeps one).
     """
-    spec = describe_model(model)
+    spec = replace(describe_model(model), calibration=None)
     with torch.device("meta"):
         names = sorted(build_model(spec).state_dict())
     state = model.state_dict()
-    tensors = {name: _to_disk(state[name], half=half) for name in names}
-    about = json.dumps({"format_version": FORMAT_VERSION, "model": spec.to_dict(), "notes": notes or {}})
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.part")
-    safetensors.torch.save_file(tensors, unfinished, metadata={"gsvnet": about})
-    unfinished.replace(path)
+    _write_checkpoint(Path(path), spec, notes or {}, {name: _to_disk(state[name], half=half) for name in names})
+
+
+def write_calibrated(source: str | Path, path: str | Path, calibration: Calibration, *, notes: dict) -> None:
+    """Write the checkpoint `source` with a calibration, complete or not at all; its tensors and notes stay as they are.
+
+    notes: how the calibration was measured, JSON-ready; kept as "calibration" beside the other notes.
+    """
+    spec, other_notes, tensors = _read_checkpoint(Path(source))
+    _write_checkpoint(Path(path), replace(spec, calibration=calibration), other_notes | {"calibration": notes}, tensors)
 
 
 def load_checkpoint(path: str | Path) -> StoredModel:
@@ -242,6 +248,14 @@ def _to_disk(tensor: Tensor, *, half: bool) -> Tensor:
         return tensor
     halved = tensor.half()
     return halved if bool(halved.isfinite().all()) else tensor
+
+
+def _write_checkpoint(path: Path, spec: ModelSpec, notes: dict, tensors: dict[str, Tensor]) -> None:
+    about = json.dumps({"format_version": FORMAT_VERSION, "model": spec.to_dict(), "notes": notes})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.part")
+    safetensors.torch.save_file(tensors, unfinished, metadata={"gsvnet": about})
+    unfinished.replace(path)
 
 
 def _read_checkpoint(path: Path) -> tuple[ModelSpec, dict, dict[str, Tensor]]:

@@ -16,6 +16,10 @@ code, whose weights load here. Where it differs from the paper, the code is foll
   gain rides along as one more channel, and confidence divides it out;
 - the guide sees the warped logits only through their edges, and the intra network sees the current frame.
 
+Its parts are in `propagation.py`. Beyond the paper, since labeling is offline: frames may draw on the keyframe behind
+them too (`references="both"`, see `two_sided.py`), and each chunk's labels may be carried on to the next keyframe,
+which shows how far they have drifted (`drift=True`).
+
 Without intra features (`intra=False`, the ablation in the paper's Table 4) the intra network and its tap fall away, and
 the guide sees edges alone.
 
@@ -24,175 +28,28 @@ Shapes: B chunks, L frames per chunk, C classes, h w the grid. A *state* is (B, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gsvnet.choices import References
 from gsvnet.classes import ClassSet
 from gsvnet.errors import ModelError
-from gsvnet.models.segmenter import ChunkBatch, FrameNeeds, LogitsBatch, Normalise, Resize, SizeRule
-from gsvnet.nn.best_class import best_class
-from gsvnet.nn.blocks import conv_norm, equal_batches, resize
-from gsvnet.nn.warp import warp
+from gsvnet.models.propagation import Propagation, with_gain
+from gsvnet.models.runs import Runs, Timeline, make_timeline, whole_chunks
+from gsvnet.models.segmenter import ChunkBatch, FrameNeeds, LogitsBatch, Normalise, Resize, Role, SizeRule
+from gsvnet.models.steps import Views, keep_where
+from gsvnet.models.two_sided import ONE_SIDED_SHARE, find_reach, reach_both_ways
+from gsvnet.nn.blocks import equal_batches, resize
 
-FLOW_UNIT_PX = 0.25  # the flow network counts in quarter pixels of the grid
-NEIGHBOURS = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))  # (dy, dx) of taps 1..8
-SELF_TAP, DEAD_TAP, INTRA_TAP, NUM_TAPS = 0, 9, 10, 11
-
-
-class LightFlow(nn.Module):
-    """Optical flow between two frames, estimated on a quarter of the grid."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        leaky = nn.LeakyReLU(0.1, inplace=True)
-        self.conv1 = conv_norm(6, 32, stride=2, activation=leaky)
-        self.conv2 = conv_norm(32, 64, stride=2, activation=leaky)
-        self.dilated = nn.ModuleList(conv_norm(64, 64, dilation=d, activation=leaky) for d in (1, 2, 4, 8))
-        self.merge = conv_norm(256, 64, kernel=1, activation=leaky)
-        self.to_flow = nn.Conv2d(64, 2, 3, padding=1)
-
-    def forward(self, current: Tensor, previous: Tensor) -> Tensor:
-        """Frames (N, 3, h, w), normalised -> flow current -> previous, (N, 2, ceil(h/4), ceil(w/4)), quarter pixels.
-
-        (dx, dy); the values count in pixels of the *full* grid (h, w), so enlarging the map does not rescale them.
-        """
-        x = self.conv2(self.conv1(torch.cat([current, previous], dim=1)))
-        views = [dilated(x) for dilated in self.dilated]
-        for wider in range(1, len(views)):
-            views[wider] = views[wider] + views[wider - 1]
-        return self.to_flow(self.merge(torch.cat(views, dim=1)) + x)
+REFERENCES: tuple[References, ...] = ("before", "both")
 
 
-class IntraNetwork(nn.Module):
-    """A crude segmentation of the current frame by itself: what propagation cannot know."""
-
-    def __init__(self, *, num_classes: int) -> None:
-        super().__init__()
-        self.first = conv_norm(3, 32, activation=nn.ReLU(inplace=True))
-        self.second = conv_norm(32, 32, activation=nn.ReLU(inplace=True))
-        self.classify = nn.Conv2d(32, num_classes, 3, padding=1)
-        self.apply(_initialise_xavier)
-
-    def forward(self, frame: Tensor) -> Tensor:
-        """Frame (N, 3, h, w), normalised -> logits (N, C, h, w)."""
-        return self.classify(self.second(self.first(frame)))
-
-
-class GuidingNetwork(nn.Module):
-    """How much each pixel trusts each of the 11 taps (10 without intra): a small encoder-decoder with one skip."""
-
-    def __init__(self, *, num_classes: int, intra: bool = True) -> None:
-        super().__init__()
-        self.entry = conv_norm(num_classes + 1 if intra else 1, 32, activation=nn.ReLU(inplace=True))
-        self.to_half = conv_norm(32, 64, stride=2, activation=nn.ReLU(inplace=True))
-        self.to_quarter = conv_norm(64, 128, stride=2, activation=nn.ReLU(inplace=True))
-        self.from_quarter = conv_norm(128, 64, activation=nn.ReLU(inplace=True))
-        self.from_half = conv_norm(64, 32, activation=nn.ReLU(inplace=True))
-        self.to_taps = conv_norm(
-            32, NUM_TAPS if intra else INTRA_TAP, activation=nn.ReLU(inplace=True)
-        )  # intra's is the last
-        self.apply(_initialise_xavier)
-
-    def forward(self, intra: Tensor | None, edges: Tensor) -> Tensor:
-        """Crude logits (N, C, h, w) and edges (N, 1, h, w) -> taps (N, 11, h, w), not negative, not normalised.
-
-        Enlarges to the skip's size and not by 2, so any grid works; on multiples of 4 the numbers are the same.
-        """
-        full = self.entry(edges if intra is None else torch.cat([intra, edges.to(intra.dtype)], dim=1))
-        half = self.to_half(full)
-        x = self.to_quarter(half)
-        x = self.from_quarter(resize(x, half.shape[-2:]))
-        x = self.from_half(resize(x, full.shape[-2:]))
-        return self.to_taps(full + x)
-
-
-def find_edges(logits: Tensor) -> Tensor:
-    """1 where the label map's 8-neighbour Laplacian is not zero, else 0: (N, 1, h, w) float32.
-
-    Class ids are the heights, as published: responses can cancel (a one-pixel strip of 2 between 1 and 3 is no
-    edge), and beyond the border lies class 0. Integer arithmetic, so exact in every precision.
-    """
-    ids = F.pad(best_class(logits)[:, None].to(torch.int16), (1, 1, 1, 1))
-    rows = ids[..., :-2, :] + ids[..., 1:-1, :] + ids[..., 2:, :]
-    box = rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:]
-    return (box != 9 * ids[..., 1:-1, 1:-1]).float()
-
-
-class GuidedFilter(nn.Module):
-    """Guided spatially-varying 1x1 convolution over shifted copies of the warped state and the crude logits."""
-
-    def __init__(self, *, num_classes: int, intra: bool = True) -> None:
-        super().__init__()
-        self.guide = GuidingNetwork(num_classes=num_classes, intra=intra)
-
-    def weigh(self, intra: Tensor | None, edges: Tensor) -> Tensor:
-        """Tap weights (N, 11, h, w) float32; they sum to 1, or are all 0 where the guide turned every tap off."""
-        taps = self.guide(intra, edges).float()  # 1e-9 is zero in half precision, and 0 / 0 is not a number
-        taps = taps.contiguous()  # one plane per tap: `filter` reads them one after the other
-        return taps / (taps.sum(dim=1, keepdim=True) + 1e-9)
-
-    def filter(self, warped: Tensor, intra: Tensor | None, weights: Tensor) -> Tensor:
-        """Weighted sum of the taps, (N, K, h, w) float32; one weight for all channels of a pixel.
-
-        warped, intra: (N, K, h, w), any number of channels. The stack of 11 maps is never built: a shift is a slice of
-        the zero-padded map. The dead tap counts in the weights' sum and adds nothing here.
-        """
-        h, w = warped.shape[-2:]
-        with torch.autocast(warped.device.type, enabled=False):
-            padded = F.pad(warped, (1, 1, 1, 1))
-            out = weights[:, SELF_TAP, None] * warped
-            for tap, (dy, dx) in enumerate(NEIGHBOURS, start=1):
-                out.addcmul_(weights[:, tap, None], padded[..., 1 + dy : 1 + dy + h, 1 + dx : 1 + dx + w])
-            return out if intra is None else out.addcmul_(weights[:, INTRA_TAP, None], intra)
-
-    def forward(self, warped: Tensor, intra: Tensor | None) -> Tensor:
-        """Warped state (N, C + 1, h, w) float32 and crude logits (N, C, h, w) -> state (N, C + 1, h, w) float32."""
-        weights = self.weigh(intra, find_edges(warped[:, :-1]))
-        return self.filter(warped, None if intra is None else with_gain(intra), weights)
-
-
-def with_gain(logits: Tensor) -> Tensor:
-    """State (N, C + 1, h, w) float32 of fresh logits (N, C, h, w): nothing has scaled them yet, so the gain is 1."""
-    return F.pad(logits.float(), (0, 0, 0, 0, 0, 1), value=1.0)
-
-
-class Propagation(nn.Module):
-    """One step of GSVNet, from the previous frame's state to the current frame's.
-
-    `estimate_flow` and `glance` see images only, so a caller who holds many frames runs them once over all of them;
-    only `step` depends on what came before. intra: False leaves the intra network out.
-    """
-
-    def __init__(self, *, num_classes: int, intra: bool = True) -> None:
-        super().__init__()
-        self.num_classes = num_classes
-        self.flow = LightFlow()
-        self.intra = IntraNetwork(num_classes=num_classes) if intra else None
-        self.guided_filter = GuidedFilter(num_classes=num_classes, intra=intra)
-
-    @property
-    def options(self) -> dict[str, bool]:
-        """JSON-ready constructor arguments that differ from the defaults, num_classes aside."""
-        return {} if self.intra is not None else {"intra": False}
-
-    def estimate_flow(self, current: Tensor, previous: Tensor) -> Tensor:
-        """Flow current -> previous, (N, 2, h, w) float32, (dx, dy) in pixels of the frames' grid."""
-        return resize(self.flow(current, previous).float(), current.shape[-2:]) * FLOW_UNIT_PX
-
-    def glance(self, current: Tensor) -> Tensor | None:
-        """Crude logits (N, C, h, w) float32 of normalised frames (N, 3, h, w); None without intra features."""
-        return None if self.intra is None else self.intra(current).float().contiguous()
-
-    def step(self, state: Tensor, flow: Tensor, intra: Tensor | None) -> Tensor:
-        """The current frame's state from the previous one's, its flow (N, 2, h, w) and what `glance` gave."""
-        return self.guided_filter(warp(state, flow), intra)
-
-    def forward(self, state: Tensor, previous: Tensor, current: Tensor) -> Tensor:
-        """One whole step: state (N, C + 1, h, w) and normalised frames (N, 3, h, w) -> state."""
-        return self.step(state, self.estimate_flow(current, previous), self.glance(current))
+def check_references(references: object) -> None:
+    """Raises ModelError for what a frame of GSVNet cannot draw on."""
+    if references not in REFERENCES:
+        raise ModelError(f"references {references!r}; GSVNet has: {', '.join(REFERENCES)}")
 
 
 class GSVNet(nn.Module):
@@ -201,8 +58,11 @@ class GSVNet(nn.Module):
     keyframe_network: any module from (N, 3, H, W) normalised images to (N, C, h', w') logits on any grid.
     keyframe_normalise, frame_normalise: of its input and of the propagation's (published weights: RGB and BGR).
     size_rule: keyframe size and propagation grid; keyframe_size_rule: of the keyframe alone, where it has its own.
-    align_corners: corner convention of all logits, True as published. keyframe_batch, frame_batch: most images at once
-    through the keyframe network, and through flow and intra.
+    align_corners: corner convention of all logits, True as published. references: "before", or "both": frames in the
+    middle between two keyframes draw on either. drift: also give what each chunk's labels come to at the next keyframe;
+    with "both" it is the frames in the middle that tell. one_sided_share: how much of the way between two keyframes is
+    labeled from the nearer one alone, at either end. keyframe_batch, frame_batch: most images at once through the
+    keyframe network, and through flow and intra.
     """
 
     def __init__(
@@ -217,88 +77,139 @@ class GSVNet(nn.Module):
         keyframe_size_rule: SizeRule | None = None,
         resize: Resize = "area",
         align_corners: bool = True,
+        references: References = "before",
+        drift: bool = False,
+        one_sided_share: float = ONE_SIDED_SHARE,
         keyframe_batch: int = 8,
         frame_batch: int = 64,
     ) -> None:
         super().__init__()
         if propagation.num_classes != len(classes):
             raise ModelError(f"propagation has {propagation.num_classes} classes, {classes.name} has {len(classes)}")
+        check_references(references)
         self.keyframe_network, self.propagation, self.classes = keyframe_network, propagation, classes
         self.keyframe_normalise, self.frame_normalise = keyframe_normalise, frame_normalise
         self.size_rule, self.keyframe_size_rule = size_rule, keyframe_size_rule
         self.resize, self.align_corners = resize, align_corners
+        self.references: References = references
+        self.drift, self.one_sided_share = drift, one_sided_share
         self.keyframe_batch, self.frame_batch = keyframe_batch, frame_batch
 
     def needs(self, height: int, width: int) -> FrameNeeds:
-        """Keyframes at the keyframe network's size, all frames on the propagation grid."""
+        """Keyframes at the keyframe network's size, all frames on the propagation grid; and what follows if asked."""
         keyframe_rule = self.keyframe_size_rule or self.size_rule
         return FrameNeeds(
             keyframe_size=keyframe_rule.keyframe_size(height, width),
             frame_size=self.size_rule.grid(height, width),
             resize=self.resize,
+            next_keyframe=self.references == "both",
+            next_frame=self.references == "both" or self.drift,
         )
 
     def segment(self, chunks: ChunkBatch) -> Iterator[LogitsBatch]:
-        """Keyframes on their own grid, then position 1, 2, ... of all chunks in lock-step, with their gain.
+        """Keyframes on their own grid, then the other frames of all chunks in lock-step, with their gain.
 
         Padding runs too and is thrown away: with shapes that never change, a frame's logits do not depend on how
         many of its neighbours are valid.
         """
-        frames = None if chunks.frames is None else self.frame_normalise(chunks.frames)  # (B, L, 3, h, w)
         valid, states = chunks.valid.cpu(), []
-        assert frames is not None or not valid[:, 1:].any(), "propagation reads ChunkBatch.frames"
+        assert chunks.frames is not None or not valid[:, 1:].any(), "propagation reads ChunkBatch.frames"
         every_chunk = torch.arange(len(valid))
-        for rows, new in equal_batches(len(valid), self.keyframe_batch):
+        for rows, new in equal_batches(len(chunks.keyframes), self.keyframe_batch):
             logits = self.keyframe_network(self.keyframe_normalise(chunks.keyframes[rows])).float()[new]
-            if frames is not None:
-                states.append(with_gain(resize(logits, frames.shape[-2:], align_corners=self.align_corners)))
-            yield from self._yield_valid(valid, every_chunk[rows][new], 0, logits)
-        if frames is not None and valid.shape[1] > 1:
-            yield from self._propagate(torch.cat(states), frames, valid)
+            if chunks.frames is not None:
+                states.append(self.enter_grid(logits, chunks.frames.shape[-2:]))
+            own = every_chunk[rows][new]
+            yield from self._yield_keyframes(valid, own, logits[: len(own)])
+        if chunks.frames is not None and valid.shape[1] > 1:
+            timeline = make_timeline(chunks)
+            keyframes = torch.cat(states)
+            behind = keyframes[1:] if len(keyframes) > len(valid) else None
+            yield from self.propagate(keyframes[: len(valid)], behind, self.view(timeline), whole_chunks(timeline))
 
-    def _propagate(self, state: Tensor, frames: Tensor, valid: Tensor) -> Iterator[LogitsBatch]:
-        """Advance all chunks' states (B, C + 1, h, w) together, one position at a time.
+    def enter_grid(self, logits: Tensor, grid: Sequence[int]) -> Tensor:
+        """State (N, C + 1, h, w) of keyframes' logits (N, C, h', w')."""
+        return with_gain(resize(logits, grid, align_corners=self.align_corners))
 
-        A lost frame is stepped over: its chunk keeps the state, and the next frame's flow leads to the last valid one.
+    def view(self, timeline: Timeline) -> Views:
+        """A timeline as the propagation reads it."""
+        frames = self.frame_normalise(timeline.frames)
+        return Views(propagation=self.propagation, timeline=timeline, frames=frames, batch=self.frame_batch)
+
+    def propagate(self, before: Tensor, behind: Tensor | None, views: Views, runs: Runs) -> Iterator[LogitsBatch]:
+        """All frames of R runs but their keyframes, whose states (R, C + 1, h, w) are `before`.
+
+        behind: of the keyframes that follow, for references "both"; where none follows it may be anything.
         """
-        length = valid.shape[1]
-        every_chunk = torch.arange(len(valid))
-        last_valid = torch.where(valid, torch.arange(length), 0).cummax(dim=1).values  # (B, L), at or before
-        previous = frames[every_chunk[:, None], last_valid[:, :-1]]
-        flows, intras = self._see_frames(frames[:, 1:], previous)
-        for position in range(1, length):
-            intra = None if intras is None else intras[:, position - 1]
-            advanced = self.propagation.step(state, flows[:, position - 1], intra)
-            yield from self._yield_valid(valid, every_chunk, position, advanced[:, :-1], advanced[:, -1:])
-            here = valid[:, position]
-            state = advanced if here.all() else torch.where(here[:, None, None, None].to(state.device), advanced, state)
+        if self.references == "before":
+            yield from self.go_forward(before, views, runs, arrives=self.drift)
+            return
+        assert behind is not None, "a frame draws on both sides, so the keyframes behind are needed"
+        reach = find_reach(runs, views.timeline, one_sided_share=self.one_sided_share)
+        for reached in reach_both_ways(views, before, behind, runs, reach):
+            nearer = torch.where(reach.nearness[reached.offset] > 0.5, runs.stop, runs.start)
+            position = runs.positions(reached.offset)
+            yield from self._yield_rows(
+                views.timeline, runs, reached.rows, position, nearer, reached.state, sides=reached.sides
+            )
 
-    def _see_frames(self, current: Tensor, previous: Tensor) -> tuple[Tensor, Tensor | None]:
-        """What needs no prediction, for all frames (B, L - 1, 3, h, w) at once: flows and crude logits (or None)."""
-        flows, intras = [], []
-        shape, current, previous = current.shape[:2], current.flatten(0, 1), previous.flatten(0, 1)
-        for rows, new in equal_batches(len(current), self.frame_batch):
-            flows.append(self.propagation.estimate_flow(current[rows], previous[rows])[new])
-            intra = self.propagation.glance(current[rows])
-            intras += [] if intra is None else [intra[new]]
-        return torch.cat(flows).unflatten(0, shape), torch.cat(intras).unflatten(0, shape) if intras else None
+    def go_forward(self, state: Tensor, views: Views, runs: Runs, *, arrives: bool) -> Iterator[LogitsBatch]:
+        """Advance all runs' states together, one position at a time; where it `arrives`, onto the next keyframe too.
 
-    def _yield_valid(
-        self, valid: Tensor, chunk: Tensor, position: int, logits: Tensor, gain: Tensor | None = None
-    ) -> Iterator[LogitsBatch]:
-        """One LogitsBatch of the chunks (N,) that have a valid frame at this position, if any has."""
-        here = valid[chunk, position]
+        A lost frame is stepped over: its run keeps the state, and the next frame's flow leads to the last valid one.
+        """
+        timeline = views.timeline
+        arriving = runs.followed & arrives
+        offsets = range(1, runs.longest + bool(arriving.any()))
+        if not offsets:
+            return
+        flow = views.flow(runs.stepped_to(offsets), timeline.before)
+        intra = views.intra(runs.stepped_to(offsets))
+        for offset in offsets:
+            position = runs.positions(offset)
+            crude = None if intra is None else intra.at(runs.chunk, position)
+            advanced = self.propagation.step(state, flow.at(runs.chunk, position), crude)
+            here = runs.inside(offset, timeline.valid)
+            yield from self._yield_rows(timeline, runs, here, position, runs.start, advanced)
+            there = arriving & (runs.start + offset == runs.stop)
+            yield from self._yield_rows(timeline, runs, there, runs.start, runs.start, advanced, role="arrival")
+            state = keep_where(~here, state, advanced)
+
+    def _yield_keyframes(self, valid: Tensor, chunk: Tensor, logits: Tensor) -> Iterator[LogitsBatch]:
+        """One LogitsBatch of the chunks (N,) whose keyframe is valid, if any is."""
+        here = valid[chunk, 0]
         if here.any():
             rows = slice(None) if here.all() else here.nonzero()[:, 0]  # a slice copies nothing
             yield LogitsBatch(
                 chunk=chunk[rows],
-                position=torch.full_like(chunk[rows], position),
+                position=torch.zeros_like(chunk[rows]),
                 logits=logits[rows],
-                gain=None if gain is None else gain[rows],
                 align_corners=self.align_corners,
             )
 
-
-def _initialise_xavier(module: nn.Module) -> None:
-    if isinstance(module, nn.Conv2d):
-        nn.init.xavier_normal_(module.weight)
+    def _yield_rows(
+        self,
+        timeline: Timeline,
+        runs: Runs,
+        here: Tensor,
+        position: Tensor,
+        keyframe: Tensor,
+        state: Tensor,
+        *,
+        sides: Tensor | None = None,
+        role: Role = "labels",
+    ) -> Iterator[LogitsBatch]:
+        """One LogitsBatch of the runs that `here` (R,) says, if any. position, keyframe: (R,), in the timeline."""
+        if here.any():
+            rows = slice(None) if here.all() else here.nonzero()[:, 0]
+            yield LogitsBatch(
+                chunk=runs.chunk[rows],
+                position=position[rows],
+                logits=state[rows, :-1],
+                gain=state[rows, -1:],
+                keyframe=timeline.index[runs.chunk[rows], keyframe[rows].clamp(max=timeline.index.shape[1] - 1)],
+                start=runs.start[rows],
+                sides=None if sides is None else sides[rows],
+                role=role,
+                align_corners=self.align_corners,
+            )

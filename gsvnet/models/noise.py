@@ -49,7 +49,7 @@ def draw_chunks(
         keyframes=keyframes,
         frames=frames,
         valid=torch.ones(num_chunks, interval, dtype=torch.bool),
-        next_valid=torch.ones(num_chunks, dtype=torch.bool) if needs.next_keyframe else None,
+        next_valid=torch.ones(num_chunks, dtype=torch.bool) if needs.next_keyframe or needs.next_frame else None,
         motion=motion,
         motion_valid=motion_valid,
         next_motion=next_motion,
@@ -58,4 +58,6 @@ def draw_chunks(
         before_index=torch.arange(needs.before) if needs.before else None,
         after=after,
         after_index=torch.arange(stop, stop + needs.after) if needs.after else None,
+        next_frames=pixels(num_chunks, *frame_size) if needs.next_frame and frame_size else None,
+        candidates=pixels(num_chunks, interval, *needs.keyframe_size) if needs.every_keyframe else None,
     )

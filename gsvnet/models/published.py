@@ -18,7 +18,8 @@ from gsvnet.classes import CITYSCAPES, ClassSet
 from gsvnet.errors import ModelError
 from gsvnet.models.bisenet import BiSeNet
 from gsvnet.models.checkpoints import load_strictly, save_checkpoint
-from gsvnet.models.gsvnet import NEIGHBOURS, GSVNet, Propagation
+from gsvnet.models.gsvnet import GSVNet
+from gsvnet.models.propagation import NEIGHBOURS, Propagation
 from gsvnet.models.published_arseg import PUBLISHED_ARSEG, build_published_arseg
 from gsvnet.models.published_espnetv2 import load_published_espnetv2
 from gsvnet.models.published_etc import PUBLISHED_ETC, load_published_etc

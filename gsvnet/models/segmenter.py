@@ -21,7 +21,7 @@ from gsvnet.nn.blocks import equal_batches
 
 Resize = Literal["area", "exact"]
 Basis = Literal["keyframe", "itself", "neighbours"]
-Role = Literal["labels", "arrival", "backward"]
+Role = Literal["labels", "arrival"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +33,10 @@ class FrameNeeds:
     to uint8; "exact" is the published way, corner-aligned bilinear on the full-size float frame, not antialiased.
     motion_grid: (rows, columns) on which motion to the keyframe is wanted, of every frame; None: not wanted.
     before, after: how many frames next to a batch are wanted on either side, at keyframe_size, to look at.
-    next_keyframe: the keyframe that follows each chunk, and with a motion_grid motion to it too. basis: what a frame's
-    labels are drawn from besides the frame: its keyframe, nothing, or the frames around it, whichever they are.
+    next_keyframe: the keyframe that follows each chunk, and with a motion_grid motion to it too. next_frame: that
+    keyframe at frame_size. every_keyframe: all frames at keyframe_size too, since the network chooses keyframes. basis:
+    what a frame's labels are drawn from besides the frame: its keyframe, nothing, or the frames around it, whichever
+    they are.
     """
 
     keyframe_size: tuple[int, int]
@@ -44,6 +46,8 @@ class FrameNeeds:
     before: int = 0
     after: int = 0
     next_keyframe: bool = False
+    next_frame: bool = False
+    every_keyframe: bool = False
     basis: Basis = "keyframe"
 
 
@@ -67,6 +71,9 @@ class ChunkBatch:
     x + (dx, dy), in pixels of the motion's own grid. motion_valid: (B, L, gh, gw) bool, where that is known.
     next_motion, next_motion_valid: the same to keyframes[c + 1]. Motion is finite also where it is not known.
     next_index: (B,) int64, where in the video keyframes[c + 1] is; None: directly behind the chunk.
+    next_frames: (B, 3, h, w) with FrameNeeds.next_frame: the keyframe after each chunk at frame_size; next_valid says
+    which are there, as of keyframes. candidates: (B, L, 3, H, W) with FrameNeeds.every_keyframe: all frames at
+    keyframe_size.
     """
 
     first_frame: int
@@ -85,6 +92,8 @@ class ChunkBatch:
     before_index: Tensor | None = None
     after: Tensor | None = None
     after_index: Tensor | None = None
+    next_frames: Tensor | None = None
+    candidates: Tensor | None = None
 
 
 def frame_index(chunks: ChunkBatch) -> Tensor:
@@ -117,7 +126,12 @@ class LogitsBatch:
 
     chunk, position: (N,) int64, which frame of the ChunkBatch each is. logits: (N, C, h, w) float.
     gain: (N, 1, h, w) or None; the factor by which propagation has scaled the logits (confidence divides it out).
-    from_next: (N,) bool or None; where True, the nearest keyframe that the logits draw on is the next chunk's.
+    keyframe: (N,) int64 or None; where in the video the nearest keyframe is that the logits draw on. None: the one that
+    the chunk begins with. start: (N,) int64 or None; position of the keyframe that the frame follows, where a network
+    chooses keyframes inside a chunk; interval: (N,) int64 or None, how far apart it put them. None: 0, and as asked.
+    sides: (N, 2, h, w) uint8 or None; two labels of each place, from before and from behind, where there are both.
+    role: "labels", or "arrival": where a chunk's labels have come to at the keyframe after it, for comparison with
+    that keyframe's own; chunk and position are then of the keyframe that they come from.
     align_corners: corner convention in which the logits are to be upsampled.
     """
 
@@ -125,7 +139,10 @@ class LogitsBatch:
     position: Tensor
     logits: Tensor
     gain: Tensor | None = None
-    from_next: Tensor | None = None
+    keyframe: Tensor | None = None
+    start: Tensor | None = None
+    interval: Tensor | None = None
+    sides: Tensor | None = None
     role: Role = "labels"
     align_corners: bool = True
 

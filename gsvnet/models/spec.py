@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -16,11 +16,13 @@ from gsvnet.models.arseg import ARSeg, CrossResolutionFusion
 from gsvnet.models.bisenet import BiSeNet
 from gsvnet.models.bisenet_trunk import BiSeNetTrunk
 from gsvnet.models.bisenetv1 import BiSeNetV1
+from gsvnet.models.calibration import calibration_of, set_calibration
 from gsvnet.models.espnetv2 import ESPNetv2
 from gsvnet.models.fanet import FANetTrunk18
 from gsvnet.models.fastscnn import FastSCNN
-from gsvnet.models.gsvnet import GSVNet, Propagation
+from gsvnet.models.gsvnet import GSVNet
 from gsvnet.models.outside import OutsideNetwork
+from gsvnet.models.propagation import Propagation
 from gsvnet.models.pspnet import PSPNet18
 from gsvnet.models.pspnet101 import PSPNet101
 from gsvnet.models.pspnet_etc import PSPNet18ETC
@@ -33,6 +35,7 @@ from gsvnet.models.swiftnet import SwiftNet
 from gsvnet.models.tdnet import TDNet
 from gsvnet.models.transfer import image_network_of
 from gsvnet.models.trunk import Trunk
+from gsvnet.nn.confidence import Calibration
 
 SPLIT_NETWORKS: dict[str, Callable[..., SplitNetwork]] = {
     "bisenetv1": BiSeNetV1,
@@ -93,7 +96,8 @@ class ModelSpec:
     keyframe_size_rule, resize, align_corners: as in GSVNet, ARSeg and TDNet.
     network, propagation: JSON-ready constructor options of the keyframe network, besides the number of classes, and of
     what carries it to other frames: of Propagation, or what `check_settings` of ARSeg or TDNet takes. A built module
-    that has any tells them by its attribute `options`.
+    that has any tells them by its attribute `options`. calibration: what makes its confidence the share of pixels that
+    are right; None: not measured. Labels do not depend on it.
     """
 
     family: str
@@ -106,6 +110,7 @@ class ModelSpec:
     align_corners: bool = True
     network: dict[str, Any] = field(default_factory=dict, hash=False)
     propagation: dict[str, Any] = field(default_factory=dict, hash=False)
+    calibration: Calibration | None = None
 
     def __post_init__(self) -> None:
         if self.family not in (*FAMILIES, OUTSIDE_FAMILY):
@@ -136,9 +141,9 @@ class ModelSpec:
         return self.family.removeprefix("gsvnet-").removeprefix("arseg-")
 
     def to_dict(self) -> dict:
-        """Plain JSON-ready form; `from_dict` reads it back. Empty options are left out, as in older checkpoints."""
+        """Plain JSON-ready form; `from_dict` reads it back. What is empty is left out, as in older checkpoints."""
         data = asdict(self)
-        for key in ("network", "propagation"):
+        for key in ("network", "propagation", "calibration"):
             if not data[key]:
                 del data[key]
         return data
@@ -156,6 +161,8 @@ class ModelSpec:
                 ("keyframe_size_rule", SizeRule),
             ):
                 parts[key] = parts.get(key) and kind(**_with_tuples(parts[key]))
+            if parts.get("calibration") is not None:
+                parts["calibration"] = Calibration(**parts["calibration"])
             return cls(**parts)
         except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
             raise ModelError(f"not a model description: {error}") from error
@@ -163,6 +170,12 @@ class ModelSpec:
 
 def build_model(spec: ModelSpec) -> StoredModel:
     """The network of a spec with random weights, in training mode: what training starts from."""
+    model = _build_network(spec)
+    set_calibration(model, spec.calibration)
+    return model
+
+
+def _build_network(spec: ModelSpec) -> StoredModel:
     normalise = Normalise(**asdict(spec.normalise))
     if spec.family.startswith("arseg-"):
         return _build_arseg(spec, normalise)
@@ -227,6 +240,10 @@ def _build_tdnet(spec: ModelSpec, normalise: Normalise) -> TDNet:
 
 def describe_model(model: nn.Module) -> ModelSpec:
     """The spec that `build_model` would rebuild `model` from. Raises ModelError for networks of no known family."""
+    return replace(_describe_network(model), calibration=calibration_of(model))
+
+
+def _describe_network(model: nn.Module) -> ModelSpec:
     if isinstance(model, TDNet):
         return _describe_tdnet(model)
     if not isinstance(model, GSVNet | PerFrame | ARSeg):

@@ -13,8 +13,9 @@ from gsvnet.choices import Ensemble, References
 from gsvnet.classes import ClassSet, find_counterparts
 from gsvnet.errors import ConfigError, ModelError
 from gsvnet.models import arseg, tdnet
+from gsvnet.models.adaptive import AdaptiveGSVNet
 from gsvnet.models.arseg import ARSeg
-from gsvnet.models.gsvnet import GSVNet
+from gsvnet.models.gsvnet import GSVNet, check_references
 from gsvnet.models.segmenter import PerFrame, VideoSegmenter
 from gsvnet.models.tdnet import TDNet
 
@@ -68,17 +69,46 @@ def image_network_of(model: GSVNet | PerFrame | ARSeg | TDNet) -> PerFrame:
     return image
 
 
-def with_references(model: VideoSegmenter, references: References) -> ARSeg | TDNet:
+def with_references(model: VideoSegmenter, references: References) -> GSVNet | ARSeg | TDNet:
     """`model` with frames that draw on other ones, or other keyframes; weights are shared.
 
-    Raises ModelError for models other than AR-Seg and TDNet, and for what such a model does not know.
+    Raises ModelError for models that have no such choice, and for what such a model does not know.
     """
-    if not isinstance(model, ARSeg | TDNet):
-        raise ModelError(f"references {references!r} are a choice of AR-Seg and TDNet; {type(model).__name__} has none")
-    (arseg if isinstance(model, ARSeg) else tdnet).check_settings(references=references)
+    if isinstance(model, GSVNet):
+        check_references(references)
+    elif isinstance(model, ARSeg | TDNet):
+        (arseg if isinstance(model, ARSeg) else tdnet).check_settings(references=references)
+    else:
+        raise ModelError(
+            f"references {references!r} are a choice of GSVNet, AR-Seg and TDNet; {type(model).__name__} has none"
+        )
     other = copy.copy(model)
     other.references = references
     return other
+
+
+def with_drift(model: VideoSegmenter, *, one_sided_share: float | None = None) -> VideoSegmenter:
+    """`model` so that it tells how far labels drift, where it can (GSVNet), else itself; weights are shared.
+
+    one_sided_share: see GSVNet; at 0 every frame that has a keyframe on both sides is labeled from both.
+    """
+    if not isinstance(model, GSVNet):
+        return model
+    other = copy.copy(model)
+    other.drift = True
+    if one_sided_share is not None:
+        other.one_sided_share = one_sided_share
+    return other
+
+
+def with_min_agreement(model: VideoSegmenter, share: float) -> AdaptiveGSVNet:
+    """`model` with keyframe intervals of its own choice; weights are shared.
+
+    Raises ModelError for models other than GSVNet, ConfigError for what is no share.
+    """
+    if not isinstance(model, GSVNet):
+        raise ModelError(f"a least agreement chooses intervals for GSVNet; {type(model).__name__} propagates no labels")
+    return AdaptiveGSVNet.of(model, min_agreement=share)
 
 
 def with_ensemble(model: VideoSegmenter, ensemble: Ensemble) -> TDNet:

@@ -21,7 +21,13 @@ from gsvnet.store.inspect_file import Expected, check_footer, find_later_columns
 from gsvnet.store.inspect_rows import Fault, RowsInspector
 from gsvnet.store.publish import publish_file
 from gsvnet.store.scan import LabelScan, StoredLabels
-from gsvnet.store.schema import MAX_ROW_GROUP_BYTES, MAX_ROW_GROUP_ROWS, open_label_writer
+from gsvnet.store.schema import (
+    ENCODED_MASKS,
+    MAX_ROW_GROUP_BYTES,
+    MAX_ROW_GROUP_ROWS,
+    complete_columns,
+    open_label_writer,
+)
 from gsvnet.store.sources import Source, SourceFile, compacted_metadata, parse_sources
 from gsvnet.store.temporary import create_temporary
 from gsvnet.store.write import explain_spool_error
@@ -116,7 +122,7 @@ def _read_shard(shard: StoredLabels, expected: Expected, sources: list[Source]) 
         raise CorruptLabels("has frames of the shard before it")
     inspector = RowsInspector(found, sample=0)
     for group in scan.groups():
-        table = group.read()
+        table = complete_columns(group.read(), expected.classes)
         inspector.check(table, group.first_row)
         _stop_at(inspector.faults)
         yield table
@@ -138,7 +144,9 @@ def _fill_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
     rows = num_bytes = 0
     for table in tables:
         while len(table):
-            sizes = pc.fill_null(pc.binary_length(table["mask"]), 0).to_numpy().astype(np.int64)
+            sizes = sum(
+                pc.fill_null(pc.binary_length(table[name]), 0).to_numpy().astype(np.int64) for name in ENCODED_MASKS
+            )
             full = int(np.searchsorted(num_bytes + sizes.cumsum(), MAX_ROW_GROUP_BYTES)) + 1
             taken = min(MAX_ROW_GROUP_ROWS - rows, full, len(table))
             waiting.append(table.slice(0, taken))

@@ -14,7 +14,7 @@ from gsvnet.store.inspect_rows import Fault, RowsInspector
 from gsvnet.store.job import JobRecord
 from gsvnet.store.layout import split_shard_path
 from gsvnet.store.scan import LabelScan, StoredLabels, read_footer
-from gsvnet.store.schema import PREFIX, label_schema
+from gsvnet.store.schema import PREFIX, complete_columns, first_schema, label_schema
 from gsvnet.store.sources import Source, is_compacted, parse_sources
 
 
@@ -83,7 +83,7 @@ def inspect_whole(file: StoredLabels, expected: Expected, *, sample: int) -> Ins
     try:
         for group in scan.groups():
             try:
-                table = group.read()
+                table = complete_columns(group.read(), expected.classes)
                 num_rows += len(table)
                 inspector.check(table, group.first_row)
             except CorruptLabels as error:
@@ -148,16 +148,19 @@ def _find_foreign(
             return "has another model hash or other classes than the job"
         if not compacted and (footer.video, shard_name(footer.shard)) != split_shard_path(name):
             return f"holds shard {shard_name(footer.shard)} of {footer.video}"
-    known = label_schema(expected.classes)
-    later = list(columns)[len(known) :]  # those that a later version of the program may add are nullable
-    if not pa.schema(list(columns)[: len(known)]).equals(known) or not all(column.nullable for column in later):
+    first, known = first_schema(expected.classes), label_schema(expected.classes)
+    later = list(columns)[len(first) :]  # files have all of those that came later, or none; future ones have more
+    if not pa.schema(list(columns)[: len(first)]).equals(first) or not all(column.nullable for column in later):
+        return "has other columns than a label file"
+    if not all(column.equals(known.field(column.name)) for column in later if column.name in known.names):
         return "has other columns than a label file"
     return None
 
 
 def find_later_columns(metadata: pq.FileMetaData, classes: ClassSet) -> list[str]:
-    """Columns of a sound label file that a later version of the program added."""
-    return metadata.schema.to_arrow_schema().names[len(label_schema(classes)) :]
+    """Columns of a sound label file that this version of the program does not know."""
+    known = set(label_schema(classes).names)
+    return [name for name in metadata.schema.to_arrow_schema().names if name not in known]
 
 
 def _damaged(error: Exception) -> Fault:

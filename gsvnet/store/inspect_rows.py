@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 
 from gsvnet.errors import CorruptLabels
 from gsvnet.store.codec import CODEC, pixel_counts
-from gsvnet.store.label_file import MASK_COLUMNS, decode_row
+from gsvnet.store.label_file import MASK_COLUMNS, decode_row, decode_uncertain
+from gsvnet.store.schema import ONLY_OF_LABELED, PER_CLASS, ROUNDING
 from gsvnet.store.sources import Source
 
 FaultKind = Literal["damaged", "doubled", "foreign", "newer"]
@@ -59,12 +60,13 @@ class RowsInspector:
             self._found[first_row] = Fault(kind="damaged", message=message)
 
     def check(self, table: pa.Table, first_row: int) -> None:
-        """Check a row group in the label schema that begins at this row of the file."""
+        """Check a row group in the label schema, see `complete_columns`, that begins at this row of the file."""
         for number, start, stop in self._parts(first_row, len(table)):
             rows = table.slice(start - first_row, stop - start)
             self._check_frames(rows, number, start)
             self._check_pts(rows, number, start)
             ok = self._check_status(rows, number, start)
+            self._check_quality(rows, number, start)
             self._check_pixels(rows, ok, number, start)
             self._decode_sample(rows, ok, number, start)
 
@@ -110,7 +112,7 @@ class RowsInspector:
         wrong = ~(ok | lost)
         for name in ("mask", "pixels", "codec"):
             wrong |= rows[name].is_valid().to_numpy() != ok
-        for name in ("confidence", "confidence_p05"):
+        for name in ONLY_OF_LABELED:
             wrong |= rows[name].is_valid().to_numpy() & ~ok
         sizes = np.minimum(rows["height"].to_numpy(), rows["width"].to_numpy())
         self._note_first("status", "status, mask and pixels contradict each other", wrong, number, start)
@@ -120,6 +122,21 @@ class RowsInspector:
             at = start + int(np.flatnonzero(unknown)[0])
             self._note("codec", "newer", f"row {at} has a codec that this gsvnet does not know", number, at, at + 1)
         return ok & ~wrong & ~unknown & (sizes >= 1)
+
+    def _check_quality(self, rows: pa.Table, number: int, start: int) -> None:
+        """What of drift and of the confidence per class no row can have."""
+        has_drift, is_keyframe = rows["drift_agreement"].is_valid().to_numpy(), rows["is_keyframe"].to_numpy()
+        wrong = (has_drift & ~is_keyframe) | (has_drift != rows["drift_iou"].is_valid().to_numpy())
+        self._note_first("drift", "drift of a frame that is no keyframe, or half of it", wrong, number, start)
+        structs = (rows[name].combine_chunks().flatten() for name in PER_CLASS)
+        shares = (rows["drift_agreement"].combine_chunks(), *(leaf for struct in structs for leaf in struct))
+        outside = np.zeros(len(rows), bool)
+        for values in shares:
+            found = pc.fill_null(values, 0).to_numpy()
+            outside |= ~((found >= 0) & (found <= 1 + ROUNDING))
+        self._note_first("shares", "drift or class_confidence outside 0..1", outside, number, start)
+        interval = pc.fill_null(rows["keyframe_interval"], 1).to_numpy()
+        self._note_first("interval", "keyframe_interval below 1", interval < 1, number, start)
 
     def _check_pixels(self, rows: pa.Table, ok: np.ndarray, number: int, start: int) -> None:
         total, wrong = np.zeros(len(rows), np.int64), np.zeros(len(rows), bool)
@@ -138,16 +155,23 @@ class RowsInspector:
         there = np.flatnonzero(ok)  # in place of a lost frame the next one
         places = sorted(np.searchsorted(there, at - offset) for at in wanted if offset <= at < offset + len(rows))
         for at in {int(there[place]) for place in places if place < len(there)}:
-            record = rows.select([*MASK_COLUMNS, "pixels"]).slice(at, 1).to_pylist()[0]
+            record = rows.select([*MASK_COLUMNS, "pixels", "mask_uncertain"]).slice(at, 1).to_pylist()[0]
             self.num_decoded += 1
-            try:
-                counts = pixel_counts(decode_row(record, f"row {start + at}"), len(source.footer.classes))
-            except (CorruptLabels, ValueError) as error:
-                self._note("mask", "damaged", str(error), number, start + at, start + at + 1)
-                continue
+            self._decode(record, number, start + at)
+
+    def _decode(self, record: dict[str, Any], number: int, row: int) -> None:
+        where, num_classes = f"row {row}", len(self.sources[number].footer.classes)
+        try:
+            counts = pixel_counts(decode_row(record, where), num_classes)
             if counts.tolist() != list(record["pixels"].values()):
-                message = f"row {start + at}: the mask's pixels per class are not those in `pixels`"
-                self._note("counts", "damaged", message, number, start + at, start + at + 1)
+                message = f"{where}: the mask's pixels per class are not those in `pixels`"
+                self._note("counts", "damaged", message, number, row, row + 1)
+        except (CorruptLabels, ValueError) as error:
+            self._note("mask", "damaged", str(error), number, row, row + 1)
+        try:
+            decode_uncertain(record, where)
+        except CorruptLabels as error:
+            self._note("uncertain", "damaged", str(error), number, row, row + 1)
 
     def _note_first(self, check: str, message: str, wrong: np.ndarray, number: int, start: int) -> None:
         if wrong.any():

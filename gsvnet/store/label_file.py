@@ -24,6 +24,7 @@ from gsvnet.store.sources import Source, parse_sources
 T = TypeVar("T")
 
 MASK_COLUMNS = ("status", "height", "width", "codec", "mask")
+UNCERTAIN_COLUMNS = ("height", "width", "codec", "mask_uncertain")
 _KEPT_FILES, _KEPT_GROUPS = 4096, 8
 _KEPT_METADATA = 64  # an hour of shards; 0.15 MB each, of a compacted file some MB
 _THREADS = 16
@@ -106,12 +107,30 @@ def decode_row(record: dict, where: str) -> np.ndarray:
 
     Raises CorruptLabels for a mask that fails its check, StoreError for a codec of a newer version.
     """
-    height, width = record["height"], record["width"]
     if record["status"] != "ok":
-        return np.full((height, width), IGNORE, np.uint8)
+        return np.full((record["height"], record["width"]), IGNORE, np.uint8)
+    return _decode(record, "mask", where)
+
+
+def decode_uncertain(record: dict, where: str) -> np.ndarray:
+    """Map (H, W) uint8 of a row with UNCERTAIN_COLUMNS: 1 where ways to its labels differ, else 0.
+
+    255 all over where there is no such map; the column may be absent, as in files from before it came. where: begins
+    messages. Raises CorruptLabels for a map that fails its check or has other values, StoreError for a codec of a newer
+    version.
+    """
+    if record.get("mask_uncertain") is None:
+        return np.full((record["height"], record["width"]), IGNORE, np.uint8)
+    uncertain = _decode(record, "mask_uncertain", where)
+    if uncertain.max() > 1:
+        raise CorruptLabels(f"{where}: mask_uncertain holds {uncertain.max()}; it must be 0 or 1")
+    return uncertain
+
+
+def _decode(record: dict, name: str, where: str) -> np.ndarray:
     if record["codec"] != CODEC:
         raise StoreError(f"{where}: codec {record['codec']!r} is not known to this gsvnet ({CODEC}): upgrade gsvnet")
     try:
-        return decode_mask(record["mask"], height, width)
+        return decode_mask(record[name], record["height"], record["width"])
     except CorruptLabels as error:
         raise CorruptLabels(f"{where}: {error}") from error

@@ -15,8 +15,9 @@ import pyarrow as pa
 
 from gsvnet.errors import ConfigError, CorruptLabels, MissingExtra, StoreError
 from gsvnet.store.filesystem import protocol_of
+from gsvnet.store.later_columns import group_by_columns
 from gsvnet.store.read import Labels
-from gsvnet.store.schema import label_schema
+from gsvnet.store.schema import ENCODED_MASKS, label_schema, later_schema
 from gsvnet.uris import redact_uri
 
 if TYPE_CHECKING:
@@ -78,7 +79,9 @@ def run_sql(
     stop: threading.Event | None = None,
     memory_bytes: int | None = None,
 ) -> pa.Table:
-    """What one SELECT statement gives; its table `frames` has every column of the labels but `mask`.
+    """What one SELECT statement gives; its table `frames` has every column of the labels but the two of masks.
+
+    Columns that came later are null in rows whose file lacks them.
 
     The statement sees no file but the label files, no network and no variable of this process. timeout_s, stop: it ends
     some time after so many seconds, or after the event is set. memory_bytes: most that DuckDB takes; default: 80 % of
@@ -139,21 +142,40 @@ def _offer_frames(database: duckdb.DuckDBPyConnection, labels: Labels) -> None:
     DuckDB itself reads local files only: where several of its threads share a file object of Python, as they do with
     `register_filesystem`, each moves the others' reading position (2.0.0). Arrow reads all other stores.
     """
-    schema = label_schema(labels.classes)
-    schema = schema.remove(schema.get_field_index("mask"))
+    schema = _offered_schema(labels)
     if labels.paths and protocol_of(labels.files.fs) == "file":
-        patterns = [re.sub(r"[*?[]", r"[\g<0>]", path) for path in labels.paths]  # each matches its own path alone
-        allowed = dict.fromkeys((*labels.paths, *patterns))  # DuckDB compares both
+        allowed = dict.fromkeys((*labels.paths, *map(_to_pattern, labels.paths)))  # DuckDB compares both
         database.execute(f"set allowed_paths = {_sql_list(allowed)}")
-        columns = ", ".join(schema.names)
-        files = (
-            f"read_parquet({_sql_list(patterns)}, hive_partitioning = false)"  # folders such as day=1 are no columns
-        )
-        database.execute(f"create view frames as select {columns} from {files}")
+        database.execute(f"create view frames as {_select_from_files(database, labels, schema)}")
     else:
         database.register("frames", labels.frames.replace_schema(schema))
     database.execute("set enable_external_access = false")
     database.execute("set lock_configuration = true")
+
+
+def _offered_schema(labels: Labels) -> pa.Schema:
+    return pa.schema([field for field in label_schema(labels.classes) if field.name not in ENCODED_MASKS])
+
+
+def _select_from_files(database: duckdb.DuckDBPyConnection, labels: Labels, schema: pa.Schema) -> str:
+    """SQL for the rows of all files in this schema, null where a file lacks a column that came later.
+
+    Files with the same columns are read as one: `union_by_name` over all would take four times as long.
+    """
+    types = dict(zip(schema.names, database.from_arrow(schema.empty_table()).types, strict=True))
+    later = [name for name in schema.names if name in later_schema(labels.classes).names]
+    parts = []
+    for there, paths in group_by_columns(labels.paths, later).items():
+        lacking = set(later).difference(there)
+        columns = [f"null::{types[name]} as {name}" if name in lacking else name for name in schema.names]
+        files = _sql_list(map(_to_pattern, paths))  # folders such as day=1 are no columns
+        parts.append(f"select {', '.join(columns)} from read_parquet({files}, hive_partitioning = false)")
+    return " union all ".join(parts)
+
+
+def _to_pattern(path: str) -> str:
+    """The glob that matches this path alone."""
+    return re.sub(r"[*?[]", r"[\g<0>]", path)
 
 
 def _sql_list(texts: Iterable[str]) -> str:
@@ -183,9 +205,9 @@ def _explain(error: duckdb.Error, labels: Labels) -> ConfigError | StoreError:
     if about_a_file or type(error) is duckdb.Error:  # of no kind: what reading a damaged page ended in
         what = f"{redact_uri(labels.uri)} cannot be queried: {message}"
         return CorruptLabels(f"{what}; gsvnet verify lists all that is damaged")
-    columns = [name for name in label_schema(labels.classes).names if name != "mask"]
-    classes = ", ".join(labels.classes.identifiers)
-    return ConfigError(f"{message}. Columns: {', '.join(columns)}; fields of pixels: {classes}")
+    schema, classes = _offered_schema(labels), ", ".join(labels.classes.identifiers)
+    structs = [field.name for field in schema if pa.types.is_struct(field.type)]
+    return ConfigError(f"{message}. Columns: {', '.join(schema.names)}; fields of {', '.join(structs)}: {classes}")
 
 
 def _one_line(text: str) -> str:

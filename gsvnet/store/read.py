@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import groupby
@@ -20,7 +20,14 @@ from gsvnet.classes import ClassSet
 from gsvnet.errors import ConfigError, CorruptLabels, StoreError
 from gsvnet.store.filesystem import StorageOptions, open_filesystem
 from gsvnet.store.job import JobRecord, read_job
-from gsvnet.store.label_file import MASK_COLUMNS, LabelFile, LabelFileReader, decode_row
+from gsvnet.store.label_file import (
+    MASK_COLUMNS,
+    UNCERTAIN_COLUMNS,
+    LabelFile,
+    LabelFileReader,
+    decode_row,
+    decode_uncertain,
+)
 from gsvnet.store.layout import list_label_files, split_shard_path
 from gsvnet.store.schema import FrameRow, ShardFooter, label_schema, table_to_rows
 from gsvnet.store.sources import Source
@@ -104,23 +111,23 @@ class Labels:
 
     @cached_property
     def frames(self) -> pads.Dataset:
-        """All rows as an Arrow dataset; filters and column choices reach the files."""
+        """All rows as an Arrow dataset; filters and column choices reach the files.
+
+        Columns that came later are null in rows whose file lacks them.
+        """
         schema = label_schema(self.classes)
         return pads.dataset(self.paths, schema=schema, format="parquet", filesystem=self.files.fs)
 
     def labels_at(self, video: str, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """Label maps (N, H, W) uint8 of frames of one video, in the order asked for; duplicates are allowed."""
-        wanted = _to_integers(indices)
-        video = self.find_video(video)
-        places = self._locate(video, sorted(set(wanted)))
-        order = np.argsort(wanted, kind="stable")  # each row group is read once
-        labels = np.empty((len(wanted), *self._mask_size(video)), np.uint8)
-        for at in order:
-            place = places[wanted[at]]
-            table = self.files.read_group(place.path, place.group, MASK_COLUMNS)
-            record = table.slice(place.row, 1).to_pylist()[0]
-            labels[at] = decode_row(record, f"{place.path}, frame {wanted[at]}")
-        return labels
+        return self._maps_at(video, indices, MASK_COLUMNS, decode_row)
+
+    def uncertain_at(self, video: str, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Maps (N, H, W) uint8 of frames, asked for as in `labels_at`: 1 where ways to the labels differ, else 0.
+
+        255 all over for a frame without such a map: lost, labeled in one way only, or without `label --uncertain`.
+        """
+        return self._maps_at(video, indices, UNCERTAIN_COLUMNS, decode_uncertain)
 
     def labels_played_at(self, video: str, seconds: Sequence[float] | np.ndarray) -> np.ndarray:
         """Label maps (N, H, W) uint8 of the frames that `frames_played_at` finds at times of the video."""
@@ -194,6 +201,26 @@ class Labels:
             problem = "more than one video is" if found else "no video with labels is"
             raise ConfigError(f"{problem} called {video!r} in {redact_uri(self.uri)}; videos there: {known}")
         return found[0]
+
+    def _maps_at(
+        self,
+        video: str,
+        indices: Sequence[int] | np.ndarray,
+        columns: tuple[str, ...],
+        decode: Callable[[dict, str], np.ndarray],
+    ) -> np.ndarray:
+        """What `decode` makes of each frame's columns, (N, H, W) uint8 in the order asked for."""
+        wanted = _to_integers(indices)
+        video = self.find_video(video)
+        places = self._locate(video, sorted(set(wanted)))
+        order = np.argsort(wanted, kind="stable")  # each row group is read once
+        maps = np.empty((len(wanted), *self._mask_size(video)), np.uint8)
+        for at in order:
+            place = places[wanted[at]]
+            table = self.files.read_group(place.path, place.group, columns)
+            record = table.slice(place.row, 1).to_pylist()[0]
+            maps[at] = decode(record, f"{place.path}, frame {wanted[at]}")
+        return maps
 
     @cached_property
     def _pieces(self) -> dict[str, list[_Piece]]:

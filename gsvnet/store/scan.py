@@ -19,7 +19,7 @@ from gsvnet.store.layout import labels_uri
 from gsvnet.store.listing import list_pages
 
 BLOCK_BYTES = 16 * 2**20  # fetched at once
-_TAIL_BYTES = 2**15  # the footer of a shard of four row groups has 14 kB
+_TAIL_BYTES = 2**16  # the footer of a shard of four row groups and 19 classes has 30 kB
 _FOOTER_END = 8  # its length in four bytes, and "PAR1"
 _MAGIC_BYTES = 4
 _MOST_AT_ONCE = 2**28  # a row group ends at 8 MiB of masks, and one mask is not that large

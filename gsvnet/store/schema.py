@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, BinaryIO, Literal
@@ -22,7 +23,14 @@ MAX_ROW_GROUP_BYTES = 8 * 2**20  # of masks
 
 Status = Literal["ok", "decode_error"]
 
+ENCODED_MASKS = ("mask", "mask_uncertain")  # not compressed again, without statistics
+PER_CLASS = ("drift_iou", "class_confidence")
+ONLY_OF_LABELED = (
+    "confidence", "confidence_p05", "keyframe_interval", "drift_agreement", "drift_iou", "class_confidence",
+    "mask_uncertain",
+)  # fmt: skip
 _REPEATED = ("video", "uri", "status", "codec")  # few values: dictionary-encoded
+ROUNDING = 1e-5  # a mean of float32 probabilities may be so far above 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +39,12 @@ class FrameRow:
 
     frame_index: 0-based, display order. pts: ticks; time_s: seconds. keyframe_distance: frames to the keyframe used,
     None where a network has none. height, width: of the mask in pixels. pixels: (C,) int32, pixels per class.
-    confidence, confidence_p05: 0..1. mask: `encode_mask`'s bytes. A lost frame ("decode_error") has None for the last
-    five.
+    confidence, confidence_p05: 0..1. mask: `encode_mask`'s bytes. A lost frame ("decode_error") has None from
+    pixels on. keyframe_interval: most frames per chunk where the frame is, None where a network has no keyframes.
+    drift_agreement (0..1), drift_iou (C,) float, NaN for a class that neither side has: how far the chunk that this
+    keyframe begins agrees with the keyframe after it; None of other frames, and where it was not measured.
+    class_confidence: (C,) float in 0..1, like confidence over what is labeled with each class, NaN where nothing is.
+    mask_uncertain: like mask, 1 where ways to the frame's labels differ, else 0; None where there is one way only.
     """
 
     frame_index: int
@@ -48,6 +60,11 @@ class FrameRow:
     confidence_p05: float | None = None
     codec: str | None = None
     mask: bytes | None = None
+    keyframe_interval: int | None = None
+    drift_agreement: float | None = None
+    drift_iou: np.ndarray | Sequence[float] | None = None
+    class_confidence: np.ndarray | Sequence[float] | None = None
+    mask_uncertain: bytes | None = None
 
     def __post_init__(self) -> None:
         if self.status not in ("ok", "decode_error"):
@@ -57,6 +74,25 @@ class FrameRow:
         labelled = self.mask is not None, self.pixels is not None, self.codec is not None
         if labelled != ((self.status == "ok"),) * 3 or (self.confidence is not None and self.status != "ok"):
             raise StoreError(f"frame {self.frame_index}: a row has mask, pixels and codec exactly if its status is ok")
+        if self.status != "ok" and (given := [name for name in ONLY_OF_LABELED if getattr(self, name) is not None]):
+            raise StoreError(f"frame {self.frame_index}: {', '.join(given)} of a frame whose status is {self.status!r}")
+        self._check_quality()
+
+    def _check_quality(self) -> None:
+        where, has_drift = f"frame {self.frame_index}", self.drift_agreement is not None
+        if self.keyframe_interval is not None and self.keyframe_interval < 1:
+            raise StoreError(f"{where}: keyframe_interval {self.keyframe_interval}; it must be at least 1")
+        if has_drift != (self.drift_iou is not None):
+            raise StoreError(f"{where}: a row has drift_agreement and drift_iou together or neither")
+        if has_drift and not self.is_keyframe:
+            raise StoreError(f"{where}: drift is a keyframe's, of the chunk that it begins; this frame is none")
+        if self.drift_agreement is not None and not 0 <= self.drift_agreement <= 1:
+            raise StoreError(f"{where}: drift_agreement {self.drift_agreement}; it must be 0..1")
+        for name in PER_CLASS:
+            if (given := getattr(self, name)) is not None:
+                values = np.asarray(given, np.float64)
+                if len(wrong := values[(values < 0) | (values > 1 + ROUNDING)]):
+                    raise StoreError(f"{where}: {name} {wrong[0]:g}; it must be 0..1, or NaN where there is no pixel")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +138,12 @@ class ShardFooter:
 
 
 def label_schema(classes: ClassSet) -> pa.Schema:
-    """Arrow schema of the label files of a job with these classes."""
+    """Arrow schema of the label files that are written now for a job with these classes."""
+    return pa.schema([*first_schema(classes), *later_schema(classes)])
+
+
+def first_schema(classes: ClassSet) -> pa.Schema:
+    """The columns that every label file of version 1 has, and begins with."""
     pixels = pa.struct([pa.field(name, pa.int32()) for name in classes.identifiers])
     return pa.schema(
         [
@@ -125,8 +166,31 @@ def label_schema(classes: ClassSet) -> pa.Schema:
     )
 
 
+def later_schema(classes: ClassSet) -> pa.Schema:
+    """The columns that came later and may be null: files that were written before have none of them."""
+    per_class = pa.struct([pa.field(name, pa.float32()) for name in classes.identifiers])
+    return pa.schema(
+        [
+            pa.field("keyframe_interval", pa.int32()),
+            pa.field("drift_agreement", pa.float32()),
+            pa.field("drift_iou", per_class),
+            pa.field("class_confidence", per_class),
+            pa.field("mask_uncertain", pa.binary()),
+        ]
+    )
+
+
+def complete_columns(table: pa.Table, classes: ClassSet) -> pa.Table:
+    """The same rows in the label schema: null in the columns that their file lacks, without those it has besides."""
+    columns = [
+        table[field.name].combine_chunks() if field.name in table.column_names else pa.nulls(len(table), field.type)
+        for field in label_schema(classes)
+    ]
+    return pa.table(columns, schema=label_schema(classes))
+
+
 def rows_to_table(rows: Sequence[FrameRow], footer: ShardFooter) -> pa.Table:
-    """Arrow table of rows in the label schema. Raises StoreError where pixels do not fit the classes."""
+    """Arrow table of rows in the label schema. Raises StoreError where values per class do not fit the classes."""
     schema = label_schema(footer.classes)
     columns: list[pa.Array] = []
     for field in schema:
@@ -134,16 +198,25 @@ def rows_to_table(rows: Sequence[FrameRow], footer: ShardFooter) -> pa.Table:
             columns.append(pa.array([getattr(footer, field.name)] * len(rows), pa.string()))
         elif field.name == "pixels":
             columns.append(_pixels_column(rows, footer.classes, field.type))
+        elif field.name in PER_CLASS:
+            columns.append(_per_class_column(rows, field, len(footer.classes)))
         else:
             columns.append(pa.array([getattr(row, field.name) for row in rows], field.type))
     return pa.Table.from_arrays(columns, schema=schema)
 
 
 def table_to_rows(table: pa.Table) -> list[FrameRow]:
-    """The rows of a table in the label schema."""
-    names = [field.name for field in fields(FrameRow)]
-    records = table.select(names).to_pylist()
-    return [FrameRow(**{**r, "pixels": tuple(r["pixels"].values()) if r["pixels"] else None}) for r in records]
+    """The rows of a table in the label schema, which may lack columns that came later."""
+    names = [field.name for field in fields(FrameRow) if field.name in table.column_names]
+    return [
+        FrameRow(**{name: _from_record(record, name) for name in names}) for record in table.select(names).to_pylist()
+    ]
+
+
+def _from_record(record: dict[str, Any], name: str) -> Any:
+    """A field of FrameRow from a row as Arrow gives it: structs by class as tuples, in them null as NaN."""
+    value = record[name]
+    return tuple(math.nan if each is None else each for each in value.values()) if isinstance(value, dict) else value
 
 
 def open_label_writer(sink: BinaryIO, classes: ClassSet) -> pq.ParquetWriter:
@@ -152,13 +225,14 @@ def open_label_writer(sink: BinaryIO, classes: ClassSet) -> pq.ParquetWriter:
     Masks are compressed already and have no statistics; the other columns have both.
     """
     schema = label_schema(classes)
-    leaves = [f"pixels.{name}" for name in classes.identifiers]
-    leaves += [field.name for field in schema if field.name not in ("pixels", "mask")]
+    structs = ("pixels", *PER_CLASS)
+    leaves = [f"{struct}.{name}" for struct in structs for name in classes.identifiers]
+    leaves += [field.name for field in schema if field.name not in (*structs, *ENCODED_MASKS)]
     return pq.ParquetWriter(
         sink,
         schema,
         version="2.6",
-        compression={**dict.fromkeys(leaves, "zstd"), "mask": "none"},
+        compression={**dict.fromkeys(leaves, "zstd"), **dict.fromkeys(ENCODED_MASKS, "none")},
         compression_level=dict.fromkeys(leaves, 3),
         use_dictionary=list(_REPEATED),
         write_statistics=leaves,
@@ -202,3 +276,18 @@ def _pixels_column(rows: Sequence[FrameRow], classes: ClassSet, kind: pa.DataTyp
             counts[i] = row.pixels
     lost = pa.array([row.pixels is None for row in rows])
     return pa.StructArray.from_arrays([pa.array(c) for c in counts.T], fields=list(kind), mask=lost)
+
+
+def _per_class_column(rows: Sequence[FrameRow], field: pa.Field, num_classes: int) -> pa.Array:
+    """A struct of float32 by class, null where NaN, and null as a whole where a row has none."""
+    values = np.full((len(rows), num_classes), np.nan, np.float32)
+    given = [getattr(row, field.name) for row in rows]
+    for i, (row, found) in enumerate(zip(rows, given)):
+        if found is not None:
+            if len(found) != num_classes:
+                raise StoreError(
+                    f"frame {row.frame_index}: {len(found)} values of {field.name} for {num_classes} classes"
+                )
+            values[i] = found
+    columns = [pa.array(column, mask=np.isnan(column)) for column in values.T]
+    return pa.StructArray.from_arrays(columns, fields=list(field.type), mask=pa.array([each is None for each in given]))

@@ -21,8 +21,9 @@ class VideoSummary:
 
     frames: rows; lost: of these, without labels. missing: frames before the last row that have none. first_frame,
     last_frame: frame indices. first_s, last_s: their times. frame_s: mean seconds from frame to frame. confidence:
-    mean; lowest_confidence: of the least confident frame; None where no frame has one. shares: of the labeled frames'
-    pixels, per class; what they lack to 1 is "ignore". height, width: of the largest mask.
+    mean; lowest_confidence: of the least confident frame; None where no frame has one. drift, most_drift: of its
+    chunks, 1 - drift_agreement, mean and greatest; None where none was measured. shares: of the labeled frames' pixels,
+    per class; what they lack to 1 is "ignore". height, width: of the largest mask.
     """
 
     video: str
@@ -40,6 +41,8 @@ class VideoSummary:
     shares: tuple[float, ...]
     height: int
     width: int
+    drift: float | None = None
+    most_drift: float | None = None
 
     @property
     def labeled_s(self) -> float:
@@ -68,9 +71,11 @@ class Timeline:
 
     start_s, end_s (N,): times [start, end); a bin ends where the next starts, if that goes on with the next frame.
     first_frame, last_frame, num_frames, num_lost (N,): of the rows. confidence, confidence_p05 (N,): means;
-    confidence_min (N,): the least; NaN where no frame has one. drift, drift_max: means and greatest, None without such
-    a column. shares (N, C): of pixels, NaN where all frames are lost. labeled_frame (N,): the first frame with labels,
-    least_confident (N,): the frame of confidence_min; -1 where there is none.
+    confidence_min (N,): the least; NaN where no frame has one. drift, drift_max (N,): of the chunks that begin in a bin
+    or, where none does, of the one that goes on in it, 1 - drift_agreement, mean and greatest; NaN where it was not
+    measured, None where it nowhere was. drifted_keyframe (N,): the first frame of the chunk of drift_max that begins
+    there; -1 where there is none. shares (N, C): of pixels, NaN where all frames are lost. labeled_frame (N,): the
+    first frame with labels, least_confident (N,): the frame of confidence_min; -1 where there is none.
     keyframe_s (K,): time of the first keyframe of each bin that has one; num_keyframes: of all bins.
     """
 
@@ -92,17 +97,19 @@ class Timeline:
     lost_runs: tuple[LostRun, ...]
     drift: np.ndarray | None = None
     drift_max: np.ndarray | None = None
+    drifted_keyframe: np.ndarray | None = None
 
 
 def summarise_videos(labels: Labels, videos: Collection[str] | None = None) -> list[VideoSummary]:
     """One summary per video that has rows, sorted by id. videos: only these ids."""
     table = run_sql(
-        labels if videos is None else _only(labels, videos),
+        labels if videos is None else only_videos(labels, videos),
         f"""
         select video, any_value(uri) as uri, count(*) as frames, count(*) filter (status <> 'ok') as lost,
             min(frame_index) as first_frame, max(frame_index) as last_frame,
             min(time_s) as first_s, max(time_s) as last_s,
             avg(confidence)::double as confidence, min(confidence)::double as lowest_confidence,
+            {_DRIFT} as drift, (1 - min(drift_agreement))::double as most_drift,
             {_pixel_sums(labels)}, {_AREA}, max(height) as height, max(width) as width
         from frames {_where(videos)} group by video order by video
         """,
@@ -118,9 +125,7 @@ def read_timelines(
     if not summaries:
         return {}
     ids = [summary.video for summary in summaries]
-    some = _only(labels, ids)
-    has_drift = "drift" in run_sql(some, "select * from frames limit 0").column_names
-    drift = ", avg(drift)::double as drift, max(drift)::double as drift_max" if has_drift else ""
+    some = only_videos(labels, ids)
     chosen = ", ".join(
         f"({sql_text(s.video)}, {s.first_frame}, {-(-(s.last_frame + 1 - s.first_frame) // max_bins)})"
         for s in summaries
@@ -137,7 +142,9 @@ def read_timelines(
             coalesce(min(frame_index) filter (status = 'ok'), -1) as labeled_frame,
             coalesce(arg_min(frame_index, confidence), -1) as least_confident,
             min(time_s) filter (is_keyframe) as keyframe_s, count(*) filter (is_keyframe) as num_keyframes,
-            {_pixel_sums(labels)}, {_AREA} {drift}
+            {_DRIFT} as drift, (1 - min(drift_agreement))::double as drift_max,
+            coalesce(arg_min(frame_index, drift_agreement), -1) as drifted_keyframe,
+            {_pixel_sums(labels)}, {_AREA}
         from frames join chosen using (video) {_where(ids)} group by video, bin order by video, bin
         """,
     )
@@ -149,7 +156,7 @@ def read_timelines(
     }
 
 
-def _only(labels: Labels, videos: Collection[str]) -> Labels:
+def only_videos(labels: Labels, videos: Collection[str]) -> Labels:
     """The same labels with the files of these videos alone; a compacted output's files hold several."""
     if labels.job.compacted is not None:
         return labels
@@ -162,6 +169,7 @@ def _where(videos: Collection[str] | None) -> str:
     return "" if videos is None else f"where video in ({', '.join(map(sql_text, videos)) or 'null'})"
 
 
+_DRIFT = "(1 - avg(drift_agreement))::double"
 _AREA = "sum(height::double * width) filter (status = 'ok') as area"
 
 
@@ -201,7 +209,8 @@ def _spans(names: list[str]) -> tuple[dict[str, int], dict[str, int]]:
 
 def _to_timeline(summary: VideoSummary, table: pa.Table, lost_runs: tuple[LostRun, ...]) -> Timeline:
     keyframe_s = _floats(table, "keyframe_s")
-    has_drift = "drift" in table.column_names
+    drift, drift_max = _carry_drift(table)
+    measured = not np.isnan(drift).all()
     return Timeline(
         video=summary.video,
         start_s=_floats(table, "start_s"),
@@ -210,14 +219,24 @@ def _to_timeline(summary: VideoSummary, table: pa.Table, lost_runs: tuple[LostRu
         num_keyframes=int(_floats(table, "num_keyframes").sum()),
         shares=_shares(table),
         lost_runs=lost_runs,
-        drift=_floats(table, "drift") if has_drift else None,
-        drift_max=_floats(table, "drift_max") if has_drift else None,
+        drift=drift if measured else None,
+        drift_max=drift_max if measured else None,
+        drifted_keyframe=table["drifted_keyframe"].to_numpy() if measured else None,
         **{name: table[name].to_numpy() for name in _COUNTS},
         **{name: _floats(table, name) for name in ("confidence", "confidence_p05", "confidence_min")},
     )
 
 
 _COUNTS = ("first_frame", "last_frame", "num_frames", "num_lost", "labeled_frame", "least_confident")
+
+
+def _carry_drift(table: pa.Table) -> tuple[np.ndarray, np.ndarray]:
+    """Drift, mean and greatest, of each bin; a bin in which no chunk begins has what the bin before it has."""
+    begins = table["num_keyframes"].to_numpy() > 0
+    begins[1:] |= table["first_frame"].to_numpy()[1:] != table["last_frame"].to_numpy()[:-1] + 1
+    begins[:1] = True
+    source = np.maximum.accumulate(np.where(begins, np.arange(len(begins)), 0))
+    return _floats(table, "drift")[source], _floats(table, "drift_max")[source]
 
 
 def _end_times(table: pa.Table, frame_s: float) -> np.ndarray:

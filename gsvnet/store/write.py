@@ -19,6 +19,7 @@ from gsvnet.store.faults import NO_SPACE_ERRORS
 from gsvnet.store.filesystem import StorageOptions
 from gsvnet.store.publish import publish_file
 from gsvnet.store.schema import (
+    ENCODED_MASKS,
     MAX_ROW_GROUP_BYTES,
     MAX_ROW_GROUP_ROWS,
     FrameRow,
@@ -32,7 +33,7 @@ from gsvnet.store.temporary import create_temporary, sweep_temporary
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedShard:
-    """What became visible: rows, of which lost (not decoded), bytes of the object, bytes of masks."""
+    """What became visible: rows, of which lost (not decoded), bytes of the object, bytes of masks of both sorts."""
 
     uri: str
     num_rows: int
@@ -99,7 +100,7 @@ class ShardWriter:
         self._rows.append(row)
         self._num_rows += 1
         self._num_lost += row.status != "ok"
-        self._waiting_bytes += len(row.mask or b"")
+        self._waiting_bytes += sum(len(getattr(row, name) or b"") for name in ENCODED_MASKS)
         if len(self._rows) >= MAX_ROW_GROUP_ROWS or self._waiting_bytes >= MAX_ROW_GROUP_BYTES:
             self._write_row_group()
 

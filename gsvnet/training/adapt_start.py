@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from gsvnet.errors import ModelError
 from gsvnet.models.checkpoints import DEFAULT_WEIGHTS, load_checkpoint, load_model
-from gsvnet.models.gsvnet import GSVNet, Propagation
+from gsvnet.models.gsvnet import GSVNet
+from gsvnet.models.propagation import Propagation
 from gsvnet.models.segmenter import PerFrame
 from gsvnet.models.spec import options_of
 from gsvnet.training.adapt_config import AdaptConfig

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gsvnet.models.gsvnet import Propagation, with_gain
+from gsvnet.models.propagation import Propagation, with_gain
 from gsvnet.models.segmenter import Normalise
 from gsvnet.training.clips import Clip
 from gsvnet.training.losses import distillation_loss, still_loss

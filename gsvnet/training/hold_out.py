@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from gsvnet.errors import ConfigError
 from gsvnet.evaluation.confusion import ConfusionMatrix
 from gsvnet.evaluation.resize import resize_image
-from gsvnet.models.gsvnet import Propagation, with_gain
+from gsvnet.models.propagation import Propagation, with_gain
 from gsvnet.models.segmenter import Normalise
 from gsvnet.nn.upsample import upsample_labels
 from gsvnet.training.clip_loss import advance

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from gsvnet.classes import IGNORE, ClassSet
 from gsvnet.evaluation.confusion import ConfusionMatrix
 from gsvnet.evaluation.resize import resize_image
-from gsvnet.models.gsvnet import GSVNet, Propagation, with_gain
+from gsvnet.models.gsvnet import GSVNet
+from gsvnet.models.propagation import Propagation, with_gain
 from gsvnet.models.segmenter import PerFrame
 from gsvnet.nn.upsample import upsample_labels
 from gsvnet.training.clips import Clip

@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from gsvnet.errors import ConfigError
-from gsvnet.models.gsvnet import Propagation
+from gsvnet.models.propagation import Propagation
 from gsvnet.models.segmenter import Normalise
 from gsvnet.training import parallel
 from gsvnet.training.clip_loss import ClipLoss

@@ -11,7 +11,8 @@ from pathlib import Path
 from rich.console import Console
 from torch import Tensor
 
-from gsvnet.models.gsvnet import GSVNet, Propagation
+from gsvnet.models.gsvnet import GSVNet
+from gsvnet.models.propagation import Propagation
 from gsvnet.training import parallel
 from gsvnet.training.adapt_config import AdaptConfig
 from gsvnet.training.clips import Clip, StillClips, VideoClips

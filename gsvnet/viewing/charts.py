@@ -30,6 +30,7 @@ from gsvnet.viewing.words import clock, main_classes_in_words
 
 MAX_KEYFRAMES = 120
 _INK, _QUIET, _GRID, _LINE = "#1d2733", "#66717f", "#e4e8ec", "#1f6feb"
+_DRIFT = "#8250df"
 _TROUBLE = {"lost": "#d1242f", "failed": "#d1242f", "gap": "#e5747c"}
 _HATCH: dict[str, Any] = {"lost": "blank", "failed": "diagonal_cross", "gap": "right_diagonal_line"}
 _FONT = "system-ui, sans-serif"
@@ -67,7 +68,8 @@ def draw_timeline(
     start, end = _time_range(timeline, spans)
     times = Range1d(start=start, end=end, bounds="auto")
     rows = [_draw_areas(timeline, classes, times), _draw_confidence(timeline, times)]
-    if timeline.drift is not None:
+    has_drift = timeline.drift is not None
+    if has_drift:
         rows.append(_draw_drift(timeline, times))
     spans = thin_spans(spans, end - start, max_spans)
     troubles = _trouble_source(spans)
@@ -76,7 +78,7 @@ def draw_timeline(
     for number, row in enumerate(rows):
         if spans:
             _add_trouble(row, troubles)
-        _add_hover(row, hovered, tooltip=_tooltip(aspect if pictures else None))
+        _add_hover(row, hovered, tooltip=_tooltip(aspect if pictures else None, has_drift=has_drift))
         row.add_tools(CrosshairTool(overlay=crosshair))
         row.xaxis.visible = number == len(rows) - 1
         if cursor:
@@ -185,9 +187,9 @@ def _draw_drift(timeline: Timeline, times: Range1d) -> figure:
     highest = np.nanmax(np.append(timeline.drift_max, 0.05))
     row = _new_figure(times, 90, 0, min(1.0, np.ceil(20 * highest) / 20), "drift")
     row.yaxis.ticker = BasicTicker(desired_num_ticks=3)
-    source = _line_source(timeline, mean=timeline.drift, high=timeline.drift_max)
-    row.varea("x", "mean", "high", source=source, fill_color="#9a6700", fill_alpha=0.2)
-    row.line("x", "mean", source=source, line_color="#9a6700", line_width=1.75)
+    source = _line_source(timeline, zero=np.zeros(len(timeline.drift)), mean=timeline.drift, high=timeline.drift_max)
+    row.varea("x", "zero", "high", source=source, fill_color=_DRIFT, fill_alpha=0.2)
+    row.line("x", "mean", source=source, line_color=_DRIFT, line_width=1.75)
     return row
 
 
@@ -240,6 +242,8 @@ def _hover_columns(
         "classes": words,
         "trouble": lost,
     }
+    if timeline.drift is not None:
+        columns["drift"] = ["not measured" if np.isnan(d) else f"{d:.3f}" for d in timeline.drift]
     if pictures:
         columns["picture"] = [picture.name for picture in pictures]
         columns["pictured"] = [f"{picture.frame_index:,}" for picture in pictures]
@@ -247,6 +251,7 @@ def _hover_columns(
     nothing: dict[str, Any] = {
         "frames": "none",
         "confidence": "none",
+        "drift": "none",
         "classes": "",
         "picture": "none",
         "pictured": "none",
@@ -285,7 +290,7 @@ def _heights(row: figure) -> tuple[Any, Any]:
     return row.y_range.start, row.y_range.end
 
 
-def _tooltip(aspect: str | None) -> str:
+def _tooltip(aspect: str | None, *, has_drift: bool) -> str:
     """HTML of the hover box, with a picture where `aspect` is given; Bokeh escapes what it puts in for @names."""
     width = "width:min(240px, 38vw)"  # beside the pointer, in a narrow window too
     picture = (
@@ -297,6 +302,6 @@ def _tooltip(aspect: str | None) -> str:
         f'<div style="max-{width};font:12px/1.45 {_FONT};color:{_INK}">{picture if aspect else ""}'
         f'<div><b>@time</b> <span style="color:{_QUIET}">frame @frames</span></div>'
         "<div>@classes</div>"
-        f'<div style="color:{_QUIET}">confidence @confidence</div>'
+        f'<div style="color:{_QUIET}">confidence @confidence{", drift @drift" if has_drift else ""}</div>'
         '<div style="color:#b3202a">@trouble</div></div>'
     )

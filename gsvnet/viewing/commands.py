@@ -1,20 +1,21 @@
-"""`gsvnet report` and `gsvnet view`."""
+"""`gsvnet report`, `gsvnet view` and `gsvnet review`."""
 
 from __future__ import annotations
 
 import contextlib
 import ipaddress
 import socket
+from pathlib import PurePosixPath
 
 from rich.console import Console
 
 from gsvnet.errors import AlreadyPublished, ConfigError, GsvnetError
-from gsvnet.store.filesystem import has_object
+from gsvnet.store.filesystem import StorageOptions, has_object
 from gsvnet.store.layout import derived_uri
 from gsvnet.store.publish import publish_bytes, replace_bytes
 from gsvnet.store.read import open_labels
 from gsvnet.uris import local_path, protocol_of_uri, redact_uri
-from gsvnet.viewing.config import ReportConfig, ViewConfig
+from gsvnet.viewing.config import ReportConfig, ReviewConfig, ViewConfig
 from gsvnet.words import size_in_words
 
 REPORT = "_report.html"
@@ -28,21 +29,72 @@ def report(config: ReportConfig, console: Console) -> int:
     from gsvnet.viewing.report import build_report
 
     target = derived_uri(config.out, REPORT) if config.to is None else config.to
+    may_replace = config.to is None or config.overwrite
+    options = config.storage_options or None
+    target_options = _check_target(target, config, "--to", may_replace=may_replace)
+    page = build_report(open_labels(config.out, options), config).encode()
+    _write_target(page, target, target_options, may_replace=may_replace)
+    _say_written(target, page, console)
+    return 0
+
+
+def review(config: ReviewConfig, console: Console) -> int:
+    """Choose frames, write the files that are asked for, and print what was chosen; exit code 0.
+
+    Raises ConfigError where a file exists and --overwrite is not given, StoreError and its kin.
+    """
+    from gsvnet.viewing.review import choose_for_review
+    from gsvnet.viewing.review_text import show_review, to_json, write_frames
+
+    named = {"--write": config.write, "--pages": config.pages}
+    targets = {
+        flag: (target, _check_target(target, config, flag, may_replace=config.overwrite))
+        for flag, target in named.items()
+        if target is not None
+    }
+    labels = open_labels(config.out, config.storage_options or None)
+    chosen = choose_for_review(labels, budget=config.budget, min_gap_s=config.min_gap_seconds, videos=config.video)
+    name, written = redact_uri(config.out), []
+    for flag, (target, options) in targets.items():
+        if flag == "--write":
+            data = write_frames(chosen, PurePosixPath(target).suffix)
+        else:
+            from gsvnet.viewing.review_page import build_review_page  # pictures need more packages than a list
+
+            data = build_review_page(labels, chosen, config).encode()
+        _write_target(data, target, options, may_replace=config.overwrite)
+        written.append((target, data))
+    if config.json:
+        console.out(to_json(chosen, name, config.budget, config.min_gap_seconds), highlight=False)
+        return 0
+    show_review(chosen, name, config.min_gap_seconds, console)
+    for target, data in written:
+        _say_written(target, data, console)
+    return 0
+
+
+def _check_target(target: str, config: ReportConfig | ReviewConfig, flag: str, *, may_replace: bool) -> StorageOptions:
+    """The storage options of a file to write. Raises ConfigError where it may not be, before any work is done."""
     options = config.storage_options or None
     target_options = options if protocol_of_uri(target) == protocol_of_uri(config.out) else None
-    may_replace = config.to is None or config.overwrite
     path = local_path(target)
     if path is not None and path.is_dir():
-        raise ConfigError(f"--to {target} is a folder; name a file in it")
-    if not may_replace and has_object(target, target_options):  # said before the work is done
+        raise ConfigError(f"{flag} {target} is a folder; name a file in it")
+    if not may_replace and has_object(target, target_options):
         raise ConfigError(_exists(target))
-    page = build_report(open_labels(config.out, options), config).encode()
+    return target_options
+
+
+def _write_target(data: bytes, target: str, options: StorageOptions, *, may_replace: bool) -> None:
     try:
-        (replace_bytes if may_replace else publish_bytes)(page, target, target_options)
+        (replace_bytes if may_replace else publish_bytes)(data, target, options)
     except AlreadyPublished as error:
         raise ConfigError(_exists(target)) from error
-    console.print(f"{redact_uri(target)}: {size_in_words(len(page))}", markup=False, highlight=False, soft_wrap=True)
-    return 0
+
+
+def _say_written(target: str, data: bytes, console: Console) -> None:
+    text = f"{redact_uri(target)}: {size_in_words(len(data))}"
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _exists(target: str) -> str:

@@ -1,8 +1,10 @@
-"""What looking at an output can be told: the report page and the local viewer."""
+"""What looking at an output can be told: the report page, the local viewer, and frames to review."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import Annotated
 
 import tyro
@@ -68,3 +70,49 @@ class ViewConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
             raise ConfigError(f"--port {self.port}: 0 to 65535")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReviewConfig:
+    """List the frames that a person should check first, spread over the videos."""
+
+    out: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
+    """Output folder or URI of `gsvnet label` or `gsvnet compact`."""
+
+    budget: int = 500
+    """Frames to list at most."""
+
+    min_gap_seconds: float = 5.0
+    """No two frames of a video are closer than this."""
+
+    video: tuple[str, ...] = ()
+    """Only of these videos: id, stem, URI or file name; default: all."""
+
+    write: str | None = None
+    """File to write with all frames, .csv or .json: for DuckDB, or `gsvnet export ... --frames-from FILE`."""
+
+    pages: str | None = None
+    """HTML file to write with a picture of each frame, its labels laid over."""
+
+    overwrite: bool = False
+    """Replace the files of --write and --pages."""
+
+    json: bool = False
+    """Print JSON."""
+
+    source: str | None = None
+    """For --pages: where the video is now, if it was moved; or the folder that all are in now."""
+
+    storage_options: dict[str, str] = field(default_factory=dict, repr=False)
+    """Options for the output's fsspec filesystem; credentials are better kept in the environment."""
+
+    video_options: dict[str, str] = field(default_factory=dict, repr=False)
+    """Options for the fsspec filesystem that the videos are read from."""
+
+    def __post_init__(self) -> None:
+        if self.budget < 1:
+            raise ConfigError(f"--budget {self.budget}: at least 1")
+        if not 0 < self.min_gap_seconds < math.inf:
+            raise ConfigError(f"--min-gap-seconds {self.min_gap_seconds:g}: more than 0")
+        if self.write is not None and PurePosixPath(self.write).suffix not in (".csv", ".json"):
+            raise ConfigError(f"--write {self.write}: its name must end in .csv or .json")

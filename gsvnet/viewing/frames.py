@@ -8,18 +8,21 @@ import time
 import zlib
 from collections import OrderedDict
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 from PIL import Image
 
 from gsvnet.errors import DecodeError, GsvnetError, VideoError
 from gsvnet.reading.pictures import LabeledPicture, stream_pictures
+from gsvnet.store.codec import decode_mask
+from gsvnet.store.drift import read_drift
 from gsvnet.store.read import LabeledFrame, Labels
 from gsvnet.uris import StorageOptions, redact_text
 
 _KEPT_BYTES = 128 * 2**20
 _KEPT_RANGES = 64  # videos
+_KEPT_DRIFT = 8  # videos; 16 bytes for each of their keyframes
 _GO_ON_FRAMES = 30  # decoding on to a frame this near costs less than seeking
 _ASK_AGAIN_S = 30.0
 _QUALITY = 88
@@ -50,6 +53,7 @@ class FrameReader:
         self._labels, self._source, self._video_options = labels, source, video_options
         self._kept = _KeptBytes(kept_bytes)
         self._ranges = lru_cache(maxsize=_KEPT_RANGES)(self._read_ranges)
+        self._drift = lru_cache(maxsize=_KEPT_DRIFT)(partial(read_drift, labels))
         self._decoding = threading.Lock()
         self._stream: Iterator[LabeledPicture] = iter(())
         self._next: tuple[str, int] = ("", 0)  # video and frame that the stream gives next
@@ -75,6 +79,17 @@ class FrameReader:
             found = _encode(self.read_frame(video, frame).labels, "PNG")
             self._kept.put(key, found)
         return found
+
+    def read_drift(self, video: str, frame: int) -> float | None:
+        """Drift of the chunk that holds a frame; None where it was not measured. A video's is read once."""
+        return self._drift(video).at(frame)
+
+    def read_uncertain(self, video: str, frame: int) -> bytes | None:
+        """Where ways to a frame's labels differ: 1, else 0, as an 8-bit grayscale PNG; None where there is one way."""
+        row = self.read_frame(video, frame).row
+        if row.mask_uncertain is None:
+            return None
+        return _encode(decode_mask(row.mask_uncertain, row.height, row.width), "PNG")
 
     def read_picture(self, video: str, frame: int) -> bytes:
         """The frame's own picture as JPEG. Raises NoPicture for a lost frame, or a video that cannot be read."""

@@ -148,12 +148,13 @@ def describe_video(facts: VideoFacts, spans: Sequence[Span], classes: ClassSet) 
     assert summary is not None
     confidence = "" if summary.confidence is None else f"; confidence {summary.confidence:.2f}"
     lowest = "" if summary.lowest_confidence is None else f", lowest {summary.lowest_confidence:.2f}"
+    drift = "" if summary.drift is None else f"; drift {summary.drift:.3f}, most {summary.most_drift:.3f}"
     troubles = [f"{clock(span.start_s)} to {clock(span.end_s)}: {span.text}" for span in spans]
     more = len(troubles) - MAX_TROUBLES
     return {
         "name": facts.video,
         "sentence": f"{facts.uri}: {count(summary.frames, 'frame')} of {summary.width}x{summary.height}, "
-        f"{duration(summary.labeled_s)}{confidence}{lowest}",
+        f"{duration(summary.labeled_s)}{confidence}{lowest}{drift}",
         "classes": [
             {"name": classes.names[label], "colour": classes.hex_colours[label], "share": percent(share)}
             for label, share in main_classes(summary.shares, classes, 6)
@@ -163,19 +164,21 @@ def describe_video(facts: VideoFacts, spans: Sequence[Span], classes: ClassSet) 
 
 
 _HEADS = (("video", False), ("frames", True), ("duration", True), ("lost", True), ("no labels", True))
-_MORE_HEADS = (("confidence", True), ("lowest", True), ("main classes", False), ("trouble", False))
+_MORE_HEADS = (("confidence", True), ("lowest", True), ("drift", True), ("main classes", False), ("trouble", False))
 
 
 def describe_rows(facts: OutputFacts, classes: ClassSet) -> dict[str, Any]:
     """heads, rows and more_rows of the table of all videos."""
+    has_drift = any(summary.drift is not None for summary in facts.summaries)
+    heads = [head for head in _HEADS + _MORE_HEADS if has_drift or head[0] != "drift"]
     return {
-        "heads": [{"name": name, "number": number} for name, number in _HEADS + _MORE_HEADS],
-        "rows": [_row(video, classes) for video in facts.videos[:MAX_ROWS]],
+        "heads": [{"name": name, "number": number} for name, number in heads],
+        "rows": [_row(video, classes, has_drift=has_drift) for video in facts.videos[:MAX_ROWS]],
         "more_rows": max(0, len(facts.videos) - MAX_ROWS),
     }
 
 
-def _row(facts: VideoFacts, classes: ClassSet) -> dict[str, Any]:
+def _row(facts: VideoFacts, classes: ClassSet, *, has_drift: bool) -> dict[str, Any]:
     summary = facts.summary
     frames, lost, labeled_s = (summary.frames, summary.lost, summary.labeled_s) if summary else (0, 0, 0.0)
     counts = [
@@ -186,6 +189,9 @@ def _row(facts: VideoFacts, classes: ClassSet) -> dict[str, Any]:
     ]
     sure = [summary.confidence, summary.lowest_confidence] if summary else [None, None]
     counts += [(-1, "") if value is None else (value, f"{value:.2f}") for value in sure]
+    if has_drift:
+        drift = summary.drift if summary else None
+        counts.append((-1, "") if drift is None else (drift, f"{drift:.3f}"))
     whole = [failure.error for failure in facts.failures if failure.shard is None]
     given_up = f"{count(len(facts.failures), 'shard')} given up" if facts.failures else ""
     return {

@@ -62,7 +62,8 @@ def build_report(labels: Labels, config: ReportConfig) -> str:
         "name": redact_uri(config.out),
         "written": time.strftime("%Y-%m-%d %H:%M"),
         "shown_sentence": _describe_choice(len(chosen), len(with_labels)),
-        "pictures_note": _describe_pictures(strips),
+        "pictures_note": describe_pictures(strips),
+        "has_drift": any(timeline.drift is not None for timeline in timelines.values()),
     }
     drafts = [
         _Draft(
@@ -120,6 +121,7 @@ def _section(draft: _Draft, thumbnails: Sequence[Thumbnail], classes: ClassSet, 
     nearest = _nearest([each.time_s for each in thumbnails], draft.timeline)
     return {
         **describe_video(draft.facts, draft.spans, classes),
+        "has_drift": draft.timeline.drift is not None,
         "chart": draw_timeline(
             draft.timeline,
             classes,
@@ -136,7 +138,8 @@ def _section(draft: _Draft, thumbnails: Sequence[Thumbnail], classes: ClassSet, 
                 "frame": f"{each.frame_index:,}",
                 "time": clock(each.time_s),
                 "confidence": "?" if each.confidence is None else f"{each.confidence:.2f}",
-                "low": each.least_confident,
+                "drift": "" if each.choice.drift is None else f"{each.choice.drift:.3f}",
+                "why": each.choice.why,
             }
             for at, each in enumerate(thumbnails)
         ],
@@ -159,7 +162,7 @@ def _describe_choice(num_shown: int, num_videos: int) -> str:
     )
 
 
-def _describe_pictures(strips: Sequence[Strip]) -> str:
+def describe_pictures(strips: Sequence[Strip]) -> str:
     """Said once for all videos: why pictures show labels alone, and why there are fewer than asked for."""
     sentences = []
     if problems := [strip.problem for strip in strips if strip.problem]:

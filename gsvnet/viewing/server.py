@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import shlex
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -34,6 +35,7 @@ ASSETS = {
     "base.css": "text/css",
     "view.css": "text/css",
 }
+_STRUCTS = ("pixels", "class_confidence", "drift_iou")
 MAX_HITS, QUERY_LIMIT_S, QUERY_MEMORY_BYTES = 500, 20.0, 2 * 2**30
 
 
@@ -80,6 +82,7 @@ def make_app(viewer: Viewer, hosts: Sequence[str], *, any_address: bool = False)
         "/api/videos/{video}/at": _at,
         frame: _frame,
         f"{frame}/labels.png": _labels,
+        f"{frame}/uncertain.png": _uncertain,
         f"{frame}/picture.jpg": _picture,
     }
     app = Starlette(
@@ -117,7 +120,10 @@ async def _output(request: Request) -> Response:
 
 
 def _columns(labels: Labels) -> list[str]:
-    return [name for name in run_sql(labels, "select * from frames limit 0").column_names if name != "pixels"]
+    """Columns that a condition may name, structs by their fields."""
+    names = run_sql(labels, "select * from frames limit 0").column_names
+    fields = [f"{name}.{each}" for name in _STRUCTS if name in names for each in labels.classes.identifiers]
+    return [name for name in names if name not in _STRUCTS] + fields
 
 
 async def _video(request: Request) -> Response:
@@ -175,6 +181,7 @@ async def _frame(request: Request) -> Response:
     command = ["gsvnet", "show", redact_uri(viewer.labels.uri), "--video", video, "--frame", str(index)]
     command += ["--source", redact_uri(viewer.source)] if viewer.source else []
     footer = await run_in_threadpool(viewer.labels.footer, video)
+    drift = await run_in_threadpool(viewer.frames.read_drift, video, index)
     return JSONResponse(
         {
             "reference": {
@@ -188,8 +195,12 @@ async def _frame(request: Request) -> Response:
             "status": row.status,
             "is_keyframe": row.is_keyframe,
             "keyframe_distance": row.keyframe_distance,
+            "keyframe_interval": row.keyframe_interval,
+            "drift": drift,
             "confidence": row.confidence,
             "confidence_p05": row.confidence_p05,
+            "class_confidence": [None if math.isnan(sure) else sure for sure in row.class_confidence or ()],
+            "has_uncertain": row.mask_uncertain is not None,
             "height": row.height,
             "width": row.width,
             "shares": [count / (row.height * row.width) for count in row.pixels or ()],
@@ -201,6 +212,15 @@ async def _labels(request: Request) -> Response:
     viewer = _viewer(request)
     video, index = await viewer.frame(request)
     return Response(await run_in_threadpool(viewer.frames.read_labels, video, index), media_type="image/png")
+
+
+async def _uncertain(request: Request) -> Response:
+    viewer = _viewer(request)
+    video, index = await viewer.frame(request)
+    found = await run_in_threadpool(viewer.frames.read_uncertain, video, index)
+    if found is None:
+        raise HTTPException(404, f"frame {index} has no map of uncertain pixels")
+    return Response(found, media_type="image/png")
 
 
 async def _picture(request: Request) -> Response:

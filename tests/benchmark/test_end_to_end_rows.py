@@ -19,6 +19,7 @@ from gsvnet.benchmark.overlap import INTERVAL, make_waiting, measure_overlap, ne
 from gsvnet.benchmark.plain_loop import measure_plain_loop, start_plain
 from gsvnet.benchmark.ray_data import measure_ray_data
 from gsvnet.benchmark.running import run_model
+from gsvnet.benchmark.sides import measure_sides
 from gsvnet.benchmark.speedup import count_mac_ratio, measure_speedup
 from gsvnet.errors import WorkerError
 from gsvnet.evaluation.cost import measure_cost
@@ -67,6 +68,15 @@ def test_speedups_are_frames_per_second_over_those_of_keyframes_alone(tiny_setti
         assert row.detail["share_of_mac_ratio"] == row.ratio / row.detail["mac_ratio"]
         assert list(row.detail["intervals"]) == ["L=1", "L=2", "L=4", "L=12"]
         assert row.detail["intervals_run_once"] == ["L=2"]
+
+
+@pytest.mark.slow
+def test_a_second_side_is_timed_against_one_side_at_the_same_interval_and_at_half_of_it(tiny_setting):
+    rows = measure_sides(tiny_setting, num_frames=12)
+    assert [row.name for row in rows] == ["sides_l12", "sides_l6"]
+    for row, other in zip(rows, ("forward L=12", "forward L=6")):
+        assert row.ratio == row.seconds["two-sided L=12"] / row.seconds[other]
+    assert rows[0].detail["keyframes"] == {"two-sided L=12": 1, "forward L=12": 1, "forward L=6": 2}
 
 
 @pytest.mark.slow

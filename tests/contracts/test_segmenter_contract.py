@@ -15,8 +15,10 @@ from torch import Tensor, nn
 
 from gsvnet.classes import ClassSet
 from gsvnet.evaluation.variants import vary_propagation
+from gsvnet.models.adaptive import AdaptiveGSVNet
 from gsvnet.models.arseg import ARSeg, CrossResolutionFusion
-from gsvnet.models.gsvnet import GSVNet, Propagation
+from gsvnet.models.gsvnet import GSVNet
+from gsvnet.models.propagation import Propagation
 from gsvnet.models.segmenter import (
     ChunkBatch,
     FrameNeeds,
@@ -27,6 +29,7 @@ from gsvnet.models.segmenter import (
     VideoSegmenter,
 )
 from gsvnet.models.split import SplitNetwork
+from gsvnet.models.transfer import with_drift, with_references
 from gsvnet.nn.blocks import resize
 from gsvnet.nn.local_attention import MOST_TILE_BYTES
 from tests.around import AroundDummy
@@ -123,6 +126,10 @@ def build_arseg(references: str) -> ARSeg:
 SEGMENTERS = {
     "per_frame": build_per_frame,
     "gsvnet": build_gsvnet,
+    "gsvnet_drift": lambda: with_drift(build_gsvnet()),
+    "gsvnet_both": lambda: with_references(build_gsvnet(), "both"),
+    "adaptive": lambda: AdaptiveGSVNet.of(build_gsvnet(), min_agreement=0.6),
+    "adaptive_both": lambda: AdaptiveGSVNet.of(with_references(build_gsvnet(), "both"), min_agreement=0.6),
     "flow": lambda: vary_propagation(build_gsvnet(), "flow"),
     "filter": lambda: vary_propagation(build_gsvnet(), "filter"),
     "before": lambda: AroundDummy(classes=CLASSES, before=3),
@@ -181,6 +188,12 @@ def batch_chunks(
         assert padding == 0 or stop == NUM_CHUNKS, "the next keyframe stands after the last chunk"
         following = large[STARTS[stop]] if stop < NUM_CHUNKS else torch.randint_like(keyframes[0], 256)
         keyframes = torch.cat([keyframes, following[None]])
+    next_frames = torch.randint(0, 256, (num_chunks, *small.shape[1:]), dtype=torch.uint8)
+    candidates = torch.randint(0, 256, (num_chunks, length, *large.shape[1:]), dtype=torch.uint8)
+    for c in range(stop - first):
+        candidates[c, : lengths[c]] = large[STARTS[first + c] : STARTS[first + c + 1]]
+        if next_valid[c]:
+            next_frames[c] = small[STARTS[first + c + 1]]
     motion, motion_valid = draw_motion(needs, first, lengths, length, seed=3)
     next_motion, next_motion_valid = draw_motion(needs, first, lengths, length, seed=4)
     around = range(STARTS[first] - needs.before, STARTS[first]), range(STARTS[stop], STARTS[stop] + needs.after)
@@ -191,7 +204,7 @@ def batch_chunks(
         keyframes=keyframes,
         frames=frames,
         valid=valid,
-        next_valid=next_valid if needs.next_keyframe else None,
+        next_valid=next_valid if needs.next_keyframe or needs.next_frame else None,
         motion=motion,
         motion_valid=motion_valid,
         next_motion=next_motion if needs.next_keyframe else None,
@@ -200,6 +213,8 @@ def batch_chunks(
         before_index=torch.tensor(before, dtype=torch.int64) if needs.before else None,
         after=large[after] if needs.after else None,
         after_index=torch.tensor(after, dtype=torch.int64) if needs.after else None,
+        next_frames=next_frames if needs.next_frame else None,
+        candidates=candidates if needs.every_keyframe else None,
     )
 
 
@@ -286,7 +301,8 @@ def test_what_is_not_valid_is_not_read(model, video):
 
 
 @pytest.mark.parametrize(
-    "name", ["per_frame", "gsvnet", "around", *(n for n in SEGMENTERS if n.startswith(("arseg", "tdnet")))]
+    "name",
+    ["per_frame", "around", *(n for n in SEGMENTERS if n.startswith(("gsvnet", "adaptive", "arseg", "tdnet")))],
 )
 def test_in_batches_of_one_size_not_even_the_last_bit_changes(name, video):
     """Labels may not depend on where shards are cut, so a chunk may stand anywhere in its batch."""

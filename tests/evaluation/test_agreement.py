@@ -8,7 +8,7 @@ from gsvnet.evaluation.agreement import Agreement, longest_interval, mean_by_int
 from gsvnet.evaluation.confusion import ConfusionMatrix
 from gsvnet.evaluation.footage import open_footage, see_frames, spread_runs, working_size
 from gsvnet.models.checkpoints import load_checkpoint
-from gsvnet.models.gsvnet import Propagation
+from gsvnet.models.propagation import Propagation
 from gsvnet.models.segmenter import ChunkBatch
 from gsvnet.nn.upsample import upsample_labels
 from gsvnet.video.decode import read_frames

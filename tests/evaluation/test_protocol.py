@@ -14,7 +14,8 @@ from gsvnet.evaluation.clip import label_frames
 from gsvnet.evaluation.dataset import Clip, ScoredClips
 from gsvnet.evaluation.protocol import EvaluationResult, evaluate
 from gsvnet.evaluation.scores import plan_chunks
-from gsvnet.models.gsvnet import GSVNet, Propagation
+from gsvnet.models.gsvnet import GSVNet
+from gsvnet.models.propagation import Propagation
 from gsvnet.models.segmenter import FrameNeeds, LogitsBatch, Normalise, PerFrame, SizeRule
 
 

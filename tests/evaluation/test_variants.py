@@ -15,7 +15,8 @@ from gsvnet.classes import ClassSet
 from gsvnet.cli import main
 from gsvnet.errors import ModelError
 from gsvnet.evaluation.variants import vary_propagation
-from gsvnet.models.gsvnet import GSVNet, Propagation
+from gsvnet.models.gsvnet import GSVNet
+from gsvnet.models.propagation import Propagation
 from gsvnet.models.segmenter import ChunkBatch, Normalise, PerFrame, SizeRule, VideoSegmenter
 from gsvnet.nn.warp import warp
 

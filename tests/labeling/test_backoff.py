@@ -161,12 +161,14 @@ def test_which_keyframe_a_frame_draws_on_survives_halving():
                 chunk=torch.full((LENGTH,), c),
                 position=torch.arange(LENGTH),
                 logits=torch.zeros(LENGTH, 1, 1, 1),
-                from_next=(torch.arange(LENGTH) == 2) & chunks.next_valid[c],
+                keyframe=torch.where((torch.arange(LENGTH) == 2) & chunks.next_valid[c], 7, 3),
+                sides=torch.arange(LENGTH, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 2, 1, 1),
             )
             if len(chunks.valid) > 1 and c == 1:
                 raise torch.OutOfMemoryError("CUDA out of memory")
 
     outputs = list(BackOff().segment(two_sided(3), run))
-    found = {(c, p): x for o in outputs for c, p, x in zip(o.chunk.tolist(), o.position.tolist(), o.from_next.tolist())}
-    assert {key for key, from_next in found.items() if from_next} == {(0, 2), (2, 2)}
+    found = {(c, p): x for o in outputs for c, p, x in zip(o.chunk.tolist(), o.position.tolist(), o.keyframe.tolist())}
+    assert {key for key, keyframe in found.items() if keyframe == 7} == {(0, 2), (2, 2)}
+    assert all(torch.equal(o.sides[:, 1, 0, 0], o.position) for o in outputs)
     assert len(found) == 3 * LENGTH

@@ -167,8 +167,7 @@ def test_the_keyframe_after_a_chunk_is_that_of_the_next_one_also_past_the_batch(
     found = batches(shard(0, 20), TWO_SIDED)
     assert [values(b.chunks.keyframes) for b in found] == [[0, 4, 8], [8, 12, 16], [16, 0, 0]]
     assert [b.chunks.next_valid.tolist() for b in found] == [[True, True], [True, True], [False, False]]
-    assert [p.next_keyframe for p in found[1].places] == [12] * 4 + [16] * 4
-    assert {p.next_keyframe for p in found[2].places} == {None}
+    assert [b.chunks.next_index.tolist() for b in found] == [[4, 8], [12, 16], [0, 0]]
 
 
 def test_at_the_end_of_a_shard_it_is_the_next_shards_which_is_not_labeled_here():
@@ -192,7 +191,6 @@ def test_a_next_keyframe_that_was_lost_is_none_wherever_the_batches_end(num_chun
     found = batches(closed(0, 8), TWO_SIDED, num_chunks=num_chunks, lost={4, 8}, stop=9)
     marks = [mark for b in found for mark in b.chunks.next_valid.tolist()]
     assert marks[:2] == [False, False]
-    assert {p.next_keyframe for b in found for p in b.places} == {None}
     assert [p.keyframe for b in found for p in b.places][4:] == [5] * 4  # its own chunk goes on without it
 
 
@@ -211,6 +209,71 @@ def test_more_frames_than_planned_are_labeled_and_end_without_a_next_keyframe():
     [batch] = batches(where, TWO_SIDED, num_chunks=3, stop=7)
     assert [p.index for p in batch.places] == list(range(6))
     assert batch.chunks.next_valid.tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize("num_chunks", [1, 2, 3])
+def test_no_keyframe_follows_a_chunk_before_a_cut(num_chunks):
+    where = replace(closed(0, 10), restarts=(5, 10))
+    for needs in (TWO_SIDED, DRIFTING):
+        found = batches(where, needs, num_chunks=num_chunks, stop=11)
+        marks = {p.keyframe: bool(b.chunks.next_valid[p.chunk]) for b in found for p in b.places}
+        assert marks == {0: True, 4: False, 5: True, 9: False}
+
+
+# --- that keyframe small, and all frames large ---
+
+DRIFTING = replace(NEEDS, next_frame=True)
+
+
+def test_the_keyframe_after_a_chunk_comes_small_where_it_is_asked_for():
+    where = closed(8, 12)
+    found = [b.chunks for b in batches(where, DRIFTING, stop=21)]
+    assert [tuple(c.next_frames.shape) for c in found] == [(2, 3, 2, 3)] * 2
+    assert [values(c.next_frames) for c in found] == [[12, 16], [20, 0]]
+    assert [c.next_valid.tolist() for c in found] == [[True, True], [True, False]]
+    assert [c.next_index.tolist() for c in found] == [[12, 16], [20, 0]]
+    assert [values(c.keyframes) for c in found] == [[8, 12], [16, 0]]  # large it is not asked for
+    assert batches(where, NEEDS)[0].chunks.next_frames is None
+
+
+@pytest.mark.parametrize("num_chunks", [1, 2, 3, 4])
+def test_the_keyframe_after_a_shard_may_be_one_more_chunk(num_chunks):
+    where = closed(8, 12)
+    frames = decode(where, DRIFTING, stop=21)
+    found = list(
+        batch_chunks(frames, shard=where, interval=4, needs=DRIFTING, num_chunks=num_chunks, label_following=True)
+    )
+    assert [p.keyframe for b in found for p in b.places] == [8] * 4 + [12] * 4 + [16] * 4 + [20]
+    counts = [n for b in found for n in b.chunks.num_frames.tolist()]
+    assert counts[:4] == [4, 4, 4, 1]
+    assert [mark for b in found for mark in b.chunks.next_valid.tolist()][:4] == [True, True, True, False]
+
+
+@pytest.mark.parametrize(("restarts", "lost"), [((12,), ()), ((), (12,))], ids=["cut", "lost"])
+def test_a_keyframe_after_a_shard_that_nothing_leads_to_is_no_chunk(restarts, lost):
+    where = replace(closed(8, 4), restarts=restarts)
+    frames = decode(where, DRIFTING, stop=13, lost=lost)
+    found = batch_chunks(frames, shard=where, interval=4, needs=DRIFTING, num_chunks=2, label_following=True)
+    assert [p.index for b in found for p in b.places] == [8, 9, 10, 11]
+
+
+CHOOSING = replace(DRIFTING, every_keyframe=True)
+
+
+def test_networks_that_choose_keyframes_see_every_frame_large_and_small():
+    views = views_by_need(closed(8, 4), interval=4, needs=CHOOSING)
+    assert [tuple(views(i)) for i in (8, 9)] == [(View(4, 6, "area"), View(2, 3, "area"))] * 2
+    [batch] = batches(shard(8, 7), CHOOSING, lost=(9,))
+    chunks = batch.chunks
+    assert tuple(chunks.candidates.shape) == (2, 4, 3, 4, 6)
+    assert torch.equal(chunks.candidates[:, :, 0, 0, 0], chunks.frames[:, :, 0, 0, 0])
+    assert chunks.candidates[:, :, 0, 0, 0].tolist() == [[8, 10, 11, 0], [12, 13, 14, 0]]
+    assert values(chunks.keyframes) == [8, 12]
+
+
+def test_networks_that_choose_keyframes_read_the_others_at_another_size():
+    with pytest.raises(ModelError, match=r"every frame at \(4, 6\) to choose keyframes"):
+        views_by_need(shard(0, 8), interval=4, needs=replace(PER_FRAME, every_keyframe=True))
 
 
 # --- frames around a batch ---
@@ -335,8 +398,9 @@ def test_every_frame_has_motion_to_its_keyframe_and_to_the_next(num_chunks):
             at = place.chunk, place.position
             assert chunks.motion[at][:, 0, 0].tolist() == [place.index, place.keyframe]
             assert chunks.motion_valid[at].all()
-            if place.next_keyframe is not None:
-                assert chunks.next_motion[at][:, 0, 0].tolist() == [place.index, place.next_keyframe]
+            if chunks.next_valid[place.chunk]:
+                following = int(chunks.next_index[place.chunk])
+                assert chunks.next_motion[at][:, 0, 0].tolist() == [place.index, following]
 
 
 def test_motion_of_a_chunk_begins_with_the_frame_that_took_the_keyframes_place():
@@ -347,7 +411,7 @@ def test_motion_of_a_chunk_begins_with_the_frame_that_took_the_keyframes_place()
 def test_a_keyframe_to_which_no_motion_leads_is_as_good_as_none():
     first, second = moving(shard(0, 16))
     assert (first.chunks.next_valid.tolist(), second.chunks.next_valid.tolist()) == ([True, False], [True, False])
-    assert {p.next_keyframe for p in first.places} == {4, None}
+    assert first.chunks.next_index.tolist() == [4, 0]
 
 
 def test_the_time_that_motion_takes_is_told():

@@ -56,6 +56,14 @@ def test_a_part_keeps_the_keyframe_after_it_and_its_own_motion():
     assert part.motion_valid.shape == part.next_motion_valid.shape == (2, LENGTH, 1, 1)
 
 
+def test_a_part_keeps_its_next_keyframes_and_its_candidates():
+    whole = two_sided(4)
+    whole = replace(whole, next_frames=whole.keyframes[1:], candidates=whole.frames)
+    part = take_chunks(whole, 1, 3)
+    assert part.next_frames[:, 0, 0, 0].tolist() == [6, 9]
+    assert torch.equal(part.candidates, whole.frames[1:3])
+
+
 # --- context ---
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from gsvnet.labeling.progress import JobProgress
 from gsvnet.labeling.ray.usage import Usage
 from gsvnet.labeling.report import JobReport, describe, measure, show
-from gsvnet.labeling.tasks import ShardFailure, ShardResult
+from gsvnet.labeling.tasks import DriftFigures, ShardFailure, ShardResult
 
 FAILURE = ShardFailure(video_id="a-1", shard_index=3, error="DecodeError", message="it broke", attempts=2)
 REPORT = JobReport(
@@ -108,6 +108,37 @@ def test_the_summary_says_what_was_done():
     }
 
 
+DRIFT = DriftFigures(
+    num_chunks=200, sum_agreement=194.2, least=0.81, least_video="a-1", least_frame=10800, least_s=723.0, num_below=7
+)
+
+
+def test_how_far_chunks_agree_is_one_line():
+    assert "drift" not in describe(REPORT)
+    text = "97.1 % of pixels agree where chunks meet, least 81 % at a-1 12:03"
+    assert describe(replace(REPORT, drift=DRIFT))["drift"] == text
+    asked = replace(REPORT, drift=DRIFT, min_agreement=0.97)
+    assert describe(asked)["drift"] == text + "; 3.5 % of chunks below 97 %"
+
+
+def test_programs_are_told_of_drift_too():
+    asked = replace(REPORT, drift=DRIFT, min_agreement=0.97).to_dict()
+    assert asked["min_agreement"] == 0.97
+    assert asked["drift"] == {
+        "num_chunks": 200,
+        "sum_agreement": 194.2,
+        "least": 0.81,
+        "least_video": "a-1",
+        "least_frame": 10800,
+        "least_s": 723.0,
+        "num_below": 7,
+        "agreement": 0.971,
+        "below_share": 0.035,
+    }
+    without = REPORT.to_dict()["drift"]
+    assert (without["agreement"], without["least"], without["below_share"]) == (None, None, 0.0)
+
+
 def test_a_run_with_nothing_to_do_divides_by_nothing():
     idle = replace(REPORT, frames=0, label_bytes=0, media_s=0.0, wall_s=0.0, stage_s={}, core_s={}, shards_labeled=0)
     assert describe(idle)["shards"] == "0 labeled (1 were there already)"
@@ -140,10 +171,12 @@ def test_the_report_for_programs_is_json_with_the_derived_figures():
 def test_figures_are_summed_over_shards():
     progress = JobProgress(console=Console(quiet=True))
     for index in range(2):
-        progress.add(result(index, seconds={"decode": 1.5}, core_seconds={"total": 4.0}))
+        drift = DriftFigures(num_chunks=2, sum_agreement=1.5, least=0.7 - index / 10, least_video="a-1")
+        progress.add(replace(result(index, seconds={"decode": 1.5}, core_seconds={"total": 4.0}), drift=drift))
     figures = measure(progress)
     assert (figures["shards_labeled"], figures["frames"], figures["label_bytes"]) == (2, 20, 200)
     assert (figures["media_s"], figures["stage_s"], figures["core_s"]) == (2.0, {"decode": 3.0}, {"total": 8.0})
+    assert figures["drift"] == DriftFigures(num_chunks=4, sum_agreement=3.0, least=0.6, least_video="a-1")
 
 
 def result(index, *, seconds, core_seconds):

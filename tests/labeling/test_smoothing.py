@@ -169,7 +169,7 @@ def labeled(classes, lost=()):
 
 
 def rows_from(frames, *, reach=1):
-    maker = RowMaker(size=(24, 32), time_base=Fraction(1, 10), num_classes=3, clock=StageClock())
+    maker = RowMaker(size=(24, 32), time_base=Fraction(1, 10), num_classes=3, clock=StageClock(), interval=2)
     with ThreadPoolExecutor(1) as threads:
         return list(smooth_rows(frames, shard=SHARD, reach=reach, maker=maker, submit=threads.submit))
 
@@ -208,7 +208,7 @@ def test_few_rows_are_made_before_they_are_asked_for():
             yield frame
 
     endless = replace(SHARD, end_pts=None)
-    maker = RowMaker(size=(24, 32), time_base=Fraction(1, 10), num_classes=3, clock=StageClock())
+    maker = RowMaker(size=(24, 32), time_base=Fraction(1, 10), num_classes=3, clock=StageClock(), interval=2)
     with ThreadPoolExecutor(1) as threads:
         rows = smooth_rows(counted(), shard=endless, reach=1, maker=maker, submit=threads.submit)
         next(rows)

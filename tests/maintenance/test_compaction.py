@@ -28,8 +28,9 @@ from gsvnet.store.scan import StoredLabels
 from gsvnet.store.sources import parse_sources
 from tests.drawn import Drawn, write_video
 from tests.maintenance.conftest import append_column, column_chunk, flip_byte, shard_of
+from tests.store.older import take_later_columns_away
 
-FEW = 0.03  # MB: about four files of the output in `varied`
+FEW = 0.045  # MB: about four files of the output in `varied`
 
 
 def draw(index: int, seed: int, size: tuple[int, int]) -> np.ndarray:
@@ -138,6 +139,60 @@ def test_masks_are_copied_and_small_shards_fill_row_groups(varied, tmp_path):
     assert pq.ParquetFile(path).read()["mask"].to_pylist() == masks
 
 
+@pytest.fixture
+def both_kinds(tmp_path) -> Path:
+    """A video of three shards with values in all columns; the second was written before the later columns came."""
+    rng = np.random.default_rng(0)
+    frames = [
+        Drawn(
+            labels=draw(i, 1, (12, 20)),
+            time_s=i / 10,
+            drift=(i / 32, [float("nan"), *rng.random(10)]) if i % 5 == 0 else None,
+            by_class=rng.random(11),
+            uncertain=rng.integers(0, 2, (12, 20)).astype(np.uint8) if i % 5 else None,
+        )
+        for i in range(15)
+    ]
+    write_video(str(tmp_path / "both"), "a-000000000001", frames, spool=tmp_path / "spool", shard_frames=5)
+    take_later_columns_away(shard_of(tmp_path / "both", "a", 1))
+    return tmp_path / "both"
+
+
+def test_a_copy_of_files_of_both_kinds_has_all_columns_and_masks_byte_for_byte(both_kinds, tmp_path):
+    compact(both_kinds, tmp_path / "to", target_mb=100)
+    (path,) = (tmp_path / "to").rglob("000000.parquet")
+    copy = pq.read_table(path)
+    tables = [pq.read_table(shard_of(both_kinds, "a", i), partitioning=None) for i in range(3)]
+    for name in copy.column_names:
+        expected = [each for t in tables for each in (t[name].to_pylist() if name in t.column_names else [None] * 5)]
+        assert copy[name].to_pylist() == expected, name
+    assert copy["mask_uncertain"].null_count == 5 + 2
+    source, copied = open_labels(str(both_kinds)), open_labels(str(tmp_path / "to"))
+    np.testing.assert_array_equal(copied.uncertain_at("a", range(15)), source.uncertain_at("a", range(15)), strict=True)
+    assert [copied.row("a", i) for i in range(15)] == [source.row("a", i) for i in range(15)]
+
+
+@pytest.mark.parametrize("quick", [False, True])
+def test_files_of_both_kinds_and_their_copy_are_sound(both_kinds, tmp_path, quick):
+    write_plan(
+        str(both_kinds), "a-000000000001", {"shards": [{"first_frame": 5 * i, "num_frames": 5} for i in range(3)]}
+    )
+    compact(both_kinds, tmp_path / "to")
+    for out in (both_kinds, tmp_path / "to"):
+        result = check(out, quick=quick, sample=5)
+        assert (result.exit_code, result.findings, result.masks) == (0, (), 0 if quick else 15)
+
+
+def test_row_groups_of_a_copy_end_at_the_bytes_of_both_sorts_of_masks(both_kinds, tmp_path, monkeypatch):
+    rows = [open_labels(str(both_kinds)).row("a", i) for i in range(5)]
+    monkeypatch.setattr(
+        compact_file, "MAX_ROW_GROUP_BYTES", sum(len(r.mask) + len(r.mask_uncertain or b"") for r in rows)
+    )
+    compact(both_kinds, tmp_path / "to", target_mb=100)
+    metadata = pq.read_metadata(next((tmp_path / "to").rglob("000000.parquet")))
+    assert metadata.row_group(0).num_rows == 5
+
+
 def test_row_groups_end_at_their_bytes_too(tmp_path, monkeypatch):
     frames = drawn(20, 1, (40, 40))
     write_video(str(tmp_path / "out"), "a-0", frames, spool=tmp_path / "spool", shard_frames=3)
@@ -183,7 +238,7 @@ def test_the_record_says_from_what_and_label_refuses_the_copy(varied, tmp_path):
     job, copy = read_job(str(varied)), read_job(str(tmp_path / "to"))
     assert (copy.fields, copy.fingerprint) == (job.fields, job.fingerprint)
     assert copy.compacted["source"] == str(varied)
-    assert (copy.compacted["target_bytes"], copy.compacted["shards"]) == (30_000, 15)
+    assert (copy.compacted["target_bytes"], copy.compacted["shards"]) == (45_000, 15)
     with pytest.raises(OutputConflict, match="is a compacted copy of"):
         open_job(str(tmp_path / "to"), {"keyframe_interval": 5}, classes=job.classes, model_hash="a" * 64)
 
@@ -252,7 +307,7 @@ def test_a_finished_copy_says_so(varied, tmp_path, capsys):
     capsys.readouterr()
     assert main(command) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith(f"source   {varied}: 15 shards, 94.1 kB")
+    assert lines[0].startswith(f"source   {varied}: 15 shards, 142.4 kB")
     assert lines[1] == f"output   {tmp_path / 'to'}: 1 file, of which 0 written now"
     assert lines[2] == "state    was compacted already; nothing was to be done"
     assert files_of(tmp_path / "to") == before

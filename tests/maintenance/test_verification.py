@@ -23,6 +23,7 @@ from gsvnet.store.job import FailureRecord, open_job, write_failure, write_plan
 from gsvnet.store.manifest import read_manifest
 from tests.drawn import Drawn, write_video
 from tests.maintenance.conftest import append_column, column_chunk, flip_byte, rewrite, shard_of
+from tests.store.older import take_later_columns_away
 
 DAMAGED, MISSING, GIVEN_UP = 1, 1, 3
 
@@ -375,6 +376,34 @@ def test_masks_that_fail_their_check_are_damaged_though_all_pages_are_sound(out)
     assert check(out, sample=0).exit_code == 0  # nothing else was wrong
 
 
+def put_uncertain(rows: pa.Table, mask: bytes) -> pa.Table:
+    masks = pa.array([mask] * len(rows), pa.binary())
+    return rows.set_column(rows.column_names.index("mask_uncertain"), rows.schema.field("mask_uncertain"), masks)
+
+
+CHECKED = np.eye(72, 96, dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        (encode_mask(CHECKED), None),
+        (encode_mask(2 * CHECKED), "mask_uncertain holds 2; it must be 0 or 1"),
+        (encode_mask(CHECKED[1:]), "checksum of a mask does not fit"),
+        (encode_mask(CHECKED)[:-1] + b"!", "checksum of a mask does not fit"),
+        (b"", "mask of 0 bytes is too short"),
+    ],
+)
+def test_uncertain_maps_are_decoded_as_masks_are(out, mask, message):
+    forget_manifest(out)
+    rewrite(shard_of(out, "night", 2), lambda rows: put_uncertain(rows, mask))
+    result = check(out)
+    assert (result.exit_code, result.masks) == (DAMAGED if message else 0, 40)
+    if message:
+        assert message in result.findings[0].message
+        assert check(out, sample=0).exit_code == 0
+
+
 def test_wrong_pixel_counts_are_damaged(out):
     forget_manifest(out)
     sky = encode_mask(np.zeros((72, 96), np.uint8))
@@ -466,6 +495,45 @@ def test_what_is_wrong_with_rows_is_named(tmp_path):
         (5, 6): "row 5: pixel counts that no mask of this size can have",
         (6, 7): "row 6: height or width below 1",
     }
+
+
+def test_what_is_wrong_with_later_columns_is_named(tmp_path):
+    out = tmp_path / "out"
+    half = [0.5] * 11
+    frames = [
+        Drawn(labels=None if i == 7 else np.full((4, 6), i % 3, np.uint8), time_s=i / 10, by_class=half,
+              drift=(0.5, half) if i % 5 == 0 else None)
+        for i in range(10)
+    ]  # fmt: skip
+    write_video(str(out), "a-0", frames, spool=tmp_path / "spool")
+    write_plan(str(out), "a-0", {"shards": [{"first_frame": 0, "num_frames": 10}]})
+    assert check(out).exit_code == 0
+
+    def spoil(rows: pa.Table) -> pa.Table:
+        records = rows.to_pylist()
+        records[1]["drift_agreement"], records[1]["drift_iou"] = 0.5, records[0]["drift_iou"]
+        records[2]["class_confidence"]["car"] = 1.5
+        records[3]["keyframe_interval"] = 0
+        records[7]["class_confidence"] = records[2]["class_confidence"]
+        return pa.Table.from_pylist(records, schema=rows.schema)
+
+    rewrite(shard_of(out, "a", 0), spoil)
+    assert {each.frames: each.message.partition("; delete")[0] for each in check(out).findings} == {
+        (1, 2): "row 1: drift of a frame that is no keyframe, or half of it",
+        (2, 3): "row 2: drift or class_confidence outside 0..1",
+        (3, 4): "row 3: keyframe_interval below 1",
+        (7, 8): "row 7: status, mask and pixels contradict each other",
+    }
+
+
+@pytest.mark.parametrize(("name", "kind"), [("drift_agreement", pa.float64()), ("keyframe_interval", pa.int64())])
+def test_a_known_column_of_another_type_is_foreign(out, name, kind):
+    forget_manifest(out)
+    path = shard_of(out, "night", 2)
+    take_later_columns_away(path)
+    assert check(out).exit_code == 0
+    append_column(path, pa.field(name, kind))
+    assert "has other columns" in check(out).findings[0].message
 
 
 def test_write_makes_the_derived_files_anew(out):

@@ -37,8 +37,8 @@ def label(model: ARSeg, chunk: ChunkBatch) -> dict[int, torch.Tensor]:
 
 @torch.inference_mode()
 def drawn_from_next(model: ARSeg, chunk: ChunkBatch) -> list[int]:
-    outputs = [out for out in model.segment(chunk) if out.from_next is not None]
-    return sorted(int(p) for out in outputs for p in out.position[out.from_next])
+    outputs = [out for out in model.segment(chunk) if out.keyframe is not None]
+    return sorted(int(p) for out in outputs for p in out.position[out.keyframe == LENGTH])
 
 
 def test_it_reads_keyframes_in_full_and_all_frames_at_half_the_size(model):
@@ -160,7 +160,19 @@ def test_nearness_counts_lost_frames(model):
     """Frames 1 to 6 of 12 are lost: frame 7 stands at position 1, five frames before the next keyframe."""
     model = with_references(model, "nearest")
     chunk = replace(chunk_of(model), index=torch.tensor([[0, 7, 8, 9, 10, 11]]), next_index=torch.tensor([12]))
-    assert drawn_from_next(model, chunk) == [1, 2, 3, 4, 5]
+    with torch.inference_mode():
+        keyframes = {
+            int(p): int(k)
+            for o in model.segment(chunk)
+            if o.keyframe is not None
+            for p, k in zip(o.position, o.keyframe)
+        }
+    assert keyframes == dict.fromkeys(range(1, 6), 12)
+
+
+@torch.inference_mode()
+def test_who_draws_on_the_keyframe_before_alone_need_not_say_so(model):
+    assert all(output.keyframe is None for output in model.segment(chunk_of(model)))
 
 
 def test_networks_of_two_classes_are_refused(model):

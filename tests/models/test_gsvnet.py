@@ -9,13 +9,13 @@ from torch import nn
 
 from gsvnet.classes import CAMVID, ClassSet
 from gsvnet.errors import ModelError
-from gsvnet.models.gsvnet import (
+from gsvnet.models.gsvnet import GSVNet
+from gsvnet.models.propagation import (
     DEAD_TAP,
     INTRA_TAP,
     NEIGHBOURS,
     NUM_TAPS,
     SELF_TAP,
-    GSVNet,
     GuidedFilter,
     LightFlow,
     Propagation,

@@ -14,7 +14,8 @@ from gsvnet.models.checkpoints import (
     save_checkpoint,
     without_keyframe_network,
 )
-from gsvnet.models.gsvnet import GSVNet, Propagation
+from gsvnet.models.gsvnet import GSVNet
+from gsvnet.models.propagation import Propagation
 from gsvnet.models.segmenter import Normalise, SizeRule
 
 FACTORIES = """

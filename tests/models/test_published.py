@@ -8,7 +8,7 @@ import torch
 
 from gsvnet.errors import ModelError
 from gsvnet.models.bisenet import BiSeNet
-from gsvnet.models.gsvnet import Propagation
+from gsvnet.models.propagation import Propagation
 from gsvnet.models.published import (
     KERNELS_NAME,
     convert_published,

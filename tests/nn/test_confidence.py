@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import math
 
+import pytest
 import torch
 
-from gsvnet.nn.confidence import frame_confidence
+from gsvnet.errors import ModelError
+from gsvnet.nn.confidence import Calibration, calibrate, frame_confidence, measure_confidence
 
 
 def _two_classes(probabilities: list[float]) -> torch.Tensor:
@@ -68,3 +70,78 @@ def test_memory_layout_and_the_input_do_not_change():
     for other in (logits.to(memory_format=torch.channels_last), logits.transpose(2, 3).contiguous().transpose(2, 3)):
         assert all(map(torch.equal, frame_confidence(other, gain), expected))
     assert torch.equal(logits, before)
+
+
+def test_every_class_has_the_mean_of_its_own_places():
+    logits = _two_classes([0.9, 0.4, 0.7, 0.2])
+    by_class = measure_confidence(logits).by_class
+    torch.testing.assert_close(by_class, torch.tensor([[0.8, 0.7]]))
+
+
+def test_a_class_without_places_has_no_confidence():
+    by_class = measure_confidence(_two_classes([0.9, 0.8])).by_class
+    assert by_class.isnan().tolist() == [[False, True]]
+
+
+def test_equal_logits_are_labeled_with_the_lowest_class():
+    assert measure_confidence(torch.zeros(1, 4, 2, 3)).by_class.isnan().tolist() == [[False, True, True, True]]
+
+
+def test_logits_that_are_no_numbers_stay_in_their_frame():
+    logits = torch.zeros(2, 3, 1, 2)
+    logits[1] = torch.nan
+    by_class = measure_confidence(logits).by_class
+    assert by_class[0, 0] == torch.tensor(1 / 3)
+    assert by_class[1].isnan().all()
+
+
+def test_frames_do_not_depend_on_their_neighbours():
+    torch.manual_seed(2)
+    logits, distance = torch.randn(3, 5, 9, 11), torch.tensor([0, 3, 7])
+    calibration = Calibration(slope=0.8, shift=0.1, shift_per_frame=0.05, farthest=5)
+    together = measure_confidence(logits, calibration=calibration, distance=distance)
+    alone = measure_confidence(logits[1:2], calibration=calibration, distance=distance[1:2])
+    assert torch.equal(together.mean[1:2], alone.mean)
+    assert torch.equal(together.by_class[1:2], alone.by_class)
+
+
+def test_calibration_is_a_line_in_log_odds():
+    calibration = Calibration(slope=0.5, shift=0.2, shift_per_frame=0.1, farthest=4)
+    own = torch.tensor([[0.6, 0.9, 0.99]])
+    calibrated = calibrate(own, calibration, torch.tensor([3]))
+    torch.testing.assert_close(torch.logit(calibrated), 0.5 * torch.logit(own) + 0.2 + 0.3)
+
+
+def test_beyond_the_farthest_distance_measured_nothing_is_assumed():
+    calibration = Calibration(shift_per_frame=0.1, farthest=4)
+    near, far = calibrate(torch.full((2, 1), 0.7), calibration, torch.tensor([4, 40]))
+    assert near == far
+
+
+def test_the_default_calibration_changes_nothing():
+    torch.manual_seed(3)
+    logits = torch.randn(2, 5, 6, 7) * 4
+    own, same = measure_confidence(logits), measure_confidence(logits, calibration=Calibration())
+    torch.testing.assert_close(same.mean, own.mean)
+    torch.testing.assert_close(same.by_class, own.by_class)
+
+
+def test_certainty_stays_finite_under_a_calibration():
+    confidence = measure_confidence(torch.tensor([500.0, 0.0]).view(1, 2, 1, 1), calibration=Calibration(slope=0.5))
+    assert 0.999 < confidence.mean.item() <= 1
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"slope": 0.0},
+        {"slope": math.nan},
+        {"shift": "1"},
+        {"shift_per_frame": math.inf},
+        {"farthest": 1.5},
+        {"farthest": True},
+    ],
+)
+def test_a_calibration_of_odd_values_is_refused(wrong):
+    with pytest.raises(ModelError, match=next(iter(wrong))):
+        Calibration(**wrong)

@@ -7,7 +7,7 @@ from torch import nn
 from gsvnet.models.bisenet import BiSeNet
 from gsvnet.models.espnetv2 import ESPNetv2
 from gsvnet.models.fastscnn import FastSCNN
-from gsvnet.models.gsvnet import Propagation
+from gsvnet.models.propagation import Propagation
 from gsvnet.models.swiftnet import SwiftNet
 from gsvnet.nn.folding import fold_batch_norms
 

@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gsvnet.models.gsvnet import Propagation
+from gsvnet.models.propagation import Propagation
 from gsvnet.models.published import KERNELS_NAME, ideal_kernels, published_name
 
 QUICK: dict[str, tuple[str, ...]] = {

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from gsvnet.classes import ClassSet
 from gsvnet.models.checkpoints import load_checkpoint
-from gsvnet.models.gsvnet import FLOW_UNIT_PX, NUM_TAPS, GuidedFilter, find_edges, with_gain
 from gsvnet.models.prepared import prepare_for_inference
+from gsvnet.models.propagation import FLOW_UNIT_PX, NUM_TAPS, GuidedFilter, find_edges, with_gain
 from gsvnet.models.published import (
     convert_published,
     load_published_bisenet,

@@ -60,6 +60,27 @@ def make_row(index: int, *, lost: bool = False) -> FrameRow:
     return replace(row, status="decode_error", **nothing) if lost else row
 
 
+def draw_uncertain(index: int) -> np.ndarray:
+    """1 in a part of one row that grows with the frame index."""
+    uncertain = np.zeros((HEIGHT, WIDTH), np.uint8)
+    uncertain[8, : index % WIDTH] = 1
+    return uncertain
+
+
+def make_full_row(index: int) -> FrameRow:
+    """A row with a value in every column; drift where a chunk begins, class 2 in no per-class value."""
+    row = make_row(index)
+    by_class = np.where(np.arange(len(CAMVID)) == 2, np.nan, index % 8 / 8)
+    return replace(
+        row,
+        keyframe_interval=5,
+        drift_agreement=1 - index % 16 / 16 if row.is_keyframe else None,
+        drift_iou=by_class / 2 if row.is_keyframe else None,
+        class_confidence=by_class,
+        mask_uncertain=encode_mask(draw_uncertain(index)) if index % 5 else None,
+    )
+
+
 @pytest.fixture(scope="session")
 def footer() -> ShardFooter:
     return FOOTER
@@ -75,6 +96,16 @@ def row_of() -> Callable[..., FrameRow]:
     return make_row
 
 
+@pytest.fixture(scope="session")
+def full_row_of() -> Callable[[int], FrameRow]:
+    return make_full_row
+
+
+@pytest.fixture(scope="session")
+def uncertain_of() -> Callable[[int], np.ndarray]:
+    return draw_uncertain
+
+
 @pytest.fixture
 def write_shard(tmp_path) -> Callable[..., str]:
     """Publish one shard of an output with a job record; its URI."""
@@ -88,6 +119,7 @@ def write_shard(tmp_path) -> Callable[..., str]:
         lost: Collection[int] = (),
         video: str = FOOTER.video,
         uri: str = FOOTER.uri,
+        full: bool = False,
     ) -> str:
         spool = Path(tmp_path) / "spool"
         spool.mkdir(exist_ok=True)
@@ -96,7 +128,7 @@ def write_shard(tmp_path) -> Callable[..., str]:
         target = shard_uri(out, video, f"{shard:06d}")
         with ShardWriter(target, footer=footer, spool_dir=spool) as writer:
             for index in range(first_frame, first_frame + num_frames):
-                writer.append(make_row(index, lost=index in lost))
+                writer.append(make_full_row(index) if full else make_row(index, lost=index in lost))
         return target
 
     return write

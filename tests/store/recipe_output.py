@@ -35,14 +35,39 @@ def draw_night(index: int) -> np.ndarray:
     return labels
 
 
+def drift_of(index: int) -> tuple[float, list[float]] | None:
+    """Agreement and IoU per class, binary fractions, at every second keyframe; there is no IoU of what is not there."""
+    if index % 10:
+        return None
+    share = index * 7 % 64 / 64
+    return 1 - share / 4, [1 - share if label in (ROAD, PEDESTRIAN) else np.nan for label in range(11)]
+
+
+def by_class(labels: np.ndarray, index: int) -> list[float]:
+    """Confidence per class of what is there."""
+    return [(index * 11 % 32 + label) / 64 if (labels == label).any() else np.nan for label in range(11)]
+
+
+def draw_frame(labels: np.ndarray | None, index: int, confidence: float) -> Drawn:
+    if labels is None:
+        return Drawn(labels=None, time_s=index / 2)
+    uncertain = (labels == PEDESTRIAN).astype(np.uint8) if index % 5 else None
+    return Drawn(
+        labels=labels,
+        time_s=index / 2,
+        confidence=confidence,
+        drift=drift_of(index),
+        by_class=by_class(labels, index),
+        uncertain=uncertain,
+    )
+
+
 def make_frames() -> dict[str, dict[int, Drawn]]:
     """The frames of each video by index, two a second; confidences differ from frame to frame."""
     day = {
-        i: Drawn(labels=draw_day(i), time_s=i / 2, confidence=(0.3 if i in LOW else 0.9) + i * 2**-12)
-        for i in range(200)
-        if i not in MISSING
+        i: draw_frame(draw_day(i), i, (0.3 if i in LOW else 0.9) + i * 2**-12) for i in range(200) if i not in MISSING
     }
-    night = {i: Drawn(labels=draw_night(i), time_s=i / 2, confidence=0.8 + i * 2**-12) for i in range(60)}
+    night = {i: draw_frame(draw_night(i), i, 0.8 + i * 2**-12) for i in range(60)}
     return {DAY: day, NIGHT: night}
 
 

@@ -19,6 +19,7 @@ from gsvnet.errors import StoreError
 from gsvnet.store.manifest import write_derived
 from gsvnet.store.query import run_sql, select_frames
 from gsvnet.store.read import Labels, open_labels
+from tests.store.older import take_later_columns_away
 
 STORED = Path(__file__).with_name("schema1.parquet")  # made by make_schema1.py
 VIDEO = "drive-0123456789ab"
@@ -107,6 +108,19 @@ def test_every_column_of_the_first_version_is_read(out):
         assert row.codec == (None if lost else "contour1")
 
 
+def test_columns_that_came_later_are_null_in_the_first_version(out):
+    later = schema.later_schema(open_labels(str(out)).classes).names
+    assert not set(pq.read_schema(STORED).names) & set(later)
+    labels = open_labels(str(out))
+    assert all(getattr(labels.row("drive", 102), name) is None for name in later)
+    assert (labels.uncertain_at("drive", [100, LOST]) == 255).all()
+    assert {labels.frames.to_table()[name].null_count for name in later} == {7}
+    query = (
+        "select count(drift_agreement) a, count(class_confidence.traffic_light) b, any_value(drift_iou) c from frames"
+    )
+    assert run_sql(labels, query).to_pylist() == [{"a": 0, "b": 0, "c": None}]
+
+
 def test_the_footer_and_classes_of_the_first_version_are_read(out):
     labels = open_labels(str(out))
     footer = labels.footer("drive")
@@ -172,6 +186,64 @@ def test_files_with_and_without_another_column_lie_together(tmp_path, write_shar
     expected = READINGS[reading](open_labels(out))
     rewrite(paths[wider == "second"], extra=True)
     assert READINGS[reading](open_labels(out)) == expected
+
+
+@pytest.fixture(params=["first", "second"])
+def mixed(request, tmp_path, write_shard) -> str:
+    """An output that an earlier gsvnet began or went on with: one of two shards lacks the columns that came later."""
+    out = str(tmp_path / "out")
+    paths = [write_shard(out, shard=i, first_frame=100 + i * 10, full=True) for i in range(2)]
+    take_later_columns_away(paths[request.param == "second"])
+    return out
+
+
+def first_of_full(out: str) -> int:
+    """The first frame of the shard that has all columns."""
+    full = [path for path in sorted(Path(out).rglob("*.parquet")) if "drift_iou" in pq.read_schema(path).names]
+    return 100 + 10 * int(full[0].stem)
+
+
+@pytest.mark.parametrize("reading", sorted(READINGS.keys() - {"dataset", "sql", "footer"}))
+def test_files_from_before_the_later_columns_read_like_others(mixed, tmp_path, write_shard, reading):
+    for i in range(2):
+        write_shard(str(tmp_path / "whole"), shard=i, first_frame=100 + i * 10, full=True)
+    assert READINGS[reading](open_labels(mixed)) == READINGS[reading](open_labels(str(tmp_path / "whole")))
+
+
+def test_rows_of_files_from_before_have_null_in_the_later_columns(mixed, full_row_of, uncertain_of):
+    labels, first = open_labels(mixed), first_of_full(mixed)
+    other = 210 - first
+    for index in (first, first + 3):
+        assert labels.row(VIDEO, index).class_confidence[0] == full_row_of(index).class_confidence[0]
+        assert labels.row(VIDEO, other + index - first).class_confidence is None
+    maps = labels.uncertain_at(VIDEO, [first + 3, other + 3])
+    np.testing.assert_array_equal(maps[0], uncertain_of(first + 3))
+    assert (maps[1] == 255).all()
+
+
+@pytest.mark.parametrize("engine", ["duckdb", "arrow"])
+def test_sql_sees_null_where_a_file_lacks_a_column(mixed, engine, monkeypatch):
+    if engine == "arrow":
+        monkeypatch.setattr("gsvnet.store.query.protocol_of", lambda fs: "another")
+    labels, first = open_labels(mixed), first_of_full(mixed)
+    query = """
+        select min(frame_index) as first, count(*) as num, sum(class_confidence.car) as car
+        from frames where class_confidence is not null
+    """
+    car = sum(i % 8 / 8 for i in range(first, first + 10))
+    assert run_sql(labels, query).to_pylist() == [{"first": first, "num": 10, "car": car}]
+    (chosen,) = select_frames(labels, where="drift_agreement is null").values()
+    assert chosen.tolist() == [i for i in range(100, 120) if i not in (first, first + 5)]
+    assert run_sql(labels, "from frames limit 0").column_names == [
+        name for name in labels.frames.schema.names if not name.startswith("mask")
+    ]
+
+
+def test_engines_read_files_from_before_the_later_columns(mixed):
+    files, first = f"{mixed}/labels/**/*.parquet", first_of_full(mixed)
+    query = "select frame_index, drift_iou.car from read_parquet('{}', union_by_name = true) where drift_agreement <= 1"
+    iou = [first % 8 / 16, (first + 5) % 8 / 16]
+    assert sorted(duckdb.sql(query.format(files)).fetchall()) == [(first, iou[0]), (first + 5, iou[1])]
 
 
 def test_engines_read_files_with_and_without_another_column(tmp_path, write_shard):

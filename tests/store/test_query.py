@@ -89,9 +89,13 @@ def test_frames_come_in_order_whatever_the_threads(labels):
 @pytest.mark.parametrize(
     ("where", "message"),
     [
-        ("speed > 3", r"speed.*Columns: video, uri, .*codec; fields of pixels: sky, building"),
-        ("pixels.lorry > 3", r"lorry.*fields of pixels: .*car, pedestrian"),
+        (
+            "speed > 3",
+            r"speed.*Columns: video, uri, .*; fields of pixels, drift_iou, class_confidence: sky, building",
+        ),
+        ("pixels.lorry > 3", r"lorry.*fields of pixels, .*: .*car, pedestrian"),
         ("mask is not null", "mask"),
+        ("mask_uncertain is not null", "mask_uncertain"),
         ("pixels.car >", "Parser Error"),
         ("", "Columns: video"),
         ("/* no end", "Parser Error"),
@@ -123,7 +127,7 @@ def test_a_select_gives_a_table(labels):
     )
     assert [tuple(row.values()) for row in table.to_pylist()] == [(DAY, 30, 428), (NIGHT, 10, 45)]
     assert run_sql(labels, "from frames limit 0").column_names == [
-        name for name in labels.frames.schema.names if name != "mask"
+        name for name in labels.frames.schema.names if not name.startswith("mask")
     ]
 
 
@@ -157,6 +161,7 @@ STATEMENTS = [
     "from secret_rows",
     "select getenv('HOME')",
     "select mask from frames",
+    "select mask_uncertain from frames",
     "from duckdb_secrets() where write_text('{there}/stolen.txt', 'x')",
 ]
 

@@ -17,6 +17,7 @@ import pytest
 
 import gsvnet.store.label_file as label_file
 from gsvnet.errors import ConfigError, CorruptLabels, StoreError
+from gsvnet.store.query import run_sql
 from gsvnet.store.read import open_labels
 
 VIDEO = "drive-0123456789ab"
@@ -139,6 +140,38 @@ def test_classes_videos_job_and_footer(out):
     assert labels.footer("night").uri == "s3://videos/night.mp4"
 
 
+def test_uncertain_maps_come_in_the_order_asked_for(tmp_path, write_shard, uncertain_of):
+    out = str(tmp_path / "full")
+    write_shard(out, full=True)
+    maps = open_labels(out).uncertain_at("drive", [7, 5, 2, 7])
+    expected = [uncertain_of(7), np.full((12, 20), 255), uncertain_of(2), uncertain_of(7)]  # 5: a keyframe, one way
+    np.testing.assert_array_equal(maps, np.array(expected, np.uint8), strict=True)
+
+
+def test_a_frame_that_is_lost_or_labeled_in_one_way_has_no_uncertain_map(out):
+    assert (open_labels(out).uncertain_at(VIDEO, [2, 3]) == 255).all()
+    with pytest.raises(StoreError, match="has no labels of frame 35"):
+        open_labels(out).uncertain_at(VIDEO, [35])
+
+
+def test_an_uncertain_map_of_other_values_is_corrupt(tmp_path, write_shard, monkeypatch):
+    out = str(tmp_path / "full")
+    write_shard(out, full=True)
+    monkeypatch.setattr(label_file, "decode_mask", lambda data, height, width: np.full((height, width), 2, np.uint8))
+    with pytest.raises(CorruptLabels, match="frame 7: mask_uncertain holds 2; it must be 0 or 1"):
+        open_labels(out).uncertain_at(VIDEO, [7])
+
+
+def test_drift_and_confidence_by_class_are_columns_of_frames(tmp_path, write_shard):
+    out = str(tmp_path / "full")
+    write_shard(out, full=True)
+    frames = open_labels(out).frames
+    drifted = frames.to_table(columns=["frame_index", "drift_agreement"], filter=pads.field("drift_agreement") < 0.9)
+    assert drifted.to_pylist() == [{"frame_index": 5, "drift_agreement": 1 - 5 / 16}]
+    sure = frames.to_table(columns=["frame_index"], filter=pads.field("class_confidence", "car") > 0.7)
+    assert sure["frame_index"].to_pylist() == [6, 7]
+
+
 def test_frames_is_a_dataset_with_filters(out):
     table = open_labels(out).frames.to_table(
         columns=["frame_index"], filter=(pads.field("video") == VIDEO) & (pads.field("pixels", "car") > 50)
@@ -253,6 +286,17 @@ def test_a_class_query_reads_no_mask_and_skips_row_groups(tmp_path, write_shard,
     assert len(duckdb.sql(query).fetchall()) == 3
     with pytest.raises(duckdb.Error):
         duckdb.sql(query.replace("> 50", "> 5")).fetchall()
+
+
+def test_a_query_of_drift_reads_no_mask_of_either_sort(tmp_path, write_shard):
+    out = str(tmp_path / "full")
+    path = Path(write_shard(out, full=True))
+    for column in ("mask", "mask_uncertain"):
+        damage_column(path, column, [0])
+    table = run_sql(open_labels(out), "select frame_index, drift_iou.car as car from frames where drift_agreement < 1")
+    assert table.to_pylist() == [{"frame_index": 5, "car": 5 / 16}]
+    with pytest.raises(CorruptLabels):
+        open_labels(out).uncertain_at(VIDEO, [7])
 
 
 def test_derived_and_temporary_files_are_not_in_the_glob(out, monkeypatch):

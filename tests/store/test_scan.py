@@ -77,7 +77,7 @@ def test_a_large_file_is_read_in_parts_that_make_up_the_whole(stored, monkeypatc
 
 def test_the_footer_alone_is_little(stored):
     metadata, num_bytes_read = read_footer(stored)
-    assert (metadata.num_rows, num_bytes_read) == (18, min(stored.num_bytes, 2**15))
+    assert (metadata.num_rows, num_bytes_read) == (18, min(stored.num_bytes, 2**16))
 
 
 @pytest.mark.parametrize("block_bytes", [1, 2**20])

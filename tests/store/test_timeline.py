@@ -10,9 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from gsvnet.classes import CAMVID
 from gsvnet.store.read import open_labels
-from gsvnet.store.schema import label_schema
 from gsvnet.store.sources import compacted_metadata, parse_sources
 from gsvnet.store.timeline import read_timelines, summarise_videos
 
@@ -39,8 +37,8 @@ def spoil_masks(path: Path) -> None:
     """Overwrite the bytes of the column `mask`: who reads them notices."""
     data, metadata = bytearray(path.read_bytes()), pq.read_metadata(path)
     for group in (metadata.row_group(i) for i in range(metadata.num_row_groups)):
-        chunk = group.column(group.num_columns - 1)
-        assert chunk.path_in_schema == "mask"
+        columns = [group.column(i) for i in range(group.num_columns)]
+        (chunk,) = [column for column in columns if column.path_in_schema == "mask"]
         start, size = chunk.data_page_offset, chunk.total_compressed_size
         data[start : start + size] = b"\xff" * size
     path.write_bytes(data)
@@ -154,17 +152,34 @@ def test_a_video_of_lost_frames_and_one_of_one_frame(tmp_path, write_shard):
     assert len(timeline_of(out, OTHER).start_s) == 1
 
 
-def test_drift_is_there_only_where_the_labels_have_it(tmp_path, write_shard, monkeypatch):
+def with_drift(path: str, agreement: dict[int, float]) -> None:
+    """Rewrite a file so that these frames have a drift_agreement, and no others."""
+    table = pq.read_table(path)
+    column = pa.array([agreement.get(i) for i in table["frame_index"].to_pylist()], pa.float32())
+    at = table.column_names.index("drift_agreement")
+    pq.write_table(table.set_column(at, table.schema.field(at), column), path)
+
+
+def test_drift_is_there_only_where_it_was_measured(tmp_path, write_shard):
     out = str(tmp_path / "out")
-    path = write_shard(out)
-    assert timeline_of(out).drift is None
-    schema = label_schema(CAMVID).append(pa.field("drift", pa.float32()))
-    monkeypatch.setattr("gsvnet.store.query.label_schema", lambda classes: schema)
-    drift = pa.array([0.1 * i for i in range(10)], pa.float32())
-    pq.write_table(pq.read_table(path).append_column("drift", drift), path)
+    path = write_shard(out, num_frames=20)
+    (before,) = summarise_videos(open_labels(out))
+    assert (timeline_of(out).drift, before.drift, before.most_drift) == (None, None, None)
+    with_drift(path, {0: 0.9, 5: 0.5, 10: 0.75})
+    (drive,) = summarise_videos(open_labels(out))
+    assert (drive.drift, drive.most_drift) == (pytest.approx(0.85 / 3), pytest.approx(0.5))
     timeline = timeline_of(out, max_bins=2)
-    np.testing.assert_allclose(timeline.drift, [0.2, 0.7], rtol=1e-6)
-    np.testing.assert_allclose(timeline.drift_max, [0.4, 0.9], rtol=1e-6)
+    np.testing.assert_allclose(timeline.drift, [0.3, 0.25], rtol=1e-6)
+    np.testing.assert_allclose(timeline.drift_max, [0.5, 0.25], rtol=1e-6)
+    assert timeline.drifted_keyframe.tolist() == [5, 10]
+
+
+def test_bins_in_which_no_chunk_begins_have_the_drift_of_theirs(tmp_path, write_shard):
+    out = str(tmp_path / "out")
+    with_drift(write_shard(out, num_frames=20), {0: 0.9, 10: 0.75})
+    write_shard(out, shard=2, first_frame=23, num_frames=2)  # after a gap, without a keyframe
+    nothing, last = [np.nan] * 5, [np.nan] * 2
+    np.testing.assert_allclose(timeline_of(out).drift, [*[0.1] * 5, *nothing, *[0.25] * 5, *nothing, *last], rtol=1e-6)
 
 
 def test_a_compacted_output_with_two_videos_in_a_file(out):

@@ -10,6 +10,8 @@ import textwrap
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -36,6 +38,11 @@ COLUMNS = [
     "confidence_p05",
     "codec",
     "mask",
+    "keyframe_interval",
+    "drift_agreement",
+    "drift_iou",
+    "class_confidence",
+    "mask_uncertain",
 ]
 
 
@@ -74,6 +81,31 @@ def test_rows_read_back_as_they_were_written(target, footer, row_of):
         assert theirs.pixels == (None if ours.pixels is None else tuple(ours.pixels))
         assert theirs.confidence == pytest.approx(ours.confidence)  # float32
         assert replace(theirs, pixels=ours.pixels, confidence=ours.confidence) == ours
+
+
+def test_all_columns_read_back_as_they_were_written(target, footer, full_row_of):
+    rows = [full_row_of(i) for i in range(7)]
+    write(target, footer, rows)
+    for ours, theirs in zip(rows, table_to_rows(pq.read_table(target)), strict=True):
+        for name in ("keyframe_interval", "drift_agreement", "mask_uncertain"):
+            assert getattr(theirs, name) == getattr(ours, name), name
+        for name in ("drift_iou", "class_confidence"):
+            if (values := getattr(ours, name)) is None:
+                assert getattr(theirs, name) is None
+            else:
+                np.testing.assert_array_equal(getattr(theirs, name), values)
+
+
+def test_values_per_class_are_structs_in_which_nan_is_null(target, footer, full_row_of):
+    write(target, footer, [full_row_of(i) for i in range(2)])
+    table = pq.read_table(target)
+    keyframe, other = table["drift_iou"].to_pylist()
+    assert list(keyframe) == list(footer.classes.identifiers)
+    assert (keyframe["sky"], keyframe[footer.classes.identifiers[2]]) == (0.0, None)
+    assert other is None
+    assert table["class_confidence"].to_pylist()[1]["car"] == 1 / 8
+    for struct in (table["drift_iou"], table["class_confidence"]):
+        assert not any(np.isnan(pc.fill_null(leaf, 0).to_numpy()).any() for leaf in struct.combine_chunks().flatten())
 
 
 def test_pixels_are_a_struct_by_class_name(target, footer, row_of):
@@ -135,13 +167,26 @@ def test_row_groups_are_bounded_by_rows_and_by_mask_bytes(target, footer, row_of
     assert [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)] == [8, 4, 2, 6]
 
 
-def test_masks_have_no_statistics_and_no_second_compression(target, footer, row_of):
-    write(target, footer, [row_of(0)])
+def test_row_groups_are_bounded_by_both_sorts_of_masks_together(target, footer, row_of, monkeypatch):
+    monkeypatch.setattr("gsvnet.store.write.MAX_ROW_GROUP_BYTES", 10_000)
+    rows = [replace(row_of(i), mask=bytes(2_000), mask_uncertain=bytes(3_000)) for i in range(3)]
+    published = write(target, footer, rows).published
+    metadata = pq.read_metadata(target)
+    assert [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)] == [2, 1]
+    assert published.mask_bytes == 15_000
+
+
+def test_masks_have_no_statistics_and_no_second_compression(target, footer, full_row_of):
+    write(target, footer, [full_row_of(i) for i in range(2)])
     group = pq.read_metadata(target).row_group(0)
     columns = {group.column(i).path_in_schema: group.column(i) for i in range(group.num_columns)}
-    assert (columns["mask"].statistics, columns["mask"].compression) == (None, "UNCOMPRESSED")
-    others = [column for name, column in columns.items() if name != "mask"]
-    assert all(column.compression == "ZSTD" and column.statistics.has_min_max for column in others)
+    masks = [columns.pop(name) for name in ("mask", "mask_uncertain")]
+    assert [(column.statistics, column.compression) for column in masks] == [(None, "UNCOMPRESSED")] * 2
+    nowhere = {name for name in columns if name.endswith(f".{footer.classes.identifiers[2]}")}
+    nowhere.discard(f"pixels.{footer.classes.identifiers[2]}")
+    assert all(column.compression == "ZSTD" for column in columns.values())
+    assert {name for name, column in columns.items() if not column.statistics.has_min_max} == nowhere
+    assert all(columns[name].statistics.null_count == 2 for name in nowhere)
 
 
 def write_then_raise(target: Path, footer: ShardFooter, rows: list[FrameRow], error: BaseException) -> None:
@@ -190,6 +235,42 @@ def test_pixels_of_other_classes_are_refused(target, footer, row_of):
 def test_a_row_has_a_mask_exactly_if_it_is_ok(row_of, change):
     with pytest.raises(StoreError, match="status"):
         replace(row_of(0), **change)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"keyframe_interval": 0}, "keyframe_interval 0; it must be at least 1"),
+        ({"drift_agreement": 1.01}, r"drift_agreement 1\.01; it must be 0\.\.1"),
+        ({"drift_agreement": float("nan")}, "drift_agreement nan"),
+        ({"drift_agreement": None}, "drift_agreement and drift_iou together or neither"),
+        ({"drift_iou": None}, "drift_agreement and drift_iou together or neither"),
+        ({"drift_iou": [0.5, -0.1]}, r"drift_iou -0\.1; it must be 0\.\.1, or NaN"),
+        ({"class_confidence": [0.5, 1.1]}, r"class_confidence 1\.1; it must be 0\.\.1, or NaN"),
+        ({"is_keyframe": False}, "this frame is none"),
+    ],
+)
+def test_values_that_no_frame_can_have_are_refused(full_row_of, change, message):
+    with pytest.raises(StoreError, match=f"frame 10: .*{message}"):
+        replace(full_row_of(10), **change)
+
+
+@pytest.mark.parametrize(
+    "given", [{"keyframe_interval": 5}, {"class_confidence": [1.0]}, {"mask_uncertain": b"1"}, {"confidence_p05": 0.5}]
+)
+def test_a_lost_frame_has_no_quality(row_of, given):
+    with pytest.raises(StoreError, match=f"frame 1: {next(iter(given))} of a frame whose status is 'decode_error'"):
+        replace(row_of(1, lost=True), **given)
+
+
+def test_a_mean_that_rounding_takes_above_1_is_kept(row_of):
+    assert replace(row_of(0), class_confidence=[1 + 1e-6]).class_confidence == [1 + 1e-6]
+
+
+@pytest.mark.parametrize("name", ["drift_iou", "class_confidence"])
+def test_values_of_other_classes_are_refused(target, footer, full_row_of, name):
+    with pytest.raises(StoreError, match=f"frame 0: 2 values of {name} for 11 classes"):
+        write(target, footer, [replace(full_row_of(0), **{name: [0.5, 0.5]})])
 
 
 def test_too_little_space_is_said_before_a_shard_starts(tmp_path, footer, row_of):

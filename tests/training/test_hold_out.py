@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from gsvnet.errors import ConfigError
-from gsvnet.models.gsvnet import Propagation
+from gsvnet.models.propagation import Propagation
 from gsvnet.training.clips import Clip, VideoClips
 from gsvnet.training.hold_out import describe_leak, score_clips, score_stills, split_stills, split_video
 from gsvnet.training.stills import Stills

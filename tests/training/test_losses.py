@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from gsvnet.classes import IGNORE
 from gsvnet.models.bisenet import BiSeNet
-from gsvnet.models.gsvnet import Propagation, with_gain
+from gsvnet.models.propagation import Propagation, with_gain
 from gsvnet.models.pspnet_up import PSPNet18Up
 from gsvnet.training.clip_loss import ClipLoss, advance, flow_loss, resize_labels
 from gsvnet.training.clips import Clip, VideoClips

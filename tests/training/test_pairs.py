@@ -9,7 +9,8 @@ import torch.nn.functional as F
 
 from gsvnet.classes import CAMVID
 from gsvnet.errors import ConfigError, VideoError
-from gsvnet.models.gsvnet import GSVNet, Propagation
+from gsvnet.models.gsvnet import GSVNet
+from gsvnet.models.propagation import Propagation
 from gsvnet.models.segmenter import SizeRule
 from gsvnet.synthetic import SceneConfig, write_video
 from gsvnet.training.keyframe_config import TrainKeyframeConfig

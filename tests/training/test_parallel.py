@@ -13,7 +13,7 @@ from torch import nn
 from gsvnet.classes import CAMVID
 from gsvnet.errors import ConfigError
 from gsvnet.models.bisenetv1 import BiSeNetV1
-from gsvnet.models.gsvnet import Propagation
+from gsvnet.models.propagation import Propagation
 from gsvnet.models.pspnet import PSPNet18
 from gsvnet.models.segmenter import Normalise, PerFrame
 from gsvnet.models.spec import KEYFRAME_NETWORKS

@@ -5,7 +5,8 @@ from PIL import Image
 from torch import nn
 
 from gsvnet.classes import ClassSet
-from gsvnet.models.gsvnet import GSVNet, Propagation
+from gsvnet.models.gsvnet import GSVNet
+from gsvnet.models.propagation import Propagation
 from gsvnet.models.segmenter import PerFrame, SizeRule
 from gsvnet.training.clips import Clip
 from gsvnet.training.flow_colours import colour_flow, draw_flow_key

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from gsvnet.errors import ConfigError
-from gsvnet.models.gsvnet import Propagation
+from gsvnet.models.propagation import Propagation
 from gsvnet.models.segmenter import Normalise
 from gsvnet.training.clips import VideoClips
 from gsvnet.training.propagation import PropagationTraining, draw_batch, train_propagation

@@ -4,7 +4,8 @@ import torch
 
 from gsvnet.classes import CAMVID
 from gsvnet.errors import VideoError
-from gsvnet.models.gsvnet import GSVNet, Propagation
+from gsvnet.models.gsvnet import GSVNet
+from gsvnet.models.propagation import Propagation
 from gsvnet.models.segmenter import SizeRule
 from gsvnet.nn.upsample import upsample_labels
 from gsvnet.synthetic import SceneConfig, SceneFrame, write_video

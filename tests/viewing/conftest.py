@@ -76,8 +76,9 @@ class Output:
         identity: str = "1000:etag:abc",
         time_base: Fraction = Fraction(1, 12800),
         pts: Sequence[int] | None = None,
+        change: Callable[[FrameRow], FrameRow] = lambda row: row,
     ) -> Path:
-        """pts: of all frames of the video; default: ten a second."""
+        """pts: of all frames of the video; default: ten a second. change: what it makes of each row is written."""
         footer = ShardFooter(
             job=self.job.fingerprint,
             video=video,
@@ -98,7 +99,7 @@ class Output:
                 row = make_row(index, lost=index in lost, num_classes=len(self.classes))
                 if pts is not None:
                     row = replace(row, pts=pts[index], time_s=float(pts[index] * time_base))
-                writer.append(row)
+                writer.append(change(row))
         return Path(target)
 
     def plan(self, video: str, shards: list[tuple[int, int]], uri: str = "/videos/drive.mp4") -> None:
@@ -124,6 +125,21 @@ class Output:
                 video=video, uri="/videos/x.mp4", shard=shard, error="DecodeError", message=message, attempts=3
             ),
         )
+
+
+def drifted(*keyframes: int, agreement: float = 0.5) -> Callable[[FrameRow], FrameRow]:
+    """What gives the chunks that begin at these keyframes some drift, and those of all others very little."""
+
+    def change(row: FrameRow) -> FrameRow:
+        if row.status != "ok":
+            return row
+        measured: dict = {"keyframe_interval": 5, "class_confidence": np.full(len(row.pixels), 0.8)}
+        if row.is_keyframe:
+            found = agreement if row.frame_index in keyframes else 0.99
+            measured |= {"drift_agreement": found, "drift_iou": np.full(len(row.pixels), found)}
+        return replace(row, **measured)
+
+    return change
 
 
 @pytest.fixture

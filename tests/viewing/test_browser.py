@@ -18,13 +18,14 @@ from PIL import Image
 from rich.console import Console
 
 from gsvnet.classes import CAMVID
+from gsvnet.store.codec import encode_mask
 from gsvnet.store.read import open_labels
 from gsvnet.viewing import server
 from gsvnet.viewing.commands import listen, report
 from gsvnet.viewing.config import ReportConfig
 from gsvnet.viewing.frames import FrameReader
 from tests.outputs import wait_until
-from tests.viewing.conftest import Output
+from tests.viewing.conftest import HEIGHT, WIDTH, Output, drifted
 
 EVIL = "<img src=x onerror=document.title='evil'>'\""
 WIDE, NARROW = {"width": 1600, "height": 1000}, {"width": 420, "height": 900}
@@ -542,3 +543,34 @@ def test_the_viewer_fits_the_window(address, open_page, size):
     assert overflow_px(watched.page) <= 0
     assert watched.complaints == []
     assert all(request.startswith((address, "blob:", "data:")) for request in watched.requests)
+
+
+def test_uncertain_pixels_are_drawn_when_asked_for(output, open_page):
+    corner = np.zeros((HEIGHT, WIDTH), np.uint8)
+    corner[0, 0] = 1
+
+    def change(row):
+        return drifted(5)(row if row.is_keyframe else replace(row, mask_uncertain=encode_mask(corner)))
+
+    output.write(change=change)
+    with serving(output.out) as url:
+        page = open_page(f"{url}#drive-0123456789ab/7").page
+        wait_for_frame(page, 7)
+        assert page.locator("#facts").inner_text().split("\n")[2:6] == [
+            "keyframe interval",
+            "5 here",
+            "drift",
+            "0.500 in its chunk",
+        ]
+        assert page.locator("#sure-0").inner_text() == "0.80"
+        before = pixels_of(page)
+        page.locator("#uncertain").check()
+        wait_until(lambda: not np.array_equal(pixels_of(page), before), limit_s=10)
+        assert np.argwhere((pixels_of(page) != before).any(axis=-1)).tolist() == [[0, 0]]
+        page.locator("#uncertain").uncheck()
+        wait_until(lambda: np.array_equal(pixels_of(page), before), limit_s=10)
+
+
+def test_without_a_map_of_them_nothing_is_offered(watched):
+    assert not watched.page.locator("#uncertain-row").is_visible()
+    assert not watched.page.locator("#class-heads").is_visible()

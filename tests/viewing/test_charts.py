@@ -118,6 +118,7 @@ def test_drift_has_a_figure_only_where_there_is_some(num):
     assert len(drawn(make_timeline(num))) == 2
     with_drift = drawn(make_timeline(num, drift=np.full(num, 0.1), drift_max=np.full(num, 0.3)))
     np.testing.assert_allclose(columns(with_drift[2], "Line")["mean"], [0.1] * num, rtol=1e-6)
+    assert columns(with_drift[2], "Quad")["drift"] == ["0.100"] * num
 
 
 def test_a_video_of_lost_frames_and_one_of_a_single_frame_are_drawn():

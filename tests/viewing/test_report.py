@@ -16,7 +16,7 @@ from gsvnet.viewing import report as report_module
 from gsvnet.viewing.commands import report
 from gsvnet.viewing.config import ReportConfig
 from gsvnet.viewing.report import MAX_BYTES
-from tests.viewing.conftest import Output
+from tests.viewing.conftest import Output, drifted
 
 EVIL = "<script>alert(1)</script>"
 
@@ -64,6 +64,21 @@ def test_a_complete_output_and_its_run(labeled, page_of):
     assert "100 frames in 20.0 s: 5.0 frames/s (0.50x realtime) on 1 x cpu, fp32." in text
     assert "held the run up" in text
     assert "labels alone" not in text
+
+
+def test_drift_is_told_drawn_and_pictured_where_it_was_measured(output, page_of):
+    output.write("calm-ba9876543210")
+    output.write(change=drifted(10))
+    page = page_of(output.out, thumbnails=8)
+    text = text_of(page)
+    assert "drift 0.132, most 0.500" in text
+    assert "frame 14 confidence 0.86, drift 0.500" in text
+    assert page.count("chart tall") == page.count('figure class="by-drift"') - 1 == 1
+    assert "chunks that drifted most" in text
+
+
+def test_without_drift_the_page_has_no_word_of_it(troubled, page_of):
+    assert "drift" not in text_of(page_of(troubled.out))
 
 
 def test_names_from_the_input_are_text_wherever_they_stand(tmp_path, page_of):

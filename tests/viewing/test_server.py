@@ -3,17 +3,19 @@ from __future__ import annotations
 import io
 import shlex
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
+from gsvnet.store.codec import encode_mask
 from gsvnet.store.read import open_labels
 from gsvnet.viewing import server
 from gsvnet.viewing.frames import FrameReader
 from gsvnet.viewing.server import ASSETS, Viewer, make_app
-from tests.viewing.conftest import Output
+from tests.viewing.conftest import HEIGHT, WIDTH, Output, drifted
 
 DRIVE = "drive-0123456789ab"
 HEAVY = "(select count(*) from range(1000000000) a, range(1000) b where a.range + b.range < 0) = 0"
@@ -268,3 +270,27 @@ def test_a_mistake_of_ours_is_one_line_too(served, monkeypatch):
     monkeypatch.setattr(server, "summarise_videos", fail)
     answer = client_of(served.out, strict=False).get(f"/api/videos/{DRIVE}")
     assert (answer.status_code, answer.json()) == (500, {"error": "internal error (RuntimeError)"})
+
+
+def test_a_frame_tells_its_chunk_s_drift_and_where_it_is_uncertain(output):
+    edge = np.eye(HEIGHT, WIDTH, dtype=np.uint8)
+
+    def change(row):
+        row = drifted(5)(row)
+        return row if row.is_keyframe else replace(row, mask_uncertain=encode_mask(edge))
+
+    output.write(change=change)
+    client = client_of(output.out)
+    keyframe, frame = client.get(f"{FRAME}/5").json(), client.get(f"{FRAME}/8").json()
+    assert (frame["keyframe_interval"], frame["drift"], frame["has_uncertain"]) == (5, 0.5, True)
+    assert (keyframe["drift"], keyframe["has_uncertain"]) == (0.5, False)
+    assert frame["class_confidence"] == pytest.approx([0.8] * 11)
+    found = np.asarray(Image.open(io.BytesIO(client.get(f"{FRAME}/8/uncertain.png").content)))
+    np.testing.assert_array_equal(found, edge)
+    assert client.get(f"{FRAME}/5/uncertain.png").status_code == 404
+
+
+def test_labels_without_such_columns_tell_nothing_of_them(client):
+    frame = client.get(f"{FRAME}/3").json()
+    nothing = {"keyframe_interval": None, "drift": None, "class_confidence": [], "has_uncertain": False}
+    assert {name: frame[name] for name in nothing} == nothing

@@ -10,11 +10,15 @@ from gsvnet.reading.pictures import fit_labels
 from gsvnet.store.read import open_labels
 from gsvnet.store.timeline import read_timelines, summarise_videos
 from gsvnet.viewing.thumbnails import choose_frames, draw_strips, encode_within, shrink
+from tests.viewing.conftest import drifted
 
 
-def timeline(confidence):
+def timeline(confidence, drift=None):
+    """One frame a bin; drift: of those that begin a chunk."""
     frames = np.arange(len(confidence))
     return SimpleNamespace(
+        drift_max=drift,
+        drifted_keyframe=None if drift is None else np.where(np.isnan(drift), -1, frames),
         labeled_frame=np.where(np.isnan(confidence), -1, frames),
         least_confident=frames,
         confidence_min=np.array(confidence, float),
@@ -30,7 +34,25 @@ def strips_of(out, num=4, **options):
 def test_frames_are_spread_evenly_and_the_least_confident_is_among_them():
     confidence = np.full(40, 0.9)
     confidence[13] = 0.2
-    assert choose_frames(timeline(confidence), 4) == {5: False, 13: True, 25: False, 35: False}
+    chosen = choose_frames(timeline(confidence), 4)
+    assert [(choice.frame, choice.why) for choice in chosen] == [(5, ""), (13, "confidence"), (25, ""), (35, "")]
+
+
+def test_the_chunk_that_drifted_most_is_among_them():
+    confidence, drift = np.full(40, 0.9), np.full(40, np.nan)
+    confidence[[13, 25]] = 0.2, 0.5
+    drift[::5] = 0.1
+    drift[15] = 0.6
+    chosen = choose_frames(timeline(confidence, drift), 4)
+    assert [(choice.frame, choice.why) for choice in chosen] == [(5, ""), (15, "drift"), (25, "confidence"), (35, "")]
+
+
+def test_a_drifted_chunk_is_shown_by_its_frame_farthest_from_keyframes(output):
+    output.write(change=drifted(10))
+    (strip,) = strips_of(output.out)
+    assert [(each.frame_index, each.choice.drift) for each in strip.thumbnails if each.choice.why == "drift"] == [
+        (14, 0.5)
+    ]
 
 
 def test_lost_stretches_give_no_frame():
@@ -38,12 +60,12 @@ def test_lost_stretches_give_no_frame():
     confidence[10:30] = np.nan
     chosen = choose_frames(timeline(confidence), 4)
     assert len(chosen) == 4
-    assert not set(range(10, 30)) & set(chosen)
+    assert not set(range(10, 30)) & {choice.frame for choice in chosen}
 
 
 @pytest.mark.parametrize(("confidence", "num", "expected"), [([0.5], 4, [0]), ([np.nan], 4, []), ([0.5, 0.6], 0, [])])
 def test_few_frames_give_few_pictures(confidence, num, expected):
-    assert list(choose_frames(timeline(np.array(confidence)), num)) == expected
+    assert [choice.frame for choice in choose_frames(timeline(np.array(confidence)), num)] == expected
 
 
 def test_pictures_are_those_of_the_video(labeled, media):

@@ -19,6 +19,9 @@ COUNTERS = {  # name -> (what it counts, labels)
     "gsvnet_label_bytes_total": ("Bytes of Parquet written", _WHERE),
     "gsvnet_video_seconds_total": ("Seconds of video labeled", _WHERE),
     "gsvnet_stage_seconds_total": ("Seconds that a stage was busy, over all threads", (*_WHERE, "stage")),
+    "gsvnet_chunks_measured_total": ("Chunks whose drift was measured", _WHERE),
+    "gsvnet_drift_total": ("Drift of these chunks (0..1 each), added up", _WHERE),
+    "gsvnet_chunks_below_total": ("Of these, chunks below --min-agreement", _WHERE),
     "gsvnet_retries_total": ("Attempts at a shard that went wrong and are tried again", ("fingerprint", "error")),
     "gsvnet_failures_total": ("Shards and videos given up", ("fingerprint", "error")),
     "gsvnet_actors_lost_total": ("Actors that died, hung or were given up", ("fingerprint", "node")),
@@ -69,6 +72,9 @@ class JobMetrics:
         self._add("gsvnet_shards_total", 1, **where)
         self._add("gsvnet_label_bytes_total", result.num_bytes, **where)
         self._add("gsvnet_video_seconds_total", result.media_s, **where)
+        self._add("gsvnet_chunks_measured_total", result.drift.num_chunks, **where)
+        self._add("gsvnet_drift_total", result.drift.num_chunks - result.drift.sum_agreement, **where)
+        self._add("gsvnet_chunks_below_total", result.drift.num_below, **where)
         for stage, seconds in result.seconds.items():
             if stage != "total":  # the stages run at once; their sum is of busy threads
                 self._add("gsvnet_stage_seconds_total", seconds, **where, stage=stage)

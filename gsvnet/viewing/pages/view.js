@@ -5,7 +5,7 @@ const state = {
   output: null, // classes, columns, videos
   video: null, // facts of the chosen video
   frame: 0, // asked for
-  shown: null, // drawn: {facts, picture, ids, size}
+  shown: null, // drawn: {facts, picture, ids, size, uncertain}
   hidden: new Set(), // ids of classes that are switched off
   labelsAlone: false, // pictures of this video cannot be read
   chart: null, // Bokeh's document of the timeline
@@ -52,6 +52,7 @@ function clock(seconds) {
   return (seconds < 0 ? "-" : "") + whole;
 }
 
+const UNCERTAIN_COLOURS = new Uint32Array(new Uint8Array([0, 0, 0, 0, 255, 0, 212, 255]).buffer);
 const OUT_OF_SIGHT = -1e9; // seconds
 const percent = (share) => (share > 0 && share < 0.001 ? "< 0.1 %" : `${(100 * share).toFixed(1)} %`);
 
@@ -93,8 +94,11 @@ async function loadFrame(frame) {
     fetchOk(framePath(frame, "labels.png")).then(toBitmap),
     loadPicture(frame),
   ]);
-  return { facts, size: labels, ids: readIds(labels), ...picture };
+  const uncertain = facts.has_uncertain && find("uncertain").checked ? await loadUncertain(frame) : null;
+  return { facts, size: labels, ids: readIds(labels), uncertain, ...picture };
 }
+
+const loadUncertain = (frame) => fetchOk(framePath(frame, "uncertain.png")).then(toBitmap).then(readIds);
 
 async function loadPicture(frame) {
   if (state.labelsAlone) return { picture: null, why: state.labelsAlone };
@@ -142,6 +146,7 @@ function blank(frame, why) {
   find("facts").replaceChildren();
   find("reference").textContent = find("copied").textContent = "";
   tellShares([]);
+  tellClassConfidence([]);
   allowCopies(false);
   for (const cursor of state.cursors) cursor.location = OUT_OF_SIGHT;
   document.body.dataset.frame = `${frame} without labels`;
@@ -166,7 +171,7 @@ function rememberAddress(hash) {
 
 function draw() {
   if (!state.shown) return;
-  const { picture, ids, size } = state.shown;
+  const { picture, ids, size, uncertain } = state.shown;
   const canvas = find("screen");
   const { width, height } = picture ?? size;
   if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
@@ -176,10 +181,13 @@ function draw() {
   if (picture) context.drawImage(picture, 0, 0);
   context.globalAlpha = picture ? find("opacity").value / 100 : 1;
   context.imageSmoothingEnabled = false;
-  context.drawImage(colourise(ids, size.width, size.height), 0, 0, width, height);
+  context.drawImage(colourise(ids, classColours(), size), 0, 0, width, height);
+  if (!uncertain) return;
+  context.globalAlpha = 0.85; // whatever the opacity: what is looked for must be seen
+  context.drawImage(colourise(uncertain, UNCERTAIN_COLOURS, size), 0, 0, width, height);
 }
 
-function colourise(ids, width, height) {
+function classColours() {
   const colours = new Uint32Array(256); // bytes R, G, B, alpha; 0: nothing is laid over
   const bytes = new Uint8Array(colours.buffer);
   state.output.classes.forEach(({ colour }, id) => {
@@ -187,6 +195,10 @@ function colourise(ids, width, height) {
     for (let i = 0; i < 3; i++) bytes[4 * id + i] = parseInt(colour.slice(1 + 2 * i, 3 + 2 * i), 16);
     bytes[4 * id + 3] = 255;
   });
+  return colours;
+}
+
+function colourise(ids, colours, { width, height }) {
   const image = new ImageData(width, height);
   const pixels = new Uint32Array(image.data.buffer);
   for (let i = 0; i < ids.length; i++) pixels[i] = colours[ids[i]];
@@ -200,8 +212,11 @@ function tellFrame(facts) {
   find("where").textContent = `${clock(reference.time_s)} · frame ${reference.frame_index}`;
   const distance = facts.keyframe_distance;
   const number = (value) => (value === null ? "none" : value.toFixed(3));
+  const interval = facts.keyframe_interval;
   const lines = {
     keyframe: facts.is_keyframe ? "yes" : distance === null ? "no" : `${distance} frame${distance === 1 ? "" : "s"} away`,
+    ...(interval === null ? {} : { "keyframe interval": `${interval} here` }),
+    ...(facts.drift === null ? {} : { drift: `${number(facts.drift)} in its chunk` }),
     confidence: facts.confidence === null ? "none" : `${number(facts.confidence)}, least 5 % of the picture ${number(facts.confidence_p05)}`,
     labels: `${facts.width}x${facts.height}`,
     status: facts.status,
@@ -209,6 +224,22 @@ function tellFrame(facts) {
   find("facts").replaceChildren(...Object.entries(lines).flatMap(([name, value]) => [element("dt", name), element("dd", value)]));
   find("reference").textContent = `${JSON.stringify(reference)}\n\n${facts.command}`;
   tellShares(state.output.classes.map((_, id) => facts.shares[id] ?? 0));
+  tellClassConfidence(facts.class_confidence);
+  if (facts.has_uncertain) find("uncertain-row").hidden = false; // and stays, as keyframes have none
+}
+
+function tellClassConfidence(sure) {
+  const some = sure.length > 0;
+  find("class-heads").hidden = !some;
+  find("classes").classList.toggle("with-confidence", some);
+  state.output.classes.forEach((_, id) => {
+    find(`sure-${id}`).hidden = !some;
+    find(`sure-${id}`).textContent = sure[id]?.toFixed(2) ?? "";
+  });
+}
+
+async function switchUncertain() {
+  if (state.shown) await show(state.frame); // with it, or without
 }
 
 function tellShares(shares) {
@@ -230,6 +261,7 @@ async function openVideo(video, frame) {
     if (turn !== turns.video) return;
     state.video = facts;
     state.labelsAlone = false;
+    find("uncertain-row").hidden = !find("uncertain").checked;
     clearTimeline();
     Object.assign(find("frame"), { min: facts.first_frame, max: facts.last_frame });
     await Promise.all([show(frame ?? facts.first_frame), drawTimeline(turn)]);
@@ -410,7 +442,8 @@ function makeClass({ name, colour }, id) {
     text.className = box.checked ? "" : "off";
     draw();
   });
-  label.append(box, chip, text, meter, share);
+  const sure = Object.assign(element("span", "", "sure"), { id: `sure-${id}`, hidden: true });
+  label.append(box, chip, text, meter, share, sure);
   const item = element("li");
   item.append(label);
   return item;
@@ -428,6 +461,7 @@ function listen() {
   find("back").addEventListener("click", () => move(state.frame - 1));
   find("forth").addEventListener("click", () => move(state.frame + 1));
   find("play").addEventListener("click", () => (state.playing ? pause() : play()));
+  find("uncertain").addEventListener("change", switchUncertain);
   find("opacity").addEventListener("input", draw);
   find("all").addEventListener("click", () => switchAll(true));
   find("none").addEventListener("click", () => switchAll(false));
@@ -441,7 +475,7 @@ async function start() {
   state.output = await fetchJson("/api/output");
   const { classes, columns, videos } = state.output;
   find("classes").replaceChildren(...classes.map(makeClass));
-  find("columns").textContent = [...columns, ...classes.map(({ identifier }) => `pixels.${identifier}`)].join(", ");
+  find("columns").textContent = columns.join(", ");
   find("video").replaceChildren(...videos.map((video) => Object.assign(element("option", video), { value: video })));
   find("only-this").parentElement.hidden = videos.length < 2;
   listen();

@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from gsvnet.labeling.ray.cluster import connect
 from gsvnet.labeling.ray.events import ActorLost, ActorReport, FleetStatus, ShardRetried
 from gsvnet.labeling.ray.metrics import COUNTERS, GAUGES, JobMetrics
-from gsvnet.labeling.tasks import ShardFailure, ShardResult
+from gsvnet.labeling.tasks import DriftFigures, ShardFailure, ShardResult
 
 REPORT = ActorReport(model_hash="a", device="cuda", device_name="X", node_id="n", node_ip="10.0.0.2", pid=1)
 EVENTS = (
@@ -32,6 +32,7 @@ def result(node, gpu, num_frames):
         media_s=num_frames / 20,
         seconds={"decode": 0.5, "segment": 0.25, "write": 0.0, "total": 0.6},
         published=True,
+        drift=DriftFigures(num_chunks=num_frames // 10, sum_agreement=num_frames / 10 - 0.5, num_below=1),
         node=node,
         gpu=gpu,
     )
@@ -89,6 +90,13 @@ def test_work_is_counted_by_node_and_gpu(scraped):
     assert scraped["ray_gsvnet_shards_total", "10.0.0.1", "0"] == 2
     assert scraped["ray_gsvnet_label_bytes_total", "10.0.0.1", "0"] == 200
     assert scraped["ray_gsvnet_video_seconds_total", "10.0.0.2", "1"] == 1
+
+
+def test_drift_is_counted_as_a_mean_is_made_of(scraped):
+    at = ("10.0.0.1", "0")
+    assert scraped["ray_gsvnet_chunks_measured_total", *at] == 8
+    assert scraped["ray_gsvnet_drift_total", *at] == 1.0
+    assert scraped["ray_gsvnet_chunks_below_total", *at] == 2
 
 
 def test_stages_are_told_apart_and_their_total_is_not_one_of_them(scraped):
