@@ -18,13 +18,12 @@ import torch
 from torch import Tensor, nn
 
 from gsvnet.chunks import STRETCH_FRAMES, Chunk, chunk_starts
-from gsvnet.errors import ConfigError, ModelError
+from gsvnet.errors import ConfigError
 from gsvnet.evaluation.clip import ClipLabeler, find_relabeling, places_of
 from gsvnet.evaluation.confusion import ConfusionMatrix
 from gsvnet.evaluation.dataset import ScoredClips
-from gsvnet.models.adaptive import AdaptiveGSVNet
-from gsvnet.models.gsvnet import GSVNet
 from gsvnet.models.segmenter import LogitsBatch, VideoSegmenter
+from gsvnet.models.transfer import with_min_agreement
 
 Progress = Callable[[int, int], None]
 
@@ -184,13 +183,11 @@ def compare_as_labeled(
 
 
 def _choose(segmenter: VideoSegmenter, setting: Setting) -> VideoSegmenter:
-    if setting.min_agreement is None:
-        if setting.interval is None or setting.interval < 1:
-            raise ConfigError(f"keyframe interval {setting.interval}: at least 1")
-        return segmenter
-    if not isinstance(segmenter, GSVNet):
-        raise ModelError(f"least agreement {setting.min_agreement:g}: {type(segmenter).__name__} chooses no intervals")
-    return AdaptiveGSVNet.of(segmenter, min_agreement=setting.min_agreement)
+    if setting.min_agreement is not None:
+        return with_min_agreement(segmenter, setting.min_agreement)
+    if setting.interval is None or setting.interval < 1:
+        raise ConfigError(f"keyframe interval {setting.interval}: at least 1")
+    return segmenter
 
 
 def _label(labeler: ClipLabeler, row: AsLabeled, batch_chunks: int) -> None:

@@ -18,6 +18,7 @@ from gsvnet.store.job import FailureRecord, list_failures, list_plans, read_job,
 from gsvnet.store.layout import SUCCESS, derived_uri, list_label_pages, split_shard_path
 from gsvnet.store.read import open_labels
 from gsvnet.uris import redact_uri
+from gsvnet.words import interval_in_words
 
 READING_THREADS = 32
 SPEED_OVER_S = 3600.0
@@ -39,6 +40,7 @@ class JobStatus:
     model_hash: str
     family: str
     keyframe_interval: int
+    interval_text: str
     videos: int
     videos_done: int
     shards: int
@@ -96,6 +98,7 @@ def read_status(out: str, storage_options: StorageOptions = None, *, now: float 
         model_hash=job.model_hash,
         family=str(settings.get("family", "")) if isinstance(settings, dict) else "",
         keyframe_interval=int(job.fields.get("keyframe_interval", 0)),
+        interval_text=interval_in_words(job.fields),
         videos=len(plans),
         videos_done=len(complete_videos),
         shards=sum(plan.shards for plan in plans),

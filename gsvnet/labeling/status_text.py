@@ -30,7 +30,7 @@ def describe_status(status: JobStatus) -> dict[str, str]:
     lines = {
         "output": status.out,
         "job": f"{status.fingerprint[:12]}: {family}model hash {status.model_hash[:12]}, "
-        f"keyframe interval {status.keyframe_interval}",
+        f"keyframe interval {status.interval_text}",
         "state": _describe_state(status),
         "videos": f"{status.videos_done:,} done of {status.videos:,} planned",
         "shards": f"{status.shards_done:,} done of {status.shards:,}{share}",

@@ -25,7 +25,7 @@ from gsvnet.models.gsvnet import GSVNet
 from gsvnet.models.runs import Runs, Timeline, make_timeline
 from gsvnet.models.segmenter import ChunkBatch, FrameNeeds, LogitsBatch
 from gsvnet.models.steps import Maps, Views
-from gsvnet.models.two_sided import measure_change
+from gsvnet.models.two_sided import Ends, find_detail, measure_change
 from gsvnet.nn.best_class import best_class
 from gsvnet.nn.blocks import equal_batches
 
@@ -99,7 +99,7 @@ class AdaptiveGSVNet(GSVNet):
 
     def _label_both_ways(self, views: Views, keyframes: Keyframes, runs: Runs) -> Iterator[LogitsBatch]:
         behind = torch.where(runs.followed, runs.stop, runs.start)  # where none follows it may be any
-        return self.propagate(keyframes.states(runs.start), keyframes.states(behind), views, runs)
+        return self.propagate(keyframes.ends(runs.start), keyframes.ends(behind), views, runs)
 
     def _agreement(self, keyframes: Keyframes, runs: Runs, passed: list[LogitsBatch]) -> float:
         """Mean share of places whose labels are equal where runs meet; 1 where none do."""
@@ -209,6 +209,12 @@ class Keyframes:
     def states(self, positions: Tensor) -> Tensor:
         """(R, C + 1, h, w), where propagation starts from them."""
         return self._model.enter_grid(self.logits(positions), self._grid)
+
+    def ends(self, positions: Tensor) -> Ends:
+        """The same with what the propagation grid leaves out."""
+        state = self.states(positions)
+        detail = find_detail(self.logits(positions), state, align_corners=self._model.align_corners)
+        return Ends(state=state, detail=detail)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -40,7 +40,7 @@ from gsvnet.models.propagation import Propagation, with_gain
 from gsvnet.models.runs import Runs, Timeline, make_timeline, whole_chunks
 from gsvnet.models.segmenter import ChunkBatch, FrameNeeds, LogitsBatch, Normalise, Resize, Role, SizeRule
 from gsvnet.models.steps import Views, keep_where
-from gsvnet.models.two_sided import ONE_SIDED_SHARE, find_reach, reach_both_ways
+from gsvnet.models.two_sided import ONE_SIDED_SHARE, Ends, find_detail, find_reach, reach_both_ways
 from gsvnet.nn.blocks import equal_batches, resize
 
 REFERENCES: tuple[References, ...] = ("before", "both")
@@ -112,19 +112,22 @@ class GSVNet(nn.Module):
         Padding runs too and is thrown away: with shapes that never change, a frame's logits do not depend on how
         many of its neighbours are valid.
         """
-        valid, states = chunks.valid.cpu(), []
+        valid, states, details = chunks.valid.cpu(), [], []
         assert chunks.frames is not None or not valid[:, 1:].any(), "propagation reads ChunkBatch.frames"
         every_chunk = torch.arange(len(valid))
         for rows, new in equal_batches(len(chunks.keyframes), self.keyframe_batch):
             logits = self.keyframe_network(self.keyframe_normalise(chunks.keyframes[rows])).float()[new]
             if chunks.frames is not None:
                 states.append(self.enter_grid(logits, chunks.frames.shape[-2:]))
+                if self.references == "both":
+                    details.append(find_detail(logits, states[-1], align_corners=self.align_corners))
             own = every_chunk[rows][new]
             yield from self._yield_keyframes(valid, own, logits[: len(own)])
         if chunks.frames is not None and valid.shape[1] > 1:
             timeline = make_timeline(chunks)
-            keyframes = torch.cat(states)
-            behind = keyframes[1:] if len(keyframes) > len(valid) else None
+            finer = [detail for detail in details if detail is not None]
+            keyframes = Ends(state=torch.cat(states), detail=torch.cat(finer) if finer else None)
+            behind = keyframes[1:] if len(keyframes.state) > len(valid) else None
             yield from self.propagate(keyframes[: len(valid)], behind, self.view(timeline), whole_chunks(timeline))
 
     def enter_grid(self, logits: Tensor, grid: Sequence[int]) -> Tensor:
@@ -136,17 +139,17 @@ class GSVNet(nn.Module):
         frames = self.frame_normalise(timeline.frames)
         return Views(propagation=self.propagation, timeline=timeline, frames=frames, batch=self.frame_batch)
 
-    def propagate(self, before: Tensor, behind: Tensor | None, views: Views, runs: Runs) -> Iterator[LogitsBatch]:
-        """All frames of R runs but their keyframes, whose states (R, C + 1, h, w) are `before`.
+    def propagate(self, before: Ends, behind: Ends | None, views: Views, runs: Runs) -> Iterator[LogitsBatch]:
+        """All frames of R runs but their keyframes, which are `before`.
 
         behind: of the keyframes that follow, for references "both"; where none follows it may be anything.
         """
         if self.references == "before":
-            yield from self.go_forward(before, views, runs, arrives=self.drift)
+            yield from self.go_forward(before.state, views, runs, arrives=self.drift)
             return
         assert behind is not None, "a frame draws on both sides, so the keyframes behind are needed"
         reach = find_reach(runs, views.timeline, one_sided_share=self.one_sided_share)
-        for reached in reach_both_ways(views, before, behind, runs, reach):
+        for reached in reach_both_ways(views, before, behind, runs, reach, align_corners=self.align_corners):
             nearer = torch.where(reach.nearness[reached.offset] > 0.5, runs.stop, runs.start)
             position = runs.positions(reached.offset)
             yield from self._yield_rows(

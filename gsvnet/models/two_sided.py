@@ -25,9 +25,10 @@ from torch import Tensor
 from gsvnet.models.runs import Runs, Timeline
 from gsvnet.models.steps import Maps, Views, keep_where
 from gsvnet.nn.best_class import best_class
+from gsvnet.nn.blocks import resize
 from gsvnet.nn.warp import warp
 
-ONE_SIDED_SHARE = 0.4
+ONE_SIDED_SHARE = 0.5
 """Of the way between two keyframes: nearer than this to one of them, labels of the other only move."""
 NEAR_FRAMES = 2
 """So near to a keyframe its labels, moved along the flow alone, are as good as those that went through the filter."""
@@ -35,7 +36,6 @@ CHANGE_LEVELS = 15.0
 """Grey levels of change in a step that leave 1/e of the trust."""
 _LEAST_TRUST = 0.01  # so that something counts where no side is trusted
 _ROUNDING = 1e-6
-_Found = tuple[Tensor, Tensor]  # states and trust
 
 
 def measure_change(current: Tensor, source: Tensor, flow: Tensor) -> Tensor:
@@ -113,10 +113,32 @@ def find_reach(runs: Runs, timeline: Timeline, *, one_sided_share: float = ONE_S
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reached:
-    """States (R, C + 1, h, w) of the frames of R runs at one offset, those that `rows` (R,) bool says.
+class Ends:
+    """The keyframes on one side of R runs. state: (R, C + 1, h, w). detail: of `find_detail`, or None."""
 
-    sides: (R, 2, h, w) uint8, the labels before and behind of which the states are made; None: of one side alone.
+    state: Tensor
+    detail: Tensor | None = None
+
+    def __getitem__(self, rows: slice) -> Ends:
+        return Ends(state=self.state[rows], detail=None if self.detail is None else self.detail[rows])
+
+
+def find_detail(logits: Tensor, state: Tensor, *, align_corners: bool) -> Tensor | None:
+    """What a keyframe's own logits (N, C, H, W) say that its state (N, C + 1, h, w) does not: (N, C, H, W).
+
+    None where the propagation grid is as fine as theirs.
+    """
+    if logits.shape[-2] <= state.shape[-2]:
+        return None
+    return logits - resize(state[:, :-1], logits.shape[-2:], align_corners=align_corners)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reached:
+    """States (R, C + 1, h', w') of the frames of R runs at one offset, those that `rows` (R,) bool says.
+
+    They are on the propagation grid, or on their keyframe's finer one. sides: (R, 2, h, w) uint8, the labels before and
+    behind of which the states are made; None: of one side alone.
     """
 
     offset: int
@@ -125,11 +147,13 @@ class Reached:
     sides: Tensor | None = None
 
 
-def reach_both_ways(views: Views, before: Tensor, behind: Tensor, runs: Runs, reach: Reach) -> Iterator[Reached]:
+def reach_both_ways(
+    views: Views, before: Ends, behind: Ends, runs: Runs, reach: Reach, *, align_corners: bool
+) -> Iterator[Reached]:
     """All frames of the runs but keyframes, in the order of offsets.
 
-    before, behind: states of the keyframes that runs begin with, and of those that follow them. Backward comes first,
-    and what it finds is kept.
+    before, behind: the keyframes that runs begin with, and those that follow them. Backward comes first, and what it
+    finds is kept. align_corners: corner convention of the keyframes' logits.
     """
     wanted = reach.before.reached.any(dim=1).nonzero()[:, 0].tolist()
     if not wanted:
@@ -141,22 +165,50 @@ def reach_both_ways(views: Views, before: Tensor, behind: Tensor, runs: Runs, re
     intra = views.intra(sorted({*ahead.step_positions(runs), *back.step_positions(runs)}))
     kept: dict[int, _Found] = {}
     if reach.behind.reached.any():
-        kept = dict(zip(back.offsets, _walk(views, behind, runs, back, flow_back, intra)))
-    forward = _walk(views, before, runs, ahead, flow_ahead, intra)
+        kept = dict(zip(back.offsets, _walk(views, behind, runs, back, flow_back, intra, align_corners)))
+    forward = _walk(views, before, runs, ahead, flow_ahead, intra, align_corners)
     for offset, found in zip(offsets, forward):
-        yield from _join(offset, reach, found, kept.pop(offset, None))
+        yield from _join(offset, reach, found, kept.pop(offset, None), align_corners)
 
 
-def _join(offset: int, reach: Reach, before: _Found, behind: _Found | None) -> Iterator[Reached]:
+@dataclass(frozen=True, kw_only=True)
+class _Found:
+    """What one side says of R frames: states, trust (R, 1, h, w), and a near keyframe's detail, moved along."""
+
+    state: Tensor
+    trust: Tensor
+    detail: Tensor | None
+
+
+def _join(offset: int, reach: Reach, before: _Found, behind: _Found | None, align_corners: bool) -> Iterator[Reached]:
     """Frames at one offset that are of the keyframe before them alone, and those that are of both."""
     both = reach.behind.reached[offset]
-    yield Reached(offset=offset, rows=reach.before.reached[offset] & ~both, state=before[0])
-    if behind is not None and both.any():
-        fused = fuse_sides(
-            before[0], behind[0], trust_before=before[1], trust_behind=behind[1], nearness=reach.nearness[offset]
-        )
-        sides = torch.stack([best_class(state[:, :-1]) for state, _ in (before, behind)], dim=1)
-        yield Reached(offset=offset, rows=both, state=fused, sides=sides)
+    yield Reached(offset=offset, rows=reach.before.reached[offset] & ~both, state=before.state)
+    if behind is None or not both.any():
+        return
+    nearness = reach.nearness[offset]
+    fused = fuse_sides(
+        before.state, behind.state, trust_before=before.trust, trust_behind=behind.trust, nearness=nearness
+    )
+    sides = torch.stack([best_class(found.state[:, :-1]) for found in (before, behind)], dim=1)
+    shares = torch.stack([reach.before.near[offset] * (1 - nearness), reach.behind.near[offset] * nearness])
+    detail = _mean_detail((before.detail, behind.detail), shares)
+    near = torch.zeros_like(both) if detail is None else both & (shares.sum(dim=0) > 0)
+    yield Reached(offset=offset, rows=both & ~near, state=fused, sides=sides)
+    if detail is not None:
+        finer = resize(fused, detail.shape[-2:], align_corners=align_corners)
+        finer[:, :-1] += detail
+        yield Reached(offset=offset, rows=near, state=finer, sides=sides)
+
+
+def _mean_detail(details: tuple[Tensor | None, Tensor | None], shares: Tensor) -> Tensor | None:
+    """(R, C, H, W), by the sides' shares (2, R); None where neither has any."""
+    total, found = shares.sum(dim=0).clamp(min=_ROUNDING), None
+    for detail, share in zip(details, shares):
+        if detail is not None and share.any():
+            part = detail * (share / total).to(detail.device).view(-1, 1, 1, 1)
+            found = part if found is None else found + part
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,13 +262,15 @@ class _Flows:
         return found if turned.all() or self.own is None else keep_where(turned, found, self.own.at(chunk, position))
 
 
-def _walk(views: Views, state: Tensor, runs: Runs, way: _Way, flows: _Flows, intra: Maps | None) -> Iterator[_Found]:
-    """States and trust (R, 1, h, w) of all runs at each of the way's offsets, one after the other.
+def _walk(
+    views: Views, ends: Ends, runs: Runs, way: _Way, flows: _Flows, intra: Maps | None, align_corners: bool
+) -> Iterator[_Found]:
+    """What a side says of all runs at each of the way's offsets, one after the other.
 
-    A frame that is not there is stepped over: its run keeps both.
+    A frame that is not there is stepped over: its run keeps everything.
     """
-    frames, trust = views.timeline.frames, torch.ones_like(state[:, :1])
-    unfiltered = state
+    frames, trust = views.timeline.frames, torch.ones_like(ends.state[:, :1])
+    state, unfiltered, detail = ends.state, ends.state, ends.detail
     for offset in way.offsets:
         here = runs.positions(offset).clamp(max=frames.shape[1] - 1)
         source = way.sources[runs.chunk, here]
@@ -229,7 +283,21 @@ def _walk(views: Views, state: Tensor, runs: Runs, way: _Way, flows: _Flows, int
             state = keep_where(missing, state, _advance(views, state, flow, intra, runs.chunk, here, moves))
             if near.any():
                 unfiltered = keep_where(missing, unfiltered, warp(unfiltered, flow))
-        yield (keep_where(~near, state, (state + unfiltered) / 2) if near.any() else state), trust
+            if near.any() and detail is not None:
+                fine = enlarge_flow(flow, detail.shape[-2:], align_corners=align_corners)
+                detail = keep_where(missing, detail, warp(detail, fine))
+        if near.any():
+            yield _Found(state=keep_where(~near, state, (state + unfiltered) / 2), trust=trust, detail=detail)
+        else:
+            yield _Found(state=state, trust=trust, detail=None)
+
+
+def enlarge_flow(flow: Tensor, size: Sequence[int], *, align_corners: bool) -> Tensor:
+    """Flow (N, 2, h, w) on a grid of another size (H, W), in that grid's pixels."""
+    gap = int(align_corners)  # corners that are centres of pixels: lengths are counted between centres
+    (h, w), (height, width) = (max(1, n - gap) for n in flow.shape[-2:]), (n - gap for n in size)
+    scale = flow.new_tensor([width / w, height / h]).view(2, 1, 1)
+    return resize(flow, size, align_corners=align_corners) * scale
 
 
 def _advance(

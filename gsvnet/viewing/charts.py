@@ -187,7 +187,7 @@ def _draw_drift(timeline: Timeline, times: Range1d) -> figure:
     highest = np.nanmax(np.append(timeline.drift_max, 0.05))
     row = _new_figure(times, 90, 0, min(1.0, np.ceil(20 * highest) / 20), "drift")
     row.yaxis.ticker = BasicTicker(desired_num_ticks=3)
-    source = _line_source(timeline, zero=np.zeros(len(timeline.drift)), mean=timeline.drift, high=timeline.drift_max)
+    source = _line_source(timeline, zero=0 * timeline.drift, mean=timeline.drift, high=timeline.drift_max)
     row.varea("x", "zero", "high", source=source, fill_color=_DRIFT, fill_alpha=0.2)
     row.line("x", "mean", source=source, line_color=_DRIFT, line_width=1.75)
     return row

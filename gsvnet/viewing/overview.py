@@ -23,7 +23,7 @@ from gsvnet.viewing.words import (
     percent,
     shorten,
 )
-from gsvnet.words import count, size_in_words
+from gsvnet.words import count, interval_in_words, size_in_words
 
 MAX_ROWS, MAX_FAILURES, MAX_TROUBLES = 500, 30, 6
 
@@ -93,7 +93,7 @@ def _job_facts(labels: Labels, run: RunFacts | None, shown: Sequence[str]) -> li
         "model": (", ".join(filter(None, (run.model if run else "", str(family)))), False),
         "model hash": (job.model_hash[:12], True),
         "job fingerprint": (job.fingerprint[:12], True),
-        "keyframe interval": (str(fields.get("keyframe_interval", "")), False),
+        "keyframe interval": (interval_in_words(fields), False),
         "mask size": (str(fields.get("mask_size", "")), False),
         "computed in": ("; ".join(made), False),
         "classes": (f"{labels.classes.name}, {len(labels.classes)}", False),

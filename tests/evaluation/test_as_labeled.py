@@ -84,7 +84,7 @@ def test_chosen_intervals_are_compared_between_two_fixed_ones():
 
 
 def test_what_cannot_be_labeled_is_refused(data, model):
-    with pytest.raises(ModelError, match="PerFrame chooses no intervals"):
+    with pytest.raises(ModelError, match="PerFrame propagates no labels"):
         compare_as_labeled(image_network_of(model), data, [Setting(min_agreement=0.9)])
     with pytest.raises(ConfigError, match="interval 0"):
         compare_as_labeled(model, data, [Setting(interval=0)])

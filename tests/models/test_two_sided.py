@@ -7,13 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from gsvnet.models.gsvnet import GSVNet
-from gsvnet.models.propagation import SELF_TAP, with_gain
+from gsvnet.models.propagation import SELF_TAP
 from gsvnet.models.runs import Runs, Timeline, whole_chunks
 from gsvnet.models.segmenter import ChunkBatch, LogitsBatch
 from gsvnet.models.two_sided import (
     CHANGE_LEVELS,
     NEAR_FRAMES,
     Reach,
+    enlarge_flow,
     find_reach,
     fuse_sides,
     measure_change,
@@ -157,23 +158,26 @@ def test_trust_falls_with_change_and_ends_beyond_the_border():
     assert after.flatten().tolist() == pytest.approx([0.36788, 0.36788, 0, 0], abs=1e-4)
 
 
-def test_a_standing_scene_keeps_the_keyframes_labels():
-    model = standing_gsvnet()
-    chunks = chunks_between(model, torch.ones(1, 6, dtype=torch.bool))
+def standing_chunks(model: GSVNet, *, length: int) -> ChunkBatch:
+    """One picture throughout."""
+    chunks = chunks_between(model, torch.ones(1, length, dtype=torch.bool))
+    assert chunks.frames is not None
     still = chunks.frames[:, :1]
-    chunks = replace(
+    return replace(
         chunks,
         keyframes=chunks.keyframes[:1].expand(2, -1, -1, -1),
         frames=still.expand_as(chunks.frames),
         next_frames=still[:, 0],
     )
-    labeled = label(model, chunks)
-    grid = with_gain(labeled[0, 0].logits[None])  # the keyframe's grid is another
-    wanted = model.enter_grid(grid[:, :-1], chunks.frames.shape[-2:])[0, :-1]
-    for position in range(1, 6):
+
+
+def test_a_standing_scene_keeps_the_keyframes_labels():
+    model = standing_gsvnet()
+    labeled = label(model, standing_chunks(model, length=12))
+    wanted = model.enter_grid(labeled[0, 0].logits[None], (6, 8))[0, :-1]
+    for position in range(3, 10):
         torch.testing.assert_close(labeled[0, position].logits, wanted, rtol=1e-3, atol=1e-4)
-        sides = labeled[0, position].sides
-        assert sides is None or torch.equal(sides, best_class(wanted[None])[0].expand_as(sides))
+        assert torch.equal(labeled[0, position].sides, best_class(wanted[None]).expand(2, -1, -1))
 
 
 def test_without_a_keyframe_behind_it_is_forward_propagation():
@@ -313,7 +317,7 @@ def test_sides_are_given_exactly_where_both_reach(share):
     labeled = label(model, chunks)
     assert sorted(place for place, batch in labeled.items() if batch.sides is not None) == [(0, 1), (0, 2), (0, 3)]
     sides = labeled[0, 2].sides
-    assert sides.shape == (2, *labeled[0, 2].logits.shape[-2:])
+    assert sides.shape == (2, 6, 8)
     assert sides.dtype == torch.uint8
 
 
@@ -331,6 +335,24 @@ def two_frames_between(model: GSVNet, *, frames_apart: int) -> tuple[ChunkBatch,
     frames = torch.cat([chunks.frames[0], chunks.next_frames])
     logits = model.keyframe_network(model.keyframe_normalise(chunks.keyframes))
     return chunks, model.enter_grid(logits, frames.shape[-2:]), model.frame_normalise(frames)
+
+
+def test_near_a_keyframe_of_a_standing_scene_its_own_finer_logits_come_back():
+    """The detail that the propagation grid left out is added again, on the keyframe's own grid."""
+    model = standing_gsvnet()
+    labeled = label(model, standing_chunks(model, length=12))
+    own = labeled[0, 0].logits
+    for position in (1, 2, 10, 11):
+        torch.testing.assert_close(labeled[0, position].logits, own, rtol=1e-3, atol=1e-4)
+    assert labeled[0, 3].logits.shape[-2:] == labeled[0, 9].logits.shape[-2:] == (6, 8)
+    assert own.shape[-2:] == (12, 16)
+
+
+def test_a_flow_on_a_finer_grid_is_in_that_grids_pixels():
+    flow = torch.tensor([2.0, -1.0]).view(1, 2, 1, 1).expand(1, 2, 3, 5)
+    edges, centres = (enlarge_flow(flow, (6, 15), align_corners=corners)[0, :, 0, 0] for corners in (False, True))
+    assert edges.tolist() == [6, -2]
+    assert centres.tolist() == [7, -2.5]  # 14 gaps in place of 4, 5 in place of 2
 
 
 @torch.no_grad()
