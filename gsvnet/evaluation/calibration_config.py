@@ -66,5 +66,8 @@ class CalibrateConfig:
                 raise ConfigError(f"{flag} {value}: at least {least}")
         if self.json is not None and not self.json.absolute().parent.is_dir():
             raise ConfigError(f"--json {self.json}: there is no folder {self.json.parent}")
-        if self.out.suffix != ".safetensors":
+        if self.out.suffix != ".safetensors" or self.out.is_dir():
             raise ConfigError(f"--out {self.out}: name a .safetensors file")
+        for flag, folder in (("--out", self.out.parent), ("--plots", self.plots)):
+            if folder is not None and folder.exists() and not folder.is_dir():
+                raise ConfigError(f"{flag}: {folder} is a file, where a folder is needed")

@@ -55,10 +55,10 @@ def read_frames(labels: Labels, uri: str, storage_options: StorageOptions = None
     found: dict[str, set[int]] = {}
     for number, record in enumerate(_parse(data, name), 1):
         try:
-            video, index = str(record["video"]), int(record["frame_index"])
+            video, index = _to_text(record["video"]), _to_index(record["frame_index"])
         except (KeyError, TypeError, ValueError) as error:
             raise ConfigError(
-                f"--frames-from {name}: frame {number} has no {' or '.join(_COLUMNS)}; got {record!r:.200}"
+                f"--frames-from {name}: frame {number} has no {' or no whole '.join(_COLUMNS)}; got {record!r:.200}"
             ) from error
         found.setdefault(video, set()).add(index)
     by_id: dict[str, set[int]] = {}
@@ -72,13 +72,25 @@ def read_frames(labels: Labels, uri: str, storage_options: StorageOptions = None
     return chosen
 
 
+def _to_text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def _to_index(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | str) or abs(index := int(value)) >= 2**63:
+        raise ValueError
+    return index
+
+
 def _parse(data: bytes, name: str) -> Iterable[Mapping[str, Any]]:
     try:
         text = data.decode("utf-8-sig")
         if text.lstrip()[:1] not in ("[", "{"):
             return list(csv.DictReader(io.StringIO(text, newline="")))
         records = json.loads(text)
-    except (ValueError, csv.Error) as error:
+    except (ValueError, RecursionError, csv.Error) as error:
         raise ConfigError(f"--frames-from {name} is neither CSV nor JSON: {error}") from error
     if not isinstance(records, list):
         raise ConfigError(f"--frames-from {name}: a list of objects is needed, as `gsvnet review --write` makes it")

@@ -1,9 +1,10 @@
 """GSVNet that chooses its keyframe interval: as long as labels still agree where chunks meet, stretch by stretch.
 
 How far a keyframe's labels may be carried depends on the scene: while the car stands, a second; in a turn, a frame or
-two. So each stretch of 24 frames is labeled with the longest interval first. Where its chunks meet, the labels that
-arrive are compared with the keyframe's own; if fewer agree than was asked for, a shorter interval is tried, and what
-was measured says which. A scene cut starts a chunk, and nothing is carried across it.
+two. So in each stretch of 24 frames labels are first moved along flow alone, over the longest interval, which costs
+next to nothing. How many of them agree with the next keyframe's own says which interval to label the stretch with.
+Where its chunks then meet, the labels that arrive are compared in the same way; if fewer agree than was asked for, a
+shorter interval is taken. A scene cut starts a chunk, and nothing is carried across it.
 
 A stretch sees nothing but its own frames and the keyframe behind it. So what is chosen depends neither on where a video
 is cut into shards nor on who labels it. Flow and intra features are found once, whatever is tried on them.
@@ -24,14 +25,17 @@ from gsvnet.errors import ConfigError
 from gsvnet.models.gsvnet import GSVNet
 from gsvnet.models.runs import Runs, Timeline, make_timeline
 from gsvnet.models.segmenter import ChunkBatch, FrameNeeds, LogitsBatch
-from gsvnet.models.steps import Maps, Views
+from gsvnet.models.steps import Maps, Views, keep_where
 from gsvnet.models.two_sided import Ends, find_detail, measure_change
 from gsvnet.nn.best_class import best_class
 from gsvnet.nn.blocks import equal_batches
+from gsvnet.nn.warp import warp
 
 INTERVALS = (12, 8, 5, 4, 3, 2, 1)
 DRIFT_POWER = 0.42
 """Disagreement grows as distance to this power: CamVid's val clip, default weights, distances 1 to 12."""
+MOVED_SHARE = 0.75
+"""Disagreement after 12 frames of propagation as a share of that of labels that only moved along flow: likewise."""
 CUT_CHANGE = 0.45
 """A cut is where a frame differs from the one before it, moved along flow, by this much of the spread of its pixels."""
 _LEAST_SPREAD = 8.0  # grey levels
@@ -82,7 +86,7 @@ class AdaptiveGSVNet(GSVNet):
 
     def _label_scene(self, views: Views, keyframes: Keyframes, scene: Scene) -> Iterator[LogitsBatch]:
         """All frames of one scene of a stretch, at the longest interval at which its chunks agree."""
-        interval = scene.longest_interval()
+        interval = self._guess_interval(views, keyframes, scene)
         passed: list[LogitsBatch] = []
         while interval > 1:
             runs = scene.cut(interval)
@@ -97,6 +101,25 @@ class AdaptiveGSVNet(GSVNet):
             if output.role == "labels" or self.drift:
                 yield replace(output, interval=torch.full_like(output.position, interval))
 
+    def _guess_interval(self, views: Views, keyframes: Keyframes, scene: Scene) -> int:
+        """The longest interval that may do, judged by labels that moved along flow over the longest one there is."""
+        interval = scene.longest_interval()
+        if interval == 1:
+            return 1
+        runs = scene.cut(interval)
+        flow = views.flow(runs.stepped_to(range(1, runs.longest + 1)), views.timeline.before)
+        state, moved = keyframes.states(runs.start), []
+        for offset in range(1, runs.longest + 1):
+            position = runs.positions(offset)
+            here = runs.inside(offset, views.timeline.valid)
+            meets = runs.followed & (runs.start + offset == runs.stop)
+            state = keep_where(~(here | meets), state, warp(state, flow.at(runs.chunk, position)))
+            rows = meets.nonzero()[:, 0]
+            if len(rows):
+                moved.append(_agree(state[rows], keyframes.states(runs.stop[rows])))
+        agreement = 1 - MOVED_SHARE * (1 - float(torch.cat(moved).mean())) if moved else 1.0
+        return interval if agreement >= self.min_agreement else next_interval(interval, agreement, self.min_agreement)
+
     def _label_both_ways(self, views: Views, keyframes: Keyframes, runs: Runs) -> Iterator[LogitsBatch]:
         behind = torch.where(runs.followed, runs.stop, runs.start)  # where none follows it may be any
         return self.propagate(keyframes.ends(runs.start), keyframes.ends(behind), views, runs)
@@ -107,9 +130,8 @@ class AdaptiveGSVNet(GSVNet):
         shares = []
         for output in passed:
             if output.role == "arrival":
-                own = keyframes.states(torch.tensor([stop_of[p] for p in output.position.tolist()]))[:, :-1]
-                same = best_class(output.logits) == best_class(own)
-                shares += same.flatten(1).float().mean(1).tolist()
+                own = keyframes.states(torch.tensor([stop_of[p] for p in output.position.tolist()]))
+                shares += _agree(output.logits, own).tolist()
         return math.fsum(shares) / len(shares) if shares else 1.0
 
     def _keyframe_rows(self, timeline: Timeline, keyframes: Keyframes, runs: Runs) -> LogitsBatch:
@@ -186,6 +208,13 @@ def next_interval(interval: int, agreement: float, wanted: float) -> int:
     allowed = (1 - wanted) / max(1 - agreement, 1e-9)
     shorter = [candidate for candidate in INTERVALS if candidate < interval]
     return next((candidate for candidate in shorter if (candidate / interval) ** DRIFT_POWER <= allowed), shorter[-1])
+
+
+def _agree(labels: Tensor, state: Tensor) -> Tensor:
+    """(N,) float32: share of the places of which logits, or a state, (N, C [+ 1], h, w) and a state say the same."""
+    num_classes = state.shape[1] - 1
+    same = best_class(labels[:, :num_classes]) == best_class(state[:, :num_classes])
+    return same.flatten(1).float().mean(1)
 
 
 class Keyframes:

@@ -58,11 +58,11 @@ class GSVNet(nn.Module):
     keyframe_network: any module from (N, 3, H, W) normalised images to (N, C, h', w') logits on any grid.
     keyframe_normalise, frame_normalise: of its input and of the propagation's (published weights: RGB and BGR).
     size_rule: keyframe size and propagation grid; keyframe_size_rule: of the keyframe alone, where it has its own.
-    align_corners: corner convention of all logits, True as published. references: "before", or "both": frames in the
-    middle between two keyframes draw on either. drift: also give what each chunk's labels come to at the next keyframe;
-    with "both" it is the frames in the middle that tell. one_sided_share: how much of the way between two keyframes is
-    labeled from the nearer one alone, at either end. keyframe_batch, frame_batch: most images at once through the
-    keyframe network, and through flow and intra.
+    align_corners: corner convention of all logits, True as published. references: "before", or "both": frames
+    between two keyframes draw on either. drift: also give what each chunk's labels come to at the next keyframe; with
+    "both" it is the frames between that tell. one_sided_share: how much of the way between two keyframes, at either
+    end, is stepped onto from the nearer one alone; labels of the other only move there. keyframe_batch, frame_batch:
+    most images at once through the keyframe network, and through flow and intra.
     """
 
     def __init__(
@@ -142,7 +142,7 @@ class GSVNet(nn.Module):
     def propagate(self, before: Ends, behind: Ends | None, views: Views, runs: Runs) -> Iterator[LogitsBatch]:
         """All frames of R runs but their keyframes, which are `before`.
 
-        behind: of the keyframes that follow, for references "both"; where none follows it may be anything.
+        behind: the keyframes that follow, for references "both"; where none follows it may be anything.
         """
         if self.references == "before":
             yield from self.go_forward(before.state, views, runs, arrives=self.drift)

@@ -1,12 +1,15 @@
 """Frames between two keyframes, labeled from both: forward from the one before them, backward from the one behind.
 
-Offline, the future is known. Steps of the propagation are what costs time, and far from their keyframe they mend little
-that the other side does not say better: only frames in the middle of the way are stepped onto from both sides. Beyond
-the middle a side's labels just move along the flow, which is the other side's turned round. Each place counts a side
+Offline, the future is known. Steps of the propagation are what costs time, so each frame is stepped onto from the
+nearer keyframe; the other side's labels go on from the middle of the way, but just move along the flow.
+That flow is the nearer side's turned round, so it costs nothing. Each place counts a side
 
 - by nearness: the share of the way that lies behind the frame, or before it;
 - by how sure that side is: its top-1 probability;
 - by trust: whether the place was in view all the way from the keyframe, and looked alike at every step.
+
+Very near a keyframe the filter blurs more than it mends: half of what counts there has only moved, and what the grid
+leaves out of the keyframe's own logits moves along and is added again.
 
 A car drives forward, so backward in time the picture shrinks, and what comes in at its border no keyframe behind has
 seen: trust is what makes the two sides unequal there.
@@ -32,6 +35,8 @@ ONE_SIDED_SHARE = 0.5
 """Of the way between two keyframes: nearer than this to one of them, labels of the other only move."""
 NEAR_FRAMES = 2
 """So near to a keyframe its labels, moved along the flow alone, are as good as those that went through the filter."""
+DETAIL_FRAMES = 3
+"""So near to a keyframe what the grid leaves out of its own logits is worth its time."""
 CHANGE_LEVELS = 15.0
 """Grey levels of change in a step that leave 1/e of the trust."""
 _LEAST_TRUST = 0.01  # so that something counts where no side is trusted
@@ -88,12 +93,13 @@ class Side:
     """Which frames are reached from one keyframe, and how; all (L, R) bool.
 
     reached: labels get there. stepped: in a step of the propagation; else they only move along the flow. near: the mean
-    of both is taken, of what was filtered at every step and of what never was.
+    of both is taken, of what was filtered at every step and of what never was. detailed: with the keyframe's detail.
     """
 
     reached: Tensor
     stepped: Tensor
     near: Tensor
+    detailed: Tensor
 
 
 def find_reach(runs: Runs, timeline: Timeline, *, one_sided_share: float = ONE_SIDED_SHARE) -> Reach:
@@ -104,12 +110,18 @@ def find_reach(runs: Runs, timeline: Timeline, *, one_sided_share: float = ONE_S
     inside[0] = False  # keyframes
     last = timeline.index.shape[1] - 1
     length = timeline.index[runs.chunk, runs.stop.clamp(max=last)] - timeline.index[runs.chunk, runs.start]
-    both, share, near = inside & runs.followed, one_sided_share - _ROUNDING, (NEAR_FRAMES + _ROUNDING) / length
-    return Reach(
-        nearness=nearness,
-        before=Side(reached=inside, stepped=inside & (~both | (1 - nearness >= share)), near=both & (nearness <= near)),
-        behind=Side(reached=both, stepped=both & (nearness >= share), near=both & (1 - nearness <= near)),
-    )
+    both = inside & runs.followed
+
+    def look(reached: Tensor, gone: Tensor) -> Side:
+        """From a keyframe: gone, (L, R), is the share of the way from there."""
+        return Side(
+            reached=reached,
+            stepped=reached & (~both | (1 - gone >= one_sided_share - _ROUNDING)),
+            near=both & (gone * length <= NEAR_FRAMES + _ROUNDING * length),
+            detailed=both & (gone * length <= DETAIL_FRAMES + _ROUNDING * length),
+        )
+
+    return Reach(nearness=nearness, before=look(inside, nearness), behind=look(both, 1 - nearness))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,24 +203,23 @@ def _join(offset: int, reach: Reach, before: _Found, behind: _Found | None, alig
         before.state, behind.state, trust_before=before.trust, trust_behind=behind.trust, nearness=nearness
     )
     sides = torch.stack([best_class(found.state[:, :-1]) for found in (before, behind)], dim=1)
-    shares = torch.stack([reach.before.near[offset] * (1 - nearness), reach.behind.near[offset] * nearness])
+    shares = torch.stack([reach.before.detailed[offset] * (1 - nearness), reach.behind.detailed[offset] * nearness])
     detail = _mean_detail((before.detail, behind.detail), shares)
-    near = torch.zeros_like(both) if detail is None else both & (shares.sum(dim=0) > 0)
-    yield Reached(offset=offset, rows=both & ~near, state=fused, sides=sides)
+    finely = torch.zeros_like(both) if detail is None else both & (shares.sum(dim=0) > 0)
+    yield Reached(offset=offset, rows=both & ~finely, state=fused, sides=sides)
     if detail is not None:
         finer = resize(fused, detail.shape[-2:], align_corners=align_corners)
         finer[:, :-1] += detail
-        yield Reached(offset=offset, rows=near, state=finer, sides=sides)
+        yield Reached(offset=offset, rows=finely, state=finer, sides=sides)
 
 
 def _mean_detail(details: tuple[Tensor | None, Tensor | None], shares: Tensor) -> Tensor | None:
     """(R, C, H, W), by the sides' shares (2, R); None where neither has any."""
-    total, found = shares.sum(dim=0).clamp(min=_ROUNDING), None
-    for detail, share in zip(details, shares):
-        if detail is not None and share.any():
-            part = detail * (share / total).to(detail.device).view(-1, 1, 1, 1)
-            found = part if found is None else found + part
-    return found
+    before, behind = (detail if share.any() else None for detail, share in zip(details, shares))
+    if before is None or behind is None:
+        return behind if before is None else before
+    weight = shares[1] / shares.sum(dim=0).clamp(min=_ROUNDING)
+    return torch.lerp(before, behind, weight.to(before.device).view(-1, 1, 1, 1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -274,7 +285,7 @@ def _walk(
     for offset in way.offsets:
         here = runs.positions(offset).clamp(max=frames.shape[1] - 1)
         source = way.sources[runs.chunk, here]
-        near, missing = way.side.near[offset], ~way.side.reached[offset]
+        near, missing, detailed = way.side.near[offset], ~way.side.reached[offset], way.side.detailed[offset].any()
         moves = ~way.side.stepped[offset] & ~missing
         if not missing.all():
             flow = flows.at(runs.chunk, here, source, moves)
@@ -283,13 +294,11 @@ def _walk(
             state = keep_where(missing, state, _advance(views, state, flow, intra, runs.chunk, here, moves))
             if near.any():
                 unfiltered = keep_where(missing, unfiltered, warp(unfiltered, flow))
-            if near.any() and detail is not None:
+            if detailed and detail is not None:
                 fine = enlarge_flow(flow, detail.shape[-2:], align_corners=align_corners)
                 detail = keep_where(missing, detail, warp(detail, fine))
-        if near.any():
-            yield _Found(state=keep_where(~near, state, (state + unfiltered) / 2), trust=trust, detail=detail)
-        else:
-            yield _Found(state=state, trust=trust, detail=None)
+        mean = keep_where(~near, state, (state + unfiltered) / 2) if near.any() else state
+        yield _Found(state=mean, trust=trust, detail=detail if detailed else None)
 
 
 def enlarge_flow(flow: Tensor, size: Sequence[int], *, align_corners: bool) -> Tensor:

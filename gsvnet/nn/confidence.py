@@ -111,7 +111,7 @@ def calibrate(probability: Tensor, calibration: Calibration, distance: Tensor | 
         distance = torch.zeros(len(probability))
     shift = calibration.shift_at(distance).to(probability.device)[:, None]
     odds_against = (1 / probability - 1).clamp_(min=_LEAST_ODDS)
-    return 1 / (1 + odds_against.pow_(calibration.slope).mul_(torch.exp(-shift)))
+    return odds_against.log_().mul_(-calibration.slope).add_(shift).sigmoid_()  # finite, whatever the calibration
 
 
 def _planes_apart(logits: Tensor) -> Tensor:

@@ -153,13 +153,13 @@ def _key(value: str) -> str:
 
 def _unusual(labels: Labels, usual: Usual) -> str:
     """SQL: 1 + z / 100, where z < 0 tells by how many spreads the least usual class of a frame is less sure than it
-    usually is; 0..1 as the other values are."""
+    usually is; 0..1 as the other values are, since z >= -1 / _LEAST_SPREAD. Null where no class counts."""
     terms = [
         f'case when {covers(name)} then (class_confidence."{name}" - {each[0]}) / {each[1]} end'
         for name, each in zip(labels.classes.identifiers, usual.classes)
         if each is not None
     ]
-    return f"1 + greatest(least({', '.join(terms)}), -100) / 100" if terms else "null::double"
+    return f"1 + least({', '.join(terms)}) / 100" if terms else "null::double"
 
 
 def _lost_sql(among: str, min_gap_s: float) -> str:

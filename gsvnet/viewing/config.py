@@ -116,3 +116,5 @@ class ReviewConfig:
             raise ConfigError(f"--min-gap-seconds {self.min_gap_seconds:g}: more than 0")
         if self.write is not None and PurePosixPath(self.write).suffix not in (".csv", ".json"):
             raise ConfigError(f"--write {self.write}: its name must end in .csv or .json")
+        if self.write is not None and self.write == self.pages:
+            raise ConfigError(f"--write and --pages {self.pages}: two files are needed")

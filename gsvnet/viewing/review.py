@@ -29,6 +29,7 @@ from gsvnet.store.timeline import only_videos
 from gsvnet.uris import redact_uri
 from gsvnet.viewing.candidates import CLASS_SHARE, Candidate, Reason, Usual, find_candidates, read_usual
 
+_ROUNDING_S = 1e-6  # 1.9 - 0.9 is less than 1
 _READ = (
     "video", "frame_index", "uri", "height", "width", "keyframe_distance", "keyframe_interval", "pixels", "confidence",
     "confidence_p05", "class_confidence",
@@ -106,7 +107,7 @@ def _apart(candidates: Sequence[Candidate], min_gap_s: float) -> Iterator[Candid
     times: list[float] = []
     for candidate in candidates:
         at = bisect_left(times, candidate.time_s)
-        if all(abs(time - candidate.time_s) >= min_gap_s for time in times[max(at - 1, 0) : at + 1]):
+        if all(abs(time - candidate.time_s) >= min_gap_s - _ROUNDING_S for time in times[max(at - 1, 0) : at + 1]):
             insort(times, candidate.time_s)
             yield candidate
 

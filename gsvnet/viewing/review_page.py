@@ -32,12 +32,17 @@ def build_review_page(labels: Labels, review: Review, config: ReviewConfig) -> s
         "name": redact_uri(config.out),
         "sentence": f"{count(len(review.frames), 'frame')} of {review.usual.frames:,} in "
         f"{count(review.num_videos, 'video')}, the worst first, at least {config.min_gap_seconds:g} s apart.",
-        "notes": [note for note in (describe_pictures(strips), _note_on_drift(review)) if note],
+        "notes": [note for note in (describe_pictures(strips), _note_on_size(uris), _note_on_drift(review)) if note],
         "port": _PORT,
         "reasons": [{"name": name, "num": f"{num:,}"} for name, num in count_reasons(review).items()],
         "frames": _describe_frames(review.frames, uris),
     }
     return render_page("review.html", values)
+
+
+def _note_on_size(uris: Sequence[str]) -> str:
+    left_out = uris.count("")
+    return f"{count(left_out, 'picture')} left out, so that the page stays small." if left_out else ""
 
 
 def _note_on_drift(review: Review) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -188,6 +189,7 @@ def test_evaluate_shows_confidence_and_draws_it(tmp_path, clip, tiny_model, caps
         ({}, "give one of --camvid and --cityscapes"),
         ({"camvid": "c", "cityscapes": "c"}, "give one of"),
         ({"camvid": "c", "drawn_clips": -1}, "--drawn-clips -1"),
+        ({"camvid": "c", "plots": Path(__file__)}, "--plots: .* is a file"),
         ({"camvid": "c", "keyframe_interval": 0}, "--keyframe-interval 0"),
     ],
 )

@@ -57,8 +57,11 @@ def test_other_choices_are_made_among_them(chosen_of, options, expected):
     [
         (f"video,frame_index\n{DRIVE},8\n", f"{DRIVE} has no labels of frame 8"),
         ("video,frame_index\nday,0\n", "no video with labels is called 'day'"),
-        ("video,frame\nday,0\n", "frame 1 has no video or frame_index"),
-        (f"video,frame_index\n{DRIVE},two\n", "frame 1 has no video or frame_index"),
+        ("video,frame\nday,0\n", "frame 1 has no video or no whole frame_index"),
+        (f"video,frame_index\n{DRIVE},two\n", "frame 1 has no video or no whole frame_index"),
+        (f"video,frame_index\n{DRIVE},{2**63}\n", "frame 1 has no video or no whole frame_index"),
+        (json.dumps([{"video": DRIVE, "frame_index": 2.7}]), "frame 1 has no video or no whole frame_index"),
+        ("[" * 10**5, "neither CSV nor JSON"),
         ("{}", "a list of objects is needed"),
         ("[1", "neither CSV nor JSON"),
     ],

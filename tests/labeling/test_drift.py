@@ -13,7 +13,7 @@ from gsvnet.chunks import STRETCH_FRAMES, Shard
 from gsvnet.classes import CAMVID
 from gsvnet.labeling.batching import batch_chunks, views_by_need
 from gsvnet.labeling.clock import StageClock
-from gsvnet.labeling.drift import Arrival, DriftMaker, Measured, compare_maps, join_drift
+from gsvnet.labeling.drift import Arrival, DriftMaker, Measured, join_drift
 from gsvnet.labeling.ledger import shard_tasks
 from gsvnet.labeling.pipeline import Lanes, RowPool
 from gsvnet.labeling.plan import PlanRule, plan_video
@@ -217,13 +217,6 @@ def test_no_more_rows_are_held_than_a_chunk():
 
     for found in join_drift(items(), num_classes=NUM_CLASSES, clock=StageClock(), end_pts=None):
         assert len(taken) <= found.frame_index // 4 * 4 + 5
-
-
-def test_places_without_a_label_are_not_compared():
-    one, other = np.array([[0, 1, 255]], np.uint8), np.array([[0, 0, 2]], np.uint8)
-    found = compare_maps(one, other, 3)
-    assert (found.agreement, found.iou.tolist()[:2]) == (0.5, [0.5, 0.0])
-    assert compare_maps(one[:, 2:], other[:, 2:], 3) is None
 
 
 # --- shards of a video ---

@@ -131,6 +131,12 @@ def test_certainty_stays_finite_under_a_calibration():
     assert 0.999 < confidence.mean.item() <= 1
 
 
+def test_certainty_is_a_number_under_the_steepest_calibration():
+    steep = Calibration(slope=100.0, shift=-100.0, shift_per_frame=10.0, farthest=10_000)
+    found = calibrate(torch.tensor([[0.004, 1.0]]), steep, torch.tensor([0]))
+    assert found.tolist() == [[0.0, 1.0]]
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

@@ -68,6 +68,17 @@ def test_a_class_that_covers_little_is_no_reason(output):
     assert "class" not in {frame.reason for frame in chosen_of(output.out, min_gap_s=0.2)}
 
 
+def test_frames_without_class_confidence_are_not_unsure_of_a_class(output):
+    output.write(num_frames=20, change=drifted())
+    output.write(NIGHT, num_frames=20)  # as an earlier version would have
+    assert {frame.reason for frame in chosen_of(output.out) if frame.video == NIGHT} == {"confidence"}
+
+
+def test_a_gap_is_kept_by_frames_that_are_just_as_far_apart():
+    times = [0.9, 1.9, 2.9]  # whose differences are less than 1 by rounding
+    assert len(spread([candidate("a", time_s, 0.5) for time_s in times], 9, 1.0)) == 3
+
+
 def test_frames_are_apart_in_each_video_and_everything_repeats(output):
     output.write(num_frames=100, change=drifted(10, 20, 45))
     output.write("night-ba9876543210", num_frames=100, change=drifted(50))
@@ -155,6 +166,16 @@ def test_the_pages_show_each_frame(output, tmp_path, make_console):
     assert "labels alone, as the source could not be read" in html
 
 
+def test_a_page_says_which_pictures_it_has_no_room_for(output, tmp_path, make_console, monkeypatch):
+    monkeypatch.setattr("gsvnet.viewing.review_page._PICTURES_BYTES", 1)
+    output.write(num_frames=20)
+    page = tmp_path / "pages.html"
+    review(ReviewConfig(out=output.out, budget=2, min_gap_seconds=1, pages=str(page)), make_console())
+    html = page.read_text()
+    assert "2 pictures left out" in html
+    assert "<img" not in html
+
+
 def test_a_file_that_is_there_is_kept(output, tmp_path, make_console):
     output.write()
     listed = tmp_path / "list.csv"
@@ -169,7 +190,12 @@ def test_a_file_that_is_there_is_kept(output, tmp_path, make_console):
 
 @pytest.mark.parametrize(
     ("options", "problem"),
-    [({"budget": 0}, "--budget 0"), ({"min_gap_seconds": 0.0}, "--min-gap-seconds 0"), ({"write": "x.txt"}, "x.txt")],
+    [
+        ({"budget": 0}, "--budget 0"),
+        ({"min_gap_seconds": 0.0}, "--min-gap-seconds 0"),
+        ({"write": "x.txt"}, "x.txt"),
+        ({"write": "x.csv", "pages": "x.csv"}, "two files"),
+    ],
 )
 def test_bad_arguments_are_refused(options, problem):
     with pytest.raises(ConfigError, match=problem):
