@@ -19,7 +19,7 @@ RUN = (
     "--model --keyframe-interval --scale --references --ensemble --propagation "
     "--device --precision --batch-chunks --json"
 )
-MORE_FIGURES = "--consistency --consistency-mode --smooth --cost --plots"
+MORE_FIGURES = "--consistency --consistency-mode --smooth --cost --calibration --plots"
 
 # Names that scripts rely on: flags may be added, never renamed or removed without a word in the changelog.
 FLAGS = {

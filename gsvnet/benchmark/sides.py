@@ -15,8 +15,8 @@ from gsvnet.models.transfer import with_drift, with_references
 
 TWO_SIDED, FORWARD, FORWARD_HALF = "two-sided L=12", "forward L=12", "forward L=6"
 INTERVALS = {TWO_SIDED: 12, FORWARD: 12, FORWARD_HALF: 6}
-FRAMES = 288
-"""Of one run: on a CPU three batches of eight chunks of the two-sided network."""
+FRAMES = 576
+"""Of one run: on a CPU six batches of eight chunks of the two-sided network."""
 
 
 def measure_sides(setting: Setting, num_frames: int = FRAMES) -> tuple[Row, ...]:

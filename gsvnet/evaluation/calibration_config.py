@@ -14,7 +14,7 @@ class CalibrateConfig:
     """Measure on labelled data how often a network is right when it is how sure, and keep that in its checkpoint.
 
     Labels stay as they are; only the columns of confidence change. Use data that it was not trained on, and judge the
-    result on other data yet: gsvnet evaluate camvid --calibration --model OUT.
+    result on other data yet: gsvnet evaluate camvid --root FOLDER --calibration --model OUT.
     """
 
     model: str = "default"

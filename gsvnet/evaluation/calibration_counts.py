@@ -20,7 +20,7 @@ from gsvnet.chunks import Chunk
 from gsvnet.classes import IGNORE
 from gsvnet.errors import ConfigError
 from gsvnet.evaluation.clip import ClipLabeler, find_relabeling
-from gsvnet.evaluation.dataset import ScoredClips
+from gsvnet.evaluation.dataset import ScoredClips, has_both_sides
 from gsvnet.evaluation.scores import start_scores
 from gsvnet.models.calibration import keyframe_distances
 from gsvnet.models.segmenter import LogitsBatch, VideoSegmenter, frame_index
@@ -105,6 +105,11 @@ def count_confidence(
     """
     relabel = find_relabeling(segmenter.classes, data.classes)
     needs = segmenter.needs(*data.clips[0].frames[0].read_image().shape[:2])
+    if needs.next_keyframe and not has_both_sides(data):
+        raise ConfigError(
+            f"the model reads the keyframe after a frame too, which not every scored frame of {data.dataset} "
+            f"{data.split} has at keyframe interval {data.keyframe_interval}"
+        )
     scores = start_scores(segmenter, data, needs, batch_chunks)
     counts = ConfidenceCounts(num_classes=len(data.classes))
     plans = [scores.plan(clip) for clip in data.clips]

@@ -20,7 +20,7 @@ from gsvnet.evaluation.calibration_streets import draw_clips
 from gsvnet.evaluation.camvid import open_camvid
 from gsvnet.evaluation.cityscapes import open_cityscapes
 from gsvnet.evaluation.commands import choose_device, choose_precision, write_figures
-from gsvnet.evaluation.dataset import ScoredClips
+from gsvnet.evaluation.dataset import ScoredClips, keep_both_sides
 from gsvnet.models.checkpoints import DEFAULT_WEIGHTS, load_checkpoint, write_calibrated
 from gsvnet.models.prepared import Precision, prepare_for_inference
 from gsvnet.models.segmenter import VideoSegmenter
@@ -33,8 +33,11 @@ def calibrate(config: CalibrateConfig, console: Console) -> None:
     """
     source = _find_checkpoint(config.model)
     model = load_checkpoint(source)
-    interval = config.keyframe_interval if model.needs(360, 480).basis == "keyframe" else 1
+    needs = model.needs(360, 480)
+    interval = config.keyframe_interval if needs.basis == "keyframe" else 1
     data = _open_data(config, interval)
+    if needs.next_keyframe:
+        data = keep_both_sides(data)
     device = choose_device(config.device)
     precision = choose_precision(config.precision, device)
     runner = Runner(
@@ -53,7 +56,9 @@ def calibrate(config: CalibrateConfig, console: Console) -> None:
     compared = compare_reliability(counts, calibration, data=name, classes=data.classes)
     show_reliability(compared, console)
     console.print(
-        f"wrote {config.out}; judge it on other data: gsvnet evaluate camvid --calibration --model {config.out}"
+        f"wrote {config.out}; judge it on other data: gsvnet evaluate camvid --root FOLDER --calibration "
+        f"--model {config.out}",
+        soft_wrap=True,
     )
     if config.json is not None:
         write_figures(config.json, {"fitted_on": fitted_on, **compared.to_dict()})
@@ -102,6 +107,9 @@ def _count_drawn(runner: Runner, num_clips: int, interval: int, console: Console
     """Counts on drawn streets; None, and a line about it, for networks whose classes are not those of the streets."""
     if runner.model.classes.identifiers != CAMVID.identifiers:
         console.print("note: drawn streets have CamVid's classes, the model has others: nothing is fitted to distance")
+        return None
+    if runner.model.needs(360, 480).next_keyframe:
+        console.print("note: no keyframe follows in drawn streets, the model reads one: nothing is fitted to distance")
         return None
     with tempfile.TemporaryDirectory() as folder:
         return runner.count(draw_clips(Path(folder), num_clips=num_clips, keyframe_interval=interval), console)

@@ -68,8 +68,8 @@ class LabelConfig:
     keyframe's own. Measured for GSVNet; it takes one more step of propagation per chunk. Part of the fingerprint."""
 
     uncertain: bool = False
-    """With --propagation two-sided, also store where labels from before and from behind differ (mask_uncertain); every
-    frame is then labeled from both sides, which takes longer. Part of the fingerprint."""
+    """With --propagation two-sided, also store where labels from before and from behind differ (mask_uncertain). Part
+    of the fingerprint."""
 
     smooth: int = 0
     """Smooth labels along flow over so many frames on either side, at most 8, which takes no run of the networks: they
@@ -188,6 +188,11 @@ class LabelConfig:
             raise ConfigError(f"--min-agreement {self.min_agreement:g}: above 0 and at most 1 is allowed")
         if self.keyframe_interval not in (USUAL_INTERVAL, STRETCH_FRAMES):
             raise ConfigError("--min-agreement chooses the keyframe interval; leave out --keyframe-interval")
+        if self.compile:
+            raise ConfigError(
+                "--compile compiles for shapes that stay; with --min-agreement they change from stretch to stretch, "
+                "and each would be compiled anew; leave one out"
+            )
         object.__setattr__(self, "keyframe_interval", STRETCH_FRAMES)  # a network's own keyframes lie within chunks
 
     @property

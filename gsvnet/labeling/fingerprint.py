@@ -7,6 +7,7 @@ from dataclasses import asdict
 from gsvnet.errors import ModelError
 from gsvnet.labeling.config import LabelConfig
 from gsvnet.labeling.network import motion_wish, sample_needs
+from gsvnet.models.calibration import calibration_of
 from gsvnet.models.gsvnet import GSVNet
 from gsvnet.models.segmenter import FrameNeeds, VideoSegmenter
 from gsvnet.models.spec import describe_model
@@ -45,7 +46,7 @@ def _propagation_fields(config: LabelConfig, model: VideoSegmenter) -> dict:
         return {}
     return (
         ({"propagation": "two-sided"} if model.references == "both" else {})
-        | ({} if model.drift else {"drift": False})
+        | ({} if config.drift else {"drift": False})
         | ({"uncertain": True} if config.uncertain else {})
         | ({} if config.min_agreement is None else {"min_agreement": config.min_agreement})
     )
@@ -67,7 +68,12 @@ def describe_settings(model: VideoSegmenter) -> dict:
         told = getattr(model, "options", None)  # of a network that is not ours it may be anything
         options = told if isinstance(told, dict) and _is_plain(told) else {}
         needs = {f"{h}x{w}": _describe_needs(model.needs(h, w)) for h, w in ((360, 640), (720, 1280), (1080, 1920))}
-        return needs | ({"options": options} if options else {})
+        calibration = calibration_of(model)
+        return (
+            needs
+            | ({"options": options} if options else {})
+            | ({} if calibration is None else {"calibration": calibration.to_dict()})
+        )
 
 
 def _is_plain(options: dict) -> bool:

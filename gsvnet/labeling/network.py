@@ -30,8 +30,8 @@ def load_network(config: LabelConfig) -> VideoSegmenter:
         model = with_references(model, config.drawn_on)
     if config.uncertain and not isinstance(model, GSVNet):
         raise ConfigError(f"--uncertain: {config.model} does not label frames from two sides that could be compared")
-    if config.drift or config.uncertain:
-        model = with_drift(model, one_sided_share=0.0 if config.uncertain else None)
+    if config.drift and config.keyframe_interval > 1:  # else no labels are carried anywhere
+        model = with_drift(model)
     if config.min_agreement is not None:
         model = with_min_agreement(model, config.min_agreement)
     if config.ensemble is not None:

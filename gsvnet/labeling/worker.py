@@ -271,6 +271,12 @@ class ShardWorker:
     def _measures_drift(self, needs: FrameNeeds) -> bool:
         return self.spec.drift and needs.next_frame
 
+    def _labels_following(self, needs: FrameNeeds) -> bool:
+        """Whether drift of a shard's last chunk is told by the labels of the keyframe behind it: not where a network
+        that draws on that keyframe compares both sides of its frames.
+        """
+        return self._measures_drift(needs) and (needs.every_keyframe or not needs.next_keyframe)
+
     def _decode(self, task: ShardTask) -> Iterator[Timed[DecodedBatch]]:
         needs, interval = self._needs(task), self.spec.keyframe_interval
         greys = GreyImages() if self.spec.smooth else None
@@ -292,7 +298,7 @@ class ShardWorker:
             needs=needs,
             num_chunks=self.spec.batch_chunks,
             trace=choose_trace(task, needs),
-            label_following=self._measures_drift(needs) and greys is None,  # a widened shard has what follows
+            label_following=self._labels_following(needs) and greys is None,  # a widened shard has what follows
         )
         if greys is not None:
             batches = map(greys.give, batches)

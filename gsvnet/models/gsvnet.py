@@ -40,7 +40,7 @@ from gsvnet.models.propagation import Propagation, with_gain
 from gsvnet.models.runs import Runs, Timeline, make_timeline, whole_chunks
 from gsvnet.models.segmenter import ChunkBatch, FrameNeeds, LogitsBatch, Normalise, Resize, Role, SizeRule
 from gsvnet.models.steps import Views, keep_where
-from gsvnet.models.two_sided import ONE_SIDED_SHARE, Ends, find_detail, find_reach, reach_both_ways
+from gsvnet.models.two_sided import Ends, find_detail, find_reach, reach_both_ways
 from gsvnet.nn.blocks import equal_batches, resize
 
 REFERENCES: tuple[References, ...] = ("before", "both")
@@ -60,9 +60,8 @@ class GSVNet(nn.Module):
     size_rule: keyframe size and propagation grid; keyframe_size_rule: of the keyframe alone, where it has its own.
     align_corners: corner convention of all logits, True as published. references: "before", or "both": frames
     between two keyframes draw on either. drift: also give what each chunk's labels come to at the next keyframe; with
-    "both" it is the frames between that tell. one_sided_share: how much of the way between two keyframes, at either
-    end, is stepped onto from the nearer one alone; labels of the other only move there. keyframe_batch, frame_batch:
-    most images at once through the keyframe network, and through flow and intra.
+    "both" it is the frames between that tell. keyframe_batch, frame_batch: most images at once through the keyframe
+    network, and through flow and intra.
     """
 
     def __init__(
@@ -79,7 +78,6 @@ class GSVNet(nn.Module):
         align_corners: bool = True,
         references: References = "before",
         drift: bool = False,
-        one_sided_share: float = ONE_SIDED_SHARE,
         keyframe_batch: int = 8,
         frame_batch: int = 64,
     ) -> None:
@@ -92,7 +90,7 @@ class GSVNet(nn.Module):
         self.size_rule, self.keyframe_size_rule = size_rule, keyframe_size_rule
         self.resize, self.align_corners = resize, align_corners
         self.references: References = references
-        self.drift, self.one_sided_share = drift, one_sided_share
+        self.drift = drift
         self.keyframe_batch, self.frame_batch = keyframe_batch, frame_batch
 
     def needs(self, height: int, width: int) -> FrameNeeds:
@@ -148,7 +146,7 @@ class GSVNet(nn.Module):
             yield from self.go_forward(before.state, views, runs, arrives=self.drift)
             return
         assert behind is not None, "a frame draws on both sides, so the keyframes behind are needed"
-        reach = find_reach(runs, views.timeline, one_sided_share=self.one_sided_share)
+        reach = find_reach(runs, views.timeline)
         for reached in reach_both_ways(views, before, behind, runs, reach, align_corners=self.align_corners):
             nearer = torch.where(reach.nearness[reached.offset] > 0.5, runs.stop, runs.start)
             position = runs.positions(reached.offset)
@@ -163,7 +161,7 @@ class GSVNet(nn.Module):
         """
         timeline = views.timeline
         arriving = runs.followed & arrives
-        offsets = range(1, runs.longest + bool(arriving.any()))
+        offsets = range(1, runs.longest + (arrives and timeline.has_next))
         if not offsets:
             return
         flow = views.flow(runs.stepped_to(offsets), timeline.before)

@@ -15,6 +15,8 @@ def draw_chunks(
 ) -> ChunkBatch:
     """Whole chunks of `interval` frames of random pixels, as the network needs them of a video of height x width.
 
+    For a network that chooses its keyframes all frames are the same.
+
     Motion of about a cell, known in most places, the keyframe after the chunks, and all frames around them that the
     network looks at are there where it reads them. In memory a pixel's three values are neighbours, as labeling hands
     them over.
@@ -39,6 +41,13 @@ def draw_chunks(
     frame_size = needs.frame_size or (needs.keyframe_size if interval > 1 else None)
     keyframes = pixels(num_chunks + needs.next_keyframe, *needs.keyframe_size)
     frames = pixels(num_chunks, interval, *frame_size) if frame_size else None
+    next_frames = pixels(num_chunks, *frame_size) if needs.next_frame and frame_size else None
+    candidates = pixels(num_chunks, interval, *needs.keyframe_size) if needs.every_keyframe else None
+    if candidates is not None:  # a network that chooses keyframes takes noise for cuts: let it see a standing scene
+        assert frames is not None
+        assert next_frames is not None
+        large, small = keyframes[0].clone(), frames[0, 0].clone()
+        keyframes[:], candidates[:], frames[:], next_frames[:] = large, large, small, small
     motion, motion_valid = draw_motion()
     next_motion, next_motion_valid = draw_motion() if needs.next_keyframe else (None, None)
     before, after = draw_context(needs.before), draw_context(needs.after)
@@ -58,6 +67,6 @@ def draw_chunks(
         before_index=torch.arange(needs.before) if needs.before else None,
         after=after,
         after_index=torch.arange(stop, stop + needs.after) if needs.after else None,
-        next_frames=pixels(num_chunks, *frame_size) if needs.next_frame and frame_size else None,
-        candidates=pixels(num_chunks, interval, *needs.keyframe_size) if needs.every_keyframe else None,
+        next_frames=next_frames,
+        candidates=candidates,
     )

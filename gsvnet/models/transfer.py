@@ -87,17 +87,12 @@ def with_references(model: VideoSegmenter, references: References) -> GSVNet | A
     return other
 
 
-def with_drift(model: VideoSegmenter, *, one_sided_share: float | None = None) -> VideoSegmenter:
-    """`model` so that it tells how far labels drift, where it can (GSVNet), else itself; weights are shared.
-
-    one_sided_share: see GSVNet; at 0 every frame that has a keyframe on both sides is labeled from both.
-    """
+def with_drift(model: VideoSegmenter) -> VideoSegmenter:
+    """`model` so that it tells how far labels drift, where it can (GSVNet), else itself; weights are shared."""
     if not isinstance(model, GSVNet):
         return model
     other = copy.copy(model)
     other.drift = True
-    if one_sided_share is not None:
-        other.one_sided_share = one_sided_share
     return other
 
 

@@ -148,6 +148,12 @@ def test_frames_without_truth_are_refused(tmp_path, write_camvid):
         count_confidence(SaysSo(), open_camvid(root, "val", keyframe_interval=1))
 
 
+def test_frames_without_the_keyframe_after_that_is_read_are_refused(clip, make_arseg):
+    data = open_camvid(clip, "val", keyframe_interval=3)
+    with pytest.raises(ConfigError, match="reads the keyframe after a frame too"):
+        count_confidence(make_arseg(references="both"), data)
+
+
 def test_drawn_clips_are_the_same_again_and_differ_from_each_other(tmp_path):
     first, second = (
         draw_clips(folder, num_clips=2, keyframe_interval=2, size=(24, 32)).clips for folder in (tmp_path, tmp_path)

@@ -21,6 +21,7 @@ def config(**changes):
         ({"keyframe_interval": 0}, "--keyframe-interval 0: at least 1"),
         ({"min_agreement": 1.5}, "--min-agreement 1.5: above 0 and at most 1"),
         ({"min_agreement": 0.9, "keyframe_interval": 12}, "leave out --keyframe-interval"),
+        ({"min_agreement": 0.9, "compile": True}, "--compile compiles for shapes that stay"),
         ({"propagation": "forward", "references": "both"}, "--propagation forward and --references both differ"),
         ({"uncertain": True}, "--uncertain compares labels from both sides; it needs --propagation two-sided"),
         ({"shard_frames": 0}, "--shard-frames 0: at least 1"),

@@ -15,12 +15,16 @@ from gsvnet.errors import NoSpace, SourceUnavailable, StoreRefused, StoreUnavail
 from gsvnet.labeling.failures import failure_record, failure_recorder
 from gsvnet.labeling.fingerprint import describe_settings, fingerprint_fields
 from gsvnet.labeling.limits import LimitsConfig
+from gsvnet.labeling.network import load_network
 from gsvnet.labeling.progress import JobProgress
 from gsvnet.labeling.tasks import ShardFailure
+from gsvnet.models.calibration import set_calibration
 from gsvnet.models.checkpoints import load_model
 from gsvnet.models.segmenter import FrameNeeds
+from gsvnet.nn.confidence import Calibration
 from gsvnet.store.job import list_failures
 from tests.tiny_arseg import build_arseg
+from tests.tiny_gsvnet import build_gsvnet
 from tests.tiny_tdnet import build_tdnet
 
 
@@ -65,6 +69,20 @@ def test_what_a_network_of_your_own_tells_of_its_options_is_in_the_fingerprint()
     kinds = [("both", "none"), ("nearest", "none"), ("both", "all")]
     described = [json.dumps(describe_settings(build_tdnet(*kind))) for kind in kinds]
     assert len(set(described)) == 3
+
+
+def test_the_fingerprint_knows_whether_drift_is_measured_also_where_sides_are_compared(label_config, tiny_model):
+    measured = label_config(model=str(tiny_model), propagation="two-sided", uncertain=True)
+    not_measured = replace(measured, no_drift=True)
+    fields, fewer = (fingerprint_fields(config, load_network(config)) for config in (measured, not_measured))
+    assert fewer == fields | {"drift": False}
+
+
+def test_the_calibration_of_a_network_of_your_own_is_in_the_fingerprint():
+    network = build_gsvnet()  # its keyframe network is of no known family
+    plain = describe_settings(network)
+    set_calibration(network, Calibration(slope=0.5))
+    assert describe_settings(network) == plain | {"calibration": Calibration(slope=0.5).to_dict()}
 
 
 def test_for_a_network_that_reads_motion_it_knows_where_that_comes_from(label_config):

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from gsvnet.classes import ClassSet
-from gsvnet.errors import ConfigError
+from gsvnet.errors import ConfigError, ModelError
 from gsvnet.models.adaptive import AdaptiveGSVNet, next_interval
 from gsvnet.models.gsvnet import GSVNet
+from gsvnet.models.noise import draw_chunks
 from gsvnet.models.segmenter import ChunkBatch, Normalise, SizeRule
 from gsvnet.models.transfer import with_drift, with_references
 
@@ -188,3 +189,25 @@ def test_a_share_above_one_is_refused(gsvnet):
 
 def test_it_is_the_same_network(gsvnet):
     assert adaptive(gsvnet).state_dict().keys() == gsvnet.state_dict().keys()
+
+
+def test_an_interval_counts_lost_frames_too(gsvnet):
+    model = adaptive(gsvnet)
+    still = scroll(STRETCH, pace=0)
+    found = intervals_of(model, batch(model, still, after=still[0], lost=(3, 4, 5)))
+    assert {keyframe for _, keyframe in found.values()} == {100, 112}
+
+
+def test_a_network_that_does_more_than_gsvnet_is_refused(gsvnet):
+    class Mine(GSVNet):
+        pass
+
+    gsvnet.__class__ = Mine
+    with pytest.raises(ModelError, match="not for Mine"):
+        adaptive(gsvnet)
+
+
+def test_costs_are_measured_on_a_standing_scene(gsvnet):
+    model = adaptive(gsvnet)
+    chunks = draw_chunks(model, height=HEIGHT, width=WIDTH, num_chunks=2, interval=STRETCH, device="cpu")
+    assert {interval for interval, _ in intervals_of(model, chunks).values()} == {12}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -310,9 +311,9 @@ def test_runs_of_unequal_length_reach_their_own_frames():
 
 
 @pytest.mark.parametrize("share", [0.0, 1 / 3, 0.5])
-def test_sides_are_given_exactly_where_both_reach(share):
+def test_sides_are_given_exactly_where_both_reach(share, monkeypatch):
     model = two_sided_gsvnet()
-    model.one_sided_share = share
+    monkeypatch.setattr("gsvnet.models.gsvnet.find_reach", partial(find_reach, one_sided_share=share))
     chunks = chunks_between(model, torch.ones(2, 4, dtype=torch.bool), followed=[True, False])
     labeled = label(model, chunks)
     assert sorted(place for place, batch in labeled.items() if batch.sides is not None) == [(0, 1), (0, 2), (0, 3)]
@@ -359,7 +360,6 @@ def test_a_flow_on_a_finer_grid_is_in_that_grids_pixels():
 def test_labels_that_only_move_are_the_last_step_moved_along_the_flow():
     """Frame 1 is stepped onto from before, frame 2 from behind; the other way on they only move."""
     model = two_sided_gsvnet()
-    model.one_sided_share = 0.5
     chunks, states, frames = two_frames_between(model, frames_apart=NEAR_FRAMES + 1)
     stepped = model.propagation(states[:1], frames[:1], frames[1:2])
     moved = warp(stepped, turn_round(model.propagation.estimate_flow(frames[1:2], frames[2:3])))
@@ -369,9 +369,9 @@ def test_labels_that_only_move_are_the_last_step_moved_along_the_flow():
 
 
 @torch.no_grad()
-def test_near_a_keyframe_half_of_its_labels_never_saw_the_filter():
+def test_near_a_keyframe_half_of_its_labels_never_saw_the_filter(monkeypatch):
     model = two_sided_gsvnet()
-    model.one_sided_share = 0.0
+    monkeypatch.setattr("gsvnet.models.gsvnet.find_reach", partial(find_reach, one_sided_share=0.0))
     chunks, states, frames = two_frames_between(model, frames_apart=NEAR_FRAMES)
     flow = model.propagation.estimate_flow(frames[1:2], frames[:1])
     before = (warp(states[:1], flow) + model.propagation(states[:1], frames[:1], frames[1:2])) / 2
