@@ -33,8 +33,9 @@ class RunOptions:
     """Keyframe input size over the frame size that the model works at, such as 0.75; default: the model's own."""
 
     references: References | None = None
-    """Default: the model's own. Of AR-Seg: the keyframes that a frame draws on; nearest and both take one after it. Of
-    TDNet: the frames that it draws on, before it or on both sides; none: each sub-network by itself."""
+    """Default: the model's own. Of GSVNet and AR-Seg: the keyframes that a frame draws on; both (and AR-Seg's nearest)
+    take one after it. Of TDNet: the frames that it draws on, before it or on both sides; none: each sub-network by
+    itself."""
 
     ensemble: Ensemble | None = None
     """Of TDNet: frames that all sub-networks label, not only the one whose turn it is; default: the model's own."""

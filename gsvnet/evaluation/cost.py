@@ -124,17 +124,19 @@ class Cost:
 def measure_cost(model: VideoSegmenter, *, height: int, width: int, keyframe_interval: int) -> Cost:
     """Cost of a network on videos of height x width pixels; counted on a copy in evaluation mode.
 
-    A frame that is no keyframe costs what the second frame of a chunk adds to the first. A network that reads the next
-    keyframe too runs two keyframes for a chunk alone, of which the second belongs to the next chunk: it counts once.
-    A network that looks at frames around a batch runs them for a chunk alone, too; they belong to other chunks, and a
-    keyframe costs what a second chunk of one frame adds. Raises ConfigError for bad arguments, ModelError for what is
+    A frame that is no keyframe costs what the second frame of a chunk adds to the first; between two keyframes that
+    propagate to it, what the others of a whole chunk add on average. A network that reads the next keyframe too runs
+    two keyframes for a chunk alone, of which the second belongs to the next chunk: it counts once. A network that looks
+    at frames around a batch runs them for a chunk alone, too; they belong to other chunks, and a keyframe costs what a
+    second chunk of one frame adds. Raises ConfigError for bad arguments, ModelError for what is
     no module.
     """
     check_positive(height=height, width=width, keyframe_interval=keyframe_interval)
     if not isinstance(model, nn.Module):
         raise ModelError(f"cost is counted of a torch.nn.Module, not of {type(model).__name__}")
     needs = model.needs(height, width)
-    keyframe, both = (_count_macs(model, height, width, num_frames=n) for n in (1, 2))
+    num_frames = keyframe_interval if needs.next_frame and needs.next_keyframe and keyframe_interval > 2 else 2
+    keyframe, both = (_count_macs(model, height, width, num_frames=n) for n in (1, num_frames))
     keyframe_macs = keyframe.architecture // keyframe.keyframes
     if needs.before or needs.after:
         keyframe_macs = _count_macs(model, height, width, num_frames=1, num_chunks=2).architecture
@@ -149,7 +151,7 @@ def measure_cost(model: VideoSegmenter, *, height: int, width: int, keyframe_int
         keyframe_parameters_bytes=keyframe_bytes,
         propagation_parameters_bytes=all_bytes - keyframe_bytes,
         keyframe_macs=keyframe_macs,
-        frame_macs=both.architecture - keyframe.architecture,
+        frame_macs=(both.architecture - keyframe.architecture) // (num_frames - 1),
         published_keyframe_extra_macs=extra[0],
         published_extra_macs=extra[1],
         tile_macs=both.tiles - keyframe.tiles,

@@ -268,3 +268,12 @@ def test_counting_leaves_tdnet_as_it_was():
     assert model.training
     assert model.micro_batch == 2
     assert not any(parameter.is_meta for parameter in model.parameters())
+
+
+def test_two_sides_step_onto_each_frame_once_but_for_the_middle_one():
+    model = build_model(PUBLISHED["gsvnet-swiftnet"])
+    one, two = (
+        measure_cost(with_references(model, references), height=96, width=128, keyframe_interval=12).frame_macs
+        for references in ("before", "both")
+    )
+    assert 1.0 < two / one < 1.15
