@@ -29,8 +29,8 @@ Measure = Callable[[Setting], Row | tuple[Row, ...]]
 
 ROWS: dict[str, Measure] = {
     **dict.fromkeys(("speedup_l4_fp32", "speedup_l4_fast", "speedup_l12_fp32", "speedup_l12_fast"), measure_speedup),
-    **dict.fromkeys(("arseg_codec", "arseg_proxy"), measure_altering),
     **dict.fromkeys(("sides_l12", "sides_l6"), measure_sides),
+    **dict.fromkeys(("arseg_codec", "arseg_proxy"), measure_altering),
     **dict.fromkeys(("tdnet_batched", "tdnet_batched_gpu"), measure_batched),
     **dict.fromkeys(("plain_fp32", "plain_equal"), measure_plain_loop),
     "ray_data": measure_ray_data,

@@ -14,18 +14,18 @@ from gsvnet.evaluation.drift import DriftResult
 from gsvnet.evaluation.plots import save_figure
 
 _SIGNS = {
-    "places": "drift of places (1 - drift_agreement)",
-    "classes": "drift of classes (1 - mean of drift_iou)",
-    "places_of_same_frame": "places, if the farthest frame were a keyframe too",
-    "classes_of_same_frame": "classes, if the farthest frame were a keyframe too",
+    "places": "places",
+    "classes": "classes",
+    "places_of_same_frame": "places*",
+    "classes_of_same_frame": "classes*",
 }
 _LOSSES = {
     "error_of_places": "pixel error",
     "error_of_classes": "100 - mIoU",
     "loss_of_places": "accuracy lost",
     "loss_of_classes": "mIoU lost",
-    "mean_loss_of_places": "accuracy lost, mean of chunk",
-    "mean_loss_of_classes": "mIoU lost, mean of chunk",
+    "mean_loss_of_places": "mean accuracy lost",
+    "mean_loss_of_classes": "mean mIoU lost",
 }
 _PANELS = (("places", "loss_of_places"), ("classes", "loss_of_classes"), ("classes", "error_of_classes"))
 _AXES = {
@@ -42,7 +42,9 @@ def show_drift(result: DriftResult, console: Console) -> None:
     drawn_on = "the keyframe before" if result.references == "before" else "keyframes on both sides"
     console.print(
         f"{result.dataset} {result.split}: {len(result.chunks)} chunks of {result.keyframe_interval} frames, frames "
-        f"draw on {drawn_on}; rank correlation of drift with what truth says of the farthest frame"
+        f"draw on {drawn_on}; rank correlation of drift with what truth says of the farthest frame and, mean, of all. "
+        "places: 1 - drift_agreement; classes: 1 - mean of drift_iou; *: drift at the farthest frame itself, were it a "
+        "keyframe too"
     )
     console.print(_tabulate(result.correlations()))
     apart = result.correlations_apart()

@@ -228,10 +228,10 @@ def test_one_sided_models_are_scored_on_all_frames_unless_told_otherwise(score):
     assert score()["num_frames"] == 7
 
 
-def test_references_of_another_model_are_refused(camvid, tiny_model, capsys):
+def test_references_that_the_model_does_not_know_are_refused(camvid, tiny_model, capsys):
     options = ["--split", "val", "--model", str(tiny_model), "--references", "nearest"]
     assert main(["evaluate", "camvid", "--root", str(camvid), *options]) == 2
-    assert "GSVNet has none" in capsys.readouterr().err
+    assert "GSVNet has: before, both" in capsys.readouterr().err
 
 
 def test_a_clips_own_video_gives_its_motion(score, tmp_path, media):
