@@ -28,7 +28,7 @@ from gsvnet.labeling.device import to_device
 from gsvnet.models.gsvnet import GSVNet
 from gsvnet.models.prepared import Precision, prepare_for_inference
 from gsvnet.models.segmenter import ChunkBatch, LogitsBatch
-from gsvnet.nn.confidence import frame_confidence
+from gsvnet.nn.confidence import measure_confidence
 from gsvnet.nn.upsample import upsample_labels
 from gsvnet.store.codec import encode_and_count
 from gsvnet.video.decode import read_pictures
@@ -177,7 +177,7 @@ def _upsample(outputs: list[LogitsBatch], size: tuple[int, int]) -> list[np.ndar
     maps: list[np.ndarray] = []
     for output in outputs:
         maps += list(upsample_labels(output.logits, size, align_corners=output.align_corners).numpy())
-        frame_confidence(output.logits, output.gain)
+        measure_confidence(output.logits, gain=output.gain)
     return maps
 
 

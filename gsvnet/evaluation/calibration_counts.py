@@ -19,8 +19,9 @@ from torch.nn import functional as F
 from gsvnet.chunks import Chunk
 from gsvnet.classes import IGNORE
 from gsvnet.errors import ConfigError
-from gsvnet.evaluation.clip import ClipLabeler, find_relabeling
-from gsvnet.evaluation.dataset import ScoredClips, has_both_sides
+from gsvnet.evaluation.clip import ClipLabeler
+from gsvnet.evaluation.dataset import ScoredClips
+from gsvnet.evaluation.protocol import walk_clips
 from gsvnet.evaluation.scores import start_scores
 from gsvnet.models.calibration import keyframe_distances
 from gsvnet.models.segmenter import LogitsBatch, VideoSegmenter, frame_index
@@ -103,34 +104,13 @@ def count_confidence(
     Every scored frame is counted at every distance that `evaluate` scores it at. progress: called with chunks done and
     in all. Raises ConfigError and ModelError as `evaluate` does, and ConfigError where no pixel has a truth.
     """
-    relabel = find_relabeling(segmenter.classes, data.classes)
     needs = segmenter.needs(*data.clips[0].frames[0].read_image().shape[:2])
-    if needs.next_keyframe and not has_both_sides(data):
-        raise ConfigError(
-            f"the model reads the keyframe after a frame too, which not every scored frame of {data.dataset} "
-            f"{data.split} has at keyframe interval {data.keyframe_interval}"
-        )
     scores = start_scores(segmenter, data, needs, batch_chunks)
     counts = ConfidenceCounts(num_classes=len(data.classes))
-    plans = [scores.plan(clip) for clip in data.clips]
-    done, total = 0, sum(map(len, plans))
-    for number, (clip, chunks) in enumerate(zip(data.clips, plans)):
-        labeler = ClipLabeler(
-            clip,
-            segmenter,
-            interval=data.keyframe_interval,
-            relabel=relabel,
-            device=device,
-            bf16=precision == "bf16",
-            kept_frames=scores.kept_frames,
-            first_index=scores.first_index(number),
-        )
-        for first in range(0, len(chunks), scores.batch_chunks):
-            batch = chunks[first : first + scores.batch_chunks]
-            _count_batch(counts, labeler, batch)
-            done += len(batch)
-            if progress:
-                progress(done, total)
+    for labeler, batch in walk_clips(
+        segmenter, data, scores, device=device, bf16=precision == "bf16", progress=progress
+    ):
+        _count_batch(counts, labeler, batch)
     if not counts.frames:
         raise ConfigError(f"no pixel of {data.dataset} {data.split} has a truth; a calibration needs some")
     return counts

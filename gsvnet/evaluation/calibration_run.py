@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import Progress
 
 from gsvnet import __version__
 from gsvnet.classes import CAMVID
@@ -16,10 +15,10 @@ from gsvnet.evaluation.calibration import fit_calibration
 from gsvnet.evaluation.calibration_config import CalibrateConfig
 from gsvnet.evaluation.calibration_counts import ConfidenceCounts, count_confidence
 from gsvnet.evaluation.calibration_report import compare_reliability, plot_reliability, show_reliability
-from gsvnet.evaluation.calibration_streets import draw_clips
+from gsvnet.evaluation.calibration_streets import draw_calibration_clips
 from gsvnet.evaluation.camvid import open_camvid
 from gsvnet.evaluation.cityscapes import open_cityscapes
-from gsvnet.evaluation.commands import choose_device, choose_precision, write_figures
+from gsvnet.evaluation.commands import choose_device, choose_precision, show_progress, write_figures
 from gsvnet.evaluation.dataset import ScoredClips, keep_both_sides
 from gsvnet.models.checkpoints import DEFAULT_WEIGHTS, load_checkpoint, write_calibrated
 from gsvnet.models.prepared import Precision, prepare_for_inference
@@ -77,15 +76,14 @@ class Runner:
 
     def count(self, data: ScoredClips, console: Console) -> ConfidenceCounts:
         """How sure the network is of the data, and how often right, with a bar on the console."""
-        with Progress(console=console, transient=True) as bar:
-            task = bar.add_task(f"{data.dataset} {data.split}")
+        with show_progress(f"{data.dataset} {data.split}", console) as on_progress:
             return count_confidence(
                 self.model,
                 data,
                 batch_chunks=self.batch_chunks,
                 device=self.device,
                 precision=self.precision,
-                progress=lambda done, total: bar.update(task, completed=done, total=total),
+                progress=on_progress,
             )
 
 
@@ -112,7 +110,9 @@ def _count_drawn(runner: Runner, num_clips: int, interval: int, console: Console
         console.print("note: no keyframe follows in drawn streets, the model reads one: nothing is fitted to distance")
         return None
     with tempfile.TemporaryDirectory() as folder:
-        return runner.count(draw_clips(Path(folder), num_clips=num_clips, keyframe_interval=interval), console)
+        return runner.count(
+            draw_calibration_clips(Path(folder), num_clips=num_clips, keyframe_interval=interval), console
+        )
 
 
 def _describe(data: ScoredClips, counts: ConfidenceCounts, drawn_clips: int) -> dict:

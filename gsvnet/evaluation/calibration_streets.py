@@ -7,15 +7,16 @@ from pathlib import Path
 import numpy as np
 
 from gsvnet.classes import CAMVID
-from gsvnet.evaluation.dataset import Clip, Frame, LabelIds, ScoredClips, import_pillow
-from gsvnet.synthetic import SceneConfig, StreetScene
+from gsvnet.evaluation.dataset import Clip, ScoredClips
+from gsvnet.evaluation.drawn import draw_frames
+from gsvnet.synthetic import SceneConfig
 
 _FIRST_SEED = 300_000  # training and the demo drive in other streets
 _FPS = 15
 _SIZE = 360, 480
 
 
-def draw_clips(
+def draw_calibration_clips(
     folder: Path, *, num_clips: int, keyframe_interval: int, size: tuple[int, int] = _SIZE, seed: int = 0
 ) -> ScoredClips:
     """Clips of `keyframe_interval` frames at 15 Hz, written into `folder`; the last frame of each is scored.
@@ -34,24 +35,15 @@ def draw_clips(
 
 
 def _draw_clip(folder: Path, number: int, num_frames: int, size: tuple[int, int]) -> Clip:
-    save, ids = import_pillow().fromarray, LabelIds(classes={i: i for i in range(len(CAMVID))}, allowed="CamVid's")
     rng = np.random.default_rng([number, 3])
-    scene = StreetScene(
-        SceneConfig(
-            height=size[0],
-            width=size[1],
-            seed=_FIRST_SEED + number,
-            fps=_FPS,
-            speed_m_s=float(rng.uniform(4, 14)),
-            cars=float(rng.uniform(0.5, 1.5)),
-            people=float(rng.uniform(0.5, 2)),
-        )
+    config = SceneConfig(
+        height=size[0],
+        width=size[1],
+        seed=_FIRST_SEED + number,
+        fps=_FPS,
+        speed_m_s=float(rng.uniform(4, 14)),
+        cars=float(rng.uniform(0.5, 1.5)),
+        people=float(rng.uniform(0.5, 2)),
     )
-    frames = []
-    for index in range(num_frames):
-        seen = scene.frame(2 * _FPS + index)
-        image, labels = folder / f"{number}_{index}.png", folder / f"{number}_{index}_labels.png"
-        save(seen.image).save(image)
-        save(seen.labels).save(labels)
-        frames.append(Frame(image=image, labels=labels, ids=ids))
+    frames = draw_frames(config, range(2 * _FPS, 2 * _FPS + num_frames), folder / f"street-{number}")
     return Clip(name=f"street {number}", frames=tuple(frames), scored=(num_frames - 1,))

@@ -85,7 +85,7 @@ class ClipLabeler:
         """What the network yields of the chunks' labels, in batches as `label` makes them; each with its batch."""
         for first, stop in self.cut_batches(chunks):
             batch = self.assemble(chunks[first:stop])
-            for output in compute_in(self.device, "bf16" if self.bf16 else "fp32", iter(self.segmenter.segment(batch))):
+            for output in self.run(batch):
                 if output.role == "labels":
                     yield list(chunks[first:stop]), output, batch
 

@@ -134,7 +134,7 @@ def _score_data(runner: _Runner, data: ScoredClips, config: ScoringConfig, conso
 def _measure_drift(config: EvaluateDriftConfig, console: Console) -> dict:
     """How well drift tells the true loss of chunks, shown and drawn if asked for."""
     runner = _start(config.run)
-    with open_clips(config.clips, console=console) as data, _show_progress("drift", console) as on:
+    with open_clips(config.clips, console=console) as data, show_progress("drift", console) as on:
         result = measure_drift(
             runner.prepared,
             data,
@@ -156,7 +156,7 @@ def _compare_as_labeled(config: EvaluateAsLabeledConfig, console: Console) -> di
     runner = _start(config.run)
     settings = [Setting(interval=interval) for interval in config.intervals]
     settings += [Setting(min_agreement=share) for share in config.min_agreement]
-    with open_clips(config.clips, console=console) as data, _show_progress("label", console) as on:
+    with open_clips(config.clips, console=console) as data, show_progress("label", console) as on:
         compared = compare_as_labeled(
             runner.prepared,
             data,
@@ -173,7 +173,7 @@ def _compare_as_labeled(config: EvaluateAsLabeledConfig, console: Console) -> di
 
 
 @contextmanager
-def _show_progress(what: str, console: Console) -> Iterator[Callable[[int, int], None]]:
+def show_progress(what: str, console: Console) -> Iterator[Callable[[int, int], None]]:
     """A bar while it is open; to be called with things done and in all."""
     with Progress(console=console, transient=True) as bar:
         task = bar.add_task(what)
@@ -192,7 +192,7 @@ def _serve_needs(model: VideoSegmenter, data: ScoredClips, config: ScoringConfig
 
 
 def _score_clips(runner: _Runner, data: ScoredClips, console: Console) -> EvaluationResult:
-    with _show_progress(f"{data.dataset} {data.split}", console) as on_progress:
+    with show_progress(f"{data.dataset} {data.split}", console) as on_progress:
         return score_clips(
             runner.prepared,
             data,

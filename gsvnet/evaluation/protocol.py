@@ -11,7 +11,7 @@ frames that have it at all distances are scored. A network without keyframes lab
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -20,13 +20,14 @@ from typing import Literal
 import numpy as np
 
 from gsvnet.choices import MotionSource
+from gsvnet.chunks import Chunk
 from gsvnet.classes import ClassSet
 from gsvnet.errors import ConfigError
 from gsvnet.evaluation.clip import ClipLabeler, find_relabeling
 from gsvnet.evaluation.clip_motion import MOTION_NOTES
 from gsvnet.evaluation.confusion import ConfusionMatrix
 from gsvnet.evaluation.dataset import ScoredClips, has_both_sides
-from gsvnet.evaluation.scores import start_scores
+from gsvnet.evaluation.scores import DistanceScores, TurnScores, start_scores
 from gsvnet.models.segmenter import VideoSegmenter
 
 Progress = Callable[[int, int], None]
@@ -132,32 +133,14 @@ def evaluate(
     the data. Raises ConfigError for bad arguments or files, ModelError for a network that does not fit.
     """
     _check_run(batch_chunks, precision)
-    relabel = find_relabeling(segmenter.classes, data.classes)
     needs = segmenter.needs(*data.clips[0].frames[0].read_image().shape[:2])
-    if needs.next_keyframe:
-        _check_both_sides(data)
     scores = start_scores(segmenter, data, needs, batch_chunks)
-    plans = [scores.plan(clip) for clip in data.clips]
     motion: MotionSource | None = None
-    done, total = 0, sum(map(len, plans))
-    for number, (clip, chunks) in enumerate(zip(data.clips, plans)):
-        labeler = ClipLabeler(
-            clip,
-            segmenter,
-            interval=data.keyframe_interval,
-            relabel=relabel,
-            device=device,
-            bf16=precision == "bf16",
-            kept_frames=scores.kept_frames,
-            first_index=scores.first_index(number),
-        )
+    for labeler, batch in walk_clips(
+        segmenter, data, scores, device=device, bf16=precision == "bf16", progress=progress
+    ):
         motion = labeler.motion_source
-        for first in range(0, len(chunks), scores.batch_chunks):
-            batch = chunks[first : first + scores.batch_chunks]
-            scores.count(labeler, batch)
-            done += len(batch)
-            if progress:
-                progress(done, total)
+        scores.count(labeler, batch)
     return EvaluationResult(
         dataset=data.dataset,
         split=data.split,
@@ -170,6 +153,44 @@ def evaluate(
         motion=motion,
         notes=(*data.notes, *scores.notes, *_notes(segmenter.classes, data.classes, motion)),
     )
+
+
+def walk_clips(
+    segmenter: VideoSegmenter,
+    data: ScoredClips,
+    scores: DistanceScores | TurnScores,
+    *,
+    device: str,
+    bf16: bool,
+    progress: Progress | None,
+) -> Iterator[tuple[ClipLabeler, list[Chunk]]]:
+    """The chunks that `scores` plans, batch by batch, each with what labels its clip.
+
+    progress: called with chunks done and in all, after each batch was worked on. Raises ConfigError where the network
+    reads keyframes that the data has not, ModelError for a network that does not fit.
+    """
+    relabel = find_relabeling(segmenter.classes, data.classes)
+    if scores.needs.next_keyframe:
+        _check_both_sides(data)
+    plans = [scores.plan(clip) for clip in data.clips]
+    done, total = 0, sum(map(len, plans))
+    for number, (clip, chunks) in enumerate(zip(data.clips, plans)):
+        labeler = ClipLabeler(
+            clip,
+            segmenter,
+            interval=data.keyframe_interval,
+            relabel=relabel,
+            device=device,
+            bf16=bf16,
+            kept_frames=scores.kept_frames,
+            first_index=scores.first_index(number),
+        )
+        for first in range(0, len(chunks), scores.batch_chunks):
+            batch = chunks[first : first + scores.batch_chunks]
+            yield labeler, batch
+            done += len(batch)
+            if progress:
+                progress(done, total)
 
 
 def _check_run(batch_chunks: int, precision: str) -> None:

@@ -64,6 +64,7 @@ class TurnScores:
     held = None
 
     def __init__(self, segmenter: VideoSegmenter, data: ScoredClips, needs: FrameNeeds, batch_chunks: int) -> None:
+        self.needs = needs
         self.interval = data.keyframe_interval if minds_keyframes(segmenter, needs) else 1
         self.batch_chunks = enlarge_batch(needs, self.interval, batch_chunks)
         self.kept_frames = self.batch_chunks * self.interval + needs.before + needs.after

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gsvnet.classes import IGNORE
 from gsvnet.labeling.batching import FramePlace
 from gsvnet.labeling.clock import StageClock
 from gsvnet.models.segmenter import Basis, LogitsBatch
@@ -17,8 +18,6 @@ from gsvnet.nn.confidence import Calibration, measure_confidence
 from gsvnet.nn.upsample import upsample_labels
 from gsvnet.store.codec import encode_and_count, encode_mask
 from gsvnet.store.schema import FrameRow
-
-NO_LABEL = 255  # in LogitsBatch.sides: this side says nothing of a place
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,7 +174,7 @@ class RowMaker:
 def find_differing(sides: Tensor) -> np.ndarray:
     """(N, h, w) uint8: 1 where two labels of a place, sides (N, 2, h, w) uint8, are both there and not the same."""
     one, other = sides.cpu().numpy().swapaxes(0, 1)
-    return ((one != other) & (one != NO_LABEL) & (other != NO_LABEL)).view(np.uint8)
+    return ((one != other) & (one != IGNORE) & (other != IGNORE)).view(np.uint8)
 
 
 def enlarge_nearest(maps: np.ndarray, size: tuple[int, int], *, align_corners: bool) -> np.ndarray:

@@ -31,7 +31,16 @@ from gsvnet.choices import References
 from gsvnet.classes import ClassSet
 from gsvnet.errors import ModelError
 from gsvnet.models.next_share import share_of_next
-from gsvnet.models.segmenter import ChunkBatch, FrameNeeds, LogitsBatch, Normalise, Resize, SizeRule, frame_index
+from gsvnet.models.segmenter import (
+    ChunkBatch,
+    FrameNeeds,
+    LogitsBatch,
+    Normalise,
+    Resize,
+    SizeRule,
+    frame_index,
+    next_keyframe_index,
+)
 from gsvnet.models.split import SplitNetwork
 from gsvnet.nn.blocks import equal_batches, resize
 from gsvnet.nn.local_attention import MOST_TILE_BYTES, local_attention
@@ -247,11 +256,7 @@ class ARSeg(nn.Module):
 
 def _find_nearest(chunks: ChunkBatch, share: Tensor) -> Tensor:
     """(B, L) int64: where in the video the keyframe is that each frame draws on most. share: (B, L), the next one's."""
-    own = frame_index(chunks)[:, :1]
-    following = (
-        own + chunks.num_frames.cpu()[:, None] if chunks.next_index is None else chunks.next_index.cpu()[:, None]
-    )
-    return torch.where(share > 0.5, following, own)
+    return torch.where(share > 0.5, next_keyframe_index(chunks)[:, None], frame_index(chunks)[:, :1])
 
 
 def _on_feature(known: Tensor, size: Sequence[int]) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gsvnet.models.segmenter import ChunkBatch, frame_index
+from gsvnet.models.segmenter import ChunkBatch, frame_index, next_keyframe_index
 
 
 def share_of_next(chunks: ChunkBatch) -> Tensor:
@@ -23,7 +23,7 @@ def share_of_next(chunks: ChunkBatch) -> Tensor:
     own, following = torch.stack(known).cpu()  # two numbers a frame
     index = frame_index(chunks)
     offsets = (index - index[:, :1]).clamp(min=0)
-    length = (chunks.num_frames if chunks.next_index is None else chunks.next_index - index[:, 0]).cpu()
+    length = next_keyframe_index(chunks) - index[:, 0]
     share = (offsets / length.clamp(min=1)[:, None]).clamp(max=1.0)
     share = torch.where(2 * own < following, 1.0, share)
     counts = chunks.next_valid.cpu()[:, None] & (following > 0) & (2 * following >= own)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gsvnet.models.segmenter import ChunkBatch, frame_index
+from gsvnet.models.segmenter import ChunkBatch, frame_index, next_keyframe_index
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,13 +61,6 @@ def make_timeline(chunks: ChunkBatch) -> Timeline:
         index=torch.cat([index, next_keyframe_index(chunks)[:, None]], dim=1),
         has_next=True,
     )
-
-
-def next_keyframe_index(chunks: ChunkBatch) -> Tensor:
-    """(B,) int64 on the CPU: where in the video each chunk's next keyframe is; where it has none it means nothing."""
-    if chunks.next_index is not None:
-        return chunks.next_index.cpu()
-    return frame_index(chunks)[:, 0] + chunks.num_frames.cpu()
 
 
 @dataclass(frozen=True, kw_only=True)

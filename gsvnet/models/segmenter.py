@@ -104,6 +104,13 @@ def frame_index(chunks: ChunkBatch) -> Tensor:
     return starts.cpu()[:, None] + torch.arange(chunks.valid.shape[1])
 
 
+def next_keyframe_index(chunks: ChunkBatch) -> Tensor:
+    """(B,) int64 on the CPU: where in the video each chunk's next keyframe is; where it has none it means nothing."""
+    if chunks.next_index is not None:
+        return chunks.next_index.cpu()
+    return frame_index(chunks)[:, 0] + chunks.num_frames.cpu()
+
+
 def context_index(chunks: ChunkBatch) -> tuple[Tensor, Tensor]:
     """(n,) int64 each on the CPU: where in the video the frames before a batch are, and those after it."""
     counts = [0 if frames is None else len(frames) for frames in (chunks.before, chunks.after)]
@@ -129,7 +136,8 @@ class LogitsBatch:
     keyframe: (N,) int64 or None; where in the video the nearest keyframe is that the logits draw on. None: the one that
     the chunk begins with. start: (N,) int64 or None; position of the keyframe that the frame follows, where a network
     chooses keyframes inside a chunk; interval: (N,) int64 or None, how far apart it put them. None: 0, and as asked.
-    sides: (N, 2, h, w) uint8 or None; two labels of each place, from before and from behind, where there are both.
+    sides: (N, 2, h, w) uint8 or None; two labels of each place, from before and from behind, where there are both; 255:
+    a side says nothing of a place.
     role: "labels", or "arrival": where a chunk's labels have come to at the keyframe after it, for comparison with
     that keyframe's own; chunk and position are then of the keyframe that they come from.
     align_corners: corner convention in which the logits are to be upsampled.

@@ -86,12 +86,6 @@ def measure_confidence(
     )
 
 
-def frame_confidence(logits: Tensor, gain: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Mean and 5th percentile of `measure_confidence`, without a calibration."""
-    confidence = measure_confidence(logits, gain=gain)
-    return confidence.mean, confidence.p05
-
-
 def top_probability(logits: Tensor, gain: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Top-1 softmax probability (N, h*w) float32, and which class has it (N, h*w) uint8, the lowest of equal ones.
 

@@ -22,7 +22,7 @@ from gsvnet.evaluation.calibration_counts import (
     confidence_of_bins,
     count_confidence,
 )
-from gsvnet.evaluation.calibration_streets import draw_clips
+from gsvnet.evaluation.calibration_streets import draw_calibration_clips
 from gsvnet.evaluation.camvid import open_camvid
 from gsvnet.models.calibration import calibration_of
 from gsvnet.models.checkpoints import content_hash, load_checkpoint
@@ -156,7 +156,8 @@ def test_frames_without_the_keyframe_after_that_is_read_are_refused(clip, make_a
 
 def test_drawn_clips_are_the_same_again_and_differ_from_each_other(tmp_path):
     first, second = (
-        draw_clips(folder, num_clips=2, keyframe_interval=2, size=(24, 32)).clips for folder in (tmp_path, tmp_path)
+        draw_calibration_clips(folder, num_clips=2, keyframe_interval=2, size=(24, 32)).clips
+        for folder in (tmp_path, tmp_path)
     )
     images = [clip.frames[1].read_image() for clip in first]
     assert (images[0] == second[0].frames[1].read_image()).all()

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from gsvnet.classes import IGNORE
 from gsvnet.labeling.batching import FramePlace
 from gsvnet.labeling.clock import StageClock
-from gsvnet.labeling.rows import NO_LABEL, RowMaker, enlarge_nearest
+from gsvnet.labeling.rows import RowMaker, enlarge_nearest
 from gsvnet.models.segmenter import LogitsBatch
 from gsvnet.store.codec import decode_mask
 
@@ -75,7 +76,7 @@ def test_what_is_not_labels_has_no_row():
     assert label(role="arrival") == []
 
 
-SIDES = torch.tensor([[[0, 1], [1, 1]], [[0, 0], [1, NO_LABEL]]], dtype=torch.uint8).expand(3, 2, 2, 2)
+SIDES = torch.tensor([[[0, 1], [1, 1]], [[0, 0], [1, IGNORE]]], dtype=torch.uint8).expand(3, 2, 2, 2)
 
 
 def test_where_both_sides_of_a_place_differ_its_pixels_are_uncertain():

@@ -6,7 +6,12 @@ import pytest
 import torch
 
 from gsvnet.errors import ModelError
-from gsvnet.nn.confidence import Calibration, calibrate, frame_confidence, measure_confidence
+from gsvnet.nn.confidence import Calibration, calibrate, measure_confidence
+
+
+def frame_confidence(logits, gain=None):
+    confidence = measure_confidence(logits, gain=gain)
+    return confidence.mean, confidence.p05
 
 
 def _two_classes(probabilities: list[float]) -> torch.Tensor:
