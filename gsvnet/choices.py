@@ -8,6 +8,9 @@ References = Literal["none", "before", "nearest", "both"]
 """What a frame draws on. GSVNet: the keyframe before it, or both. AR-Seg: also the nearer one. TDNet: the frames just
 before it, of each other sub-network the nearest frame, the frames on both sides, or none: each sub-network alone."""
 
+FrameStatus = Literal["ok", "damaged", "decode_error"]
+"""What became of a frame: damaged where the decoder met damage in it, or in what it or its labels are made from."""
+
 Propagation = Literal["forward", "two-sided"]
 """From which keyframes labels are carried to a frame: from the one before it, or from the one behind it too."""
 

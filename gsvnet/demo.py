@@ -15,6 +15,7 @@ from gsvnet.labeling.config import LabelConfig
 from gsvnet.labeling.job import label
 from gsvnet.store.read import open_labels
 from gsvnet.synthetic import SceneConfig, StreetScene, write_video
+from gsvnet.uris import redact_uri
 
 NUM_FRAMES = 150
 SCENE = SceneConfig(seed=7)
@@ -25,7 +26,9 @@ def label_demo(config: LabelConfig, console: Console) -> int:
     """Draw the video beside the output, label it, print the mIoU against its truth; the exit code."""
     config.check_for_labeling()
     if "://" in config.out:
-        raise ConfigError(f"--demo draws its video beside the output, which must be a local folder, not {config.out}")
+        raise ConfigError(
+            f"--demo draws its video beside the output, which must be a local folder, not {redact_uri(config.out)}"
+        )
     video = Path(config.out.rstrip("/") + "-street.mp4")
     if not video.exists():
         video.parent.mkdir(parents=True, exist_ok=True)

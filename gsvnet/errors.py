@@ -17,6 +17,7 @@ GsvnetError
  |   +- CorruptLabels    a stored mask or file does not decode
  |   +- StoreUnavailable the store does not answer or throttles, also after retries
  |   |   +- StoreRefused it answers no: credentials, rights, bucket, clock; trying again at once is of no use
+ +- NotNumbers           a network gave NaN or infinity; tried elsewhere, then recorded as a failure; the job goes on
  +- WorkerError          an actor died, hung, or built another model than the driver's
 """
 
@@ -104,6 +105,10 @@ class StoreUnavailable(StoreError):
 
 class StoreRefused(StoreUnavailable):
     """The store refuses access: credentials, rights, a missing bucket, a wrong clock. No shard's fault either."""
+
+
+class NotNumbers(GsvnetError):
+    """A network's output for a frame holds NaN or infinity, from which labels would be drawn that mean nothing."""
 
 
 class WorkerError(GsvnetError):

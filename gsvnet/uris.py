@@ -6,49 +6,58 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 StorageOptions = Mapping[str, Any]  # fsspec's own: endpoint_url, key, secret, anon, ...
 
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure", "abfss": "azure"}
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 5, 20
 _TRIES_PER_REQUEST = 2  # by the client itself, at once; callers wait longer and try again
-_USER_INFO = re.compile(r"(?<=://)(?!arn:aws)(?:[^/@:]+:(?!\d+/)[^@]*|[^/@]*)@")
+_USER_INFO = re.compile(r"(?<=://)(?!arn:aws)(?:[^/?#]*|[^/@:]+:(?!\d+/)[^@]*)@")  # digits and "/": a port
+_USER_INFO_OF_BUCKET = re.compile(r"(?<=://)(?!arn:aws)(?:[^/@:]+:[^@]*|[^/@]*)@")
+_BUCKETS = ("s3", "s3a", "gs", "gcs")  # no port, and secret keys that may begin as one would
+_HALF_PAIRS = re.compile("[\ud800-\udfff]")  # how Python shows bytes in a file name that are no UTF-8
 _CONTAINER = re.compile(r"(?:abfss?|az)://[^/@:]+@", re.IGNORECASE)  # abfss://container@account...
 
 
 def redact_uri(uri: str) -> str:
     """The URI without user, password, query and (over HTTP) fragment: fit for messages, logs and reports.
 
-    Local paths come back unchanged.
+    Local paths come back unchanged, but that a byte which is no UTF-8 becomes U+FFFD, here as in any URI.
 
     >>> redact_uri("https://user:secret@host/drive.mp4?signature=abc")
     'https://host/drive.mp4'
     """
+    shown = _HALF_PAIRS.sub("\ufffd", uri)
     if local_path(uri) is not None:
-        return uri
-    return "::".join(_redact_link(link) for link in uri.split("::"))
+        return shown
+    return "::".join(_redact_link(link) for link in shown.split("::"))
 
 
 def redact_text(text: str) -> str:
-    """One line of a foreign error message with every URL in it redacted, at most 200 characters."""
-    line = " ".join(text.split())
-    return re.sub(r"\w+://[^\s'\"]+", lambda match: redact_uri(match[0]), line)[:200]
+    """One line of a foreign error message with every URL in it redacted, at most 200 characters.
+
+    Where a URL ends is a guess, so whatever looks like a query is taken out wherever it stands.
+    """
+    line = " ".join(_HALF_PAIRS.sub("\ufffd", text).split())
+    redacted = re.sub(r"(?<!\w)\w+://[^\s'\"]+", lambda match: redact_uri(match[0]), line)
+    return re.sub(r"\?[\w.~-]+=[^\s'\"]*", "", redacted)[:200]
 
 
 def hide_secrets(text: str, uri: str) -> str:
     """The text without the URI's user, password and query, which a driver may take for part of the bucket or key."""
-    parts = urlsplit(uri)
-    user = "" if _CONTAINER.match(uri) else parts.netloc.rpartition("@")[0]
-    for secret in (parts.query, user, parts.password or ""):
-        text = text.replace(secret, "***") if secret else text
+    if local_path(uri) is not None:
+        return text
+    for link in uri.split("::"):
+        _, user = _split_user(link)
+        for secret in (link.partition("?")[2], user, user.partition(":")[2]):
+            text = text.replace(secret, "***") if secret else text
     return text
 
 
 def absolute_uri(uri: str) -> str:
     """The URI as it may be stored: without credentials and query; local paths absolute, so they work from anywhere."""
     path = local_path(uri)
-    return redact_uri(uri) if path is None else str(path.absolute())
+    return redact_uri(uri if path is None else str(path.absolute()))
 
 
 def local_path(uri: str) -> Path | None:
@@ -83,7 +92,18 @@ def storage_defaults(uri: str, options: StorageOptions | None = None) -> dict[st
 
 
 def _redact_link(link: str) -> str:
-    scheme, separator, _ = link.partition("://")
-    named = link if _CONTAINER.match(link) else _USER_INFO.sub("", link)
-    bare = re.sub(r"[?#].*" if scheme.lower() in ("http", "https") else r"\?.*", "", named)
-    return scheme.lower() + bare[len(scheme) :] if separator else bare
+    scheme = link.partition("://")[0]
+    bare = re.sub(r"(?s)[?#].*" if scheme.lower() in ("http", "https") else r"(?s)\?.*", "", _split_user(link)[0])
+    return scheme.lower() + bare[len(scheme) :] if bare.startswith(f"{scheme}://") else bare
+
+
+def _split_user(link: str) -> tuple[str, str]:
+    """The link without its "user:password@", and that, "" where there is none or it is the name of a container."""
+    scheme, separator, rest = link.partition("://")
+    if _CONTAINER.match(link) or not separator:
+        return link, ""
+    pattern = _USER_INFO_OF_BUCKET if scheme.lower() in _BUCKETS else _USER_INFO
+    named = link
+    while found := pattern.search(named):  # a user's name may hold an "@" too
+        named = named[: found.start()] + named[found.end() :]
+    return named, rest[: len(link) - len(named)].removesuffix("@")

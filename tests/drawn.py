@@ -38,6 +38,7 @@ class Drawn:
     drift: tuple[float, Sequence[float]] | None = None
     by_class: Sequence[float] | None = None
     uncertain: np.ndarray | None = None
+    damaged: bool = False
 
 
 def write_video(
@@ -98,7 +99,7 @@ def draw_row(index: int, frame: Drawn, classes: ClassSet) -> FrameRow:
         keyframe_distance=frame.interval and index % frame.interval,
         height=shape[0],
         width=shape[1],
-        status="ok" if frame.labels is not None else "decode_error",
+        status="decode_error" if frame.labels is None else "damaged" if frame.damaged else "ok",
         **found,
     )
 

@@ -102,3 +102,33 @@ def test_counterparts_mean_the_same_in_both_directions():
         "pedestrian": "person", "bicyclist": "bicycle",
     }  # fmt: skip
     assert find_counterparts(CAMVID, CITYSCAPES) == {old: new for new, old in to_camvid.items()}
+
+
+@pytest.mark.parametrize("content", [b"\xff", b"[" * 100_000, b"9" * 5000], ids=["no utf-8", "deep", "long"])
+def test_a_file_of_any_bytes_is_a_config_error(tmp_path, content):
+    path = tmp_path / "classes.json"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match="cannot read classes from"):
+        ClassSet.from_file(path)
+
+
+def test_a_path_that_is_none_is_a_config_error():
+    with pytest.raises(ConfigError, match="cannot read classes from"):
+        ClassSet.from_file("a\0b")
+
+
+@pytest.mark.parametrize("colour", [(0, 0, 256), (-1, 0, 0), (float("inf"), 0, 0)])
+def test_colours_outside_a_byte_are_refused(colour):
+    with pytest.raises(ConfigError, match=r"0\.\.255|not a class set"):
+        ClassSet.from_dict({"name": "x", "names": ["a"], "colours": [colour]})
+
+
+def test_a_text_is_no_list_of_names():
+    with pytest.raises(ConfigError, match="not a class set"):
+        ClassSet.from_dict({"name": "x", "names": "ab", "colours": RGB})
+
+
+@pytest.mark.parametrize("name", ["a\x1b[31m", "a\nb", "x" * 201])
+def test_names_are_short_and_hold_nothing_that_a_terminal_acts_upon(name):
+    with pytest.raises(ConfigError, match="control characters"):
+        ClassSet(name="own", names=(name,), colours=((0, 0, 0),))

@@ -10,6 +10,7 @@ from dataclasses import fields
 
 import pytest
 
+import gsvnet
 from gsvnet import cli
 from gsvnet.cli import main
 from gsvnet.labeling.config import LabelConfig
@@ -46,13 +47,14 @@ FLAGS = {
     """,
     "verify": "--quick --sample --write --json --storage-options",
     "compact": "--to --target-mb --spool-dir --storage-options --to-options",
-    "diff": "--every --video --worst --frames --json --storage-options",
+    "diff": "--every --video --worst --max-differing --frames --json --storage-options",
     "export": """
-        --to --frames-from --where --every --limit --video --images --image-prefix --ids --source --overwrite
+        --to --beside --frames-from --where --every --limit --video --images --image-prefix --ids --source --overwrite
         --storage-options --video-options
     """,
     "models": "",
     "convert": "--family --keyframe --propagation --out",
+    "average": "--out",
     "evaluate camvid": f"--root --split --both-sides --motion-video {RUN} {MORE_FIGURES}",
     "evaluate cityscapes": f"--root --split {RUN} {MORE_FIGURES}",
     "evaluate drawn": f"--scenes --frames --speeds --size --folder {RUN} {MORE_FIGURES}",
@@ -184,7 +186,7 @@ def test_every_flag_reaches_the_job(monkeypatch):
 
 @pytest.mark.parametrize(
     "arguments",
-    [["label", "a.mp4", "--out", "o", "--bogus"], ["label", "a.mp4", "--out", "o", "--device", "tpu"], ["lable"], []],
+    [["label", "a.mp4", "--out", "o", "--bogus"], ["label", "a.mp4", "--out", "o", "--device", "tpu"], []],
     ids=str,
 )
 def test_arguments_that_cannot_be_parsed_exit_with_2(arguments, capsys):
@@ -192,6 +194,35 @@ def test_arguments_that_cannot_be_parsed_exit_with_2(arguments, capsys):
         main(arguments)
     assert stopped.value.code == 2
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_misspelled_command_is_told_from_its_arguments(capsys):
+    assert main(["lable", "a.mp4"]) == 2
+    said = "gsvnet: no command 'lable' (did you mean label?); gsvnet --help lists them\n"
+    assert capsys.readouterr().err == said
+    assert main(["fly"]) == 2
+    assert capsys.readouterr().err == "gsvnet: no command 'fly'; gsvnet --help lists them\n"
+
+
+def test_the_version_is_told(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"gsvnet {gsvnet.__version__}\n"
+
+
+def test_a_command_that_keeps_nothing_does_not_say_that_it_goes_on(monkeypatch, capsys):
+    def interrupt(config, console):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gsvnet.viewing.commands.report", interrupt)
+    assert main(["report", "out"]) == 1
+    assert capsys.readouterr().err == "gsvnet: interrupted\n"
+
+
+def test_a_picture_is_called_png(tmp_path, capsys):
+    (tmp_path / "mine.py").write_text("mine")
+    assert main(["show", "out", "--png", str(tmp_path / "mine.py")]) == 2
+    assert "name a .png file" in capsys.readouterr().err
+    assert (tmp_path / "mine.py").read_text() == "mine"
 
 
 def test_an_output_is_needed(capsys):

@@ -43,6 +43,7 @@ def test_the_demo_goes_on_where_it_stopped(run_demo):
 
 
 def test_the_demo_needs_a_local_output(run_demo):
-    code, printed = run_demo("memory://out")
+    code, printed = run_demo("ftp://user:secret@host/out")
     assert code == 2
     assert printed.startswith("gsvnet: --demo draws its video beside the output, which must be a local folder")
+    assert "secret" not in printed

@@ -120,6 +120,9 @@ def test_lost_frames_keep_their_place_without_labels(label_config, media, tmp_pa
     lost = [row for row in rows.to_pylist() if row["status"] == "decode_error"]
     assert 0 < len(lost) == report.frames_lost < 30
     assert all(row[name] is None for row in lost for name in ("mask", "pixels", "confidence", "codec"))
+    damaged = [row for row in rows.to_pylist() if row["status"] == "damaged"]
+    assert 0 < len(damaged) == report.frames_damaged < 30
+    assert all(row[name] is not None for row in damaged for name in ("mask", "pixels", "confidence", "codec"))
     assert rows["frame_index"].to_pylist() == list(range(NUM_FRAMES))
     picture = read_picture(gsvnet.open_labels(report.out), "damaged", NUM_FRAMES - 2)
     assert media.read_number(picture.image) == NUM_FRAMES - 2  # after the damage, time and picture still agree

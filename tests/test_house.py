@@ -10,7 +10,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "gsvnet"
 FLOORS = (
-    {"errors", "process", "uris", "outages", "words"},
+    {"errors", "process", "uris", "outages", "words", "terminal"},
     {"choices", "classes", "chunks"},
     {"nn", "video", "store", "synthetic"},
     {"models", "reading"},

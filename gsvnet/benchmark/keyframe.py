@@ -23,7 +23,8 @@ from gsvnet.classes import IGNORE
 from gsvnet.errors import ModelError
 from gsvnet.evaluation.confusion import ConfusionMatrix
 from gsvnet.labeling.device import to_device
-from gsvnet.models.checkpoints import content_hash, load_default
+from gsvnet.models.checkpoints import load_default
+from gsvnet.models.content_hash import content_hash
 from gsvnet.models.prepared import Precision, prepare_for_inference
 from gsvnet.models.segmenter import ChunkBatch, VideoSegmenter
 

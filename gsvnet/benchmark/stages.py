@@ -154,9 +154,9 @@ def _measure_around(setting: Setting, outputs: list[LogitsBatch]) -> dict[str, f
 
     def resize(pictures: list[Any]) -> None:
         views = views_by_need(shard, interval=INTERVAL, needs=needs)
-        for index, (_, picture) in enumerate(pictures, start=shard.first_frame):
+        for index, picture in enumerate(pictures, start=shard.first_frame):
             for view in views(index):
-                render(picture, view, plan.video.rotation)
+                render(picture.image, view, plan.video.rotation)
 
     with torch.inference_mode():
         pictures, maps = read(), _upsample(outputs, setting.size)

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 import tyro
-from rich.console import Console
 
 from gsvnet.labeling.config import LabelConfig, PlanConfig
+from gsvnet.terminal import PlainConsole
 
 
 def label(config: LabelConfig) -> int:
@@ -17,10 +17,10 @@ def label(config: LabelConfig) -> int:
     if config.demo:
         from gsvnet.demo import label_demo
 
-        return label_demo(config, Console(highlight=False))
+        return label_demo(config, PlainConsole())
     from gsvnet.labeling.job import label as run
 
-    return run(config, console=Console(highlight=False)).exit_code
+    return run(config, console=PlainConsole()).exit_code
 
 
 def plan(config: PlanConfig) -> int:
@@ -28,7 +28,7 @@ def plan(config: PlanConfig) -> int:
     from gsvnet.labeling.preview import preview
     from gsvnet.labeling.preview_text import preview_to_dict, show_preview
 
-    console = Console(highlight=False, stderr=config.json)
+    console = PlainConsole(stderr=config.json)
     result = preview(config, console=console)
     if config.json:
         print(json.dumps(preview_to_dict(result), indent=1))
@@ -58,5 +58,5 @@ def status(config: StatusConfig) -> int:
     if config.json:
         print(json.dumps(found.to_dict(), indent=1))
     else:
-        show_status(found, Console(highlight=False))
+        show_status(found, PlainConsole())
     return 0

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich.console import Console
 
 from gsvnet.errors import ConfigError
 from gsvnet.evaluation.config import DiffConfig
 from gsvnet.export.config import ExportConfig
 from gsvnet.maintenance.config import CompactConfig, VerifyConfig
+from gsvnet.terminal import PlainConsole, printable
 from gsvnet.uris import redact_uri
 from gsvnet.viewing.config import ReportConfig, ReviewConfig, ViewConfig
 
@@ -46,8 +46,11 @@ class ShowConfig:
 def show(config: ShowConfig) -> int:
     """Write one frame with its labels laid over it as PNG."""
     from gsvnet.reading.pictures import blend, read_picture, write_png
+    from gsvnet.store.layout import check_name
     from gsvnet.store.read import open_labels
 
+    if config.png is not None and Path(config.png).suffix.lower() != ".png":
+        raise ConfigError(f"--png {config.png}: name a .png file")
     labels = open_labels(config.out, config.storage_options)
     if config.video is None and len(labels.videos) != 1:
         known = ", ".join(labels.videos[:10]) or "none"
@@ -57,14 +60,14 @@ def show(config: ShowConfig) -> int:
     video = labels.find_video(config.video or labels.videos[0])
     index = config.frame or 0 if config.time is None else int(labels.frames_played_at(video, [config.time])[0])
     picture = read_picture(labels, video, index, source=config.source, video_options=config.video_options)
-    path = Path(config.png or f"{video}-{index:06d}.png")
+    path = Path(config.png or f"{check_name(video)}-{index:06d}.png")
     write_png(path, blend(picture.image, labels.classes.colourise(picture.labels)))
     shares = [(float((picture.labels == i).mean()), name) for i, name in enumerate(labels.classes.names)]
     seen = ", ".join(f"{name} {100 * share:.1f} %" for share, name in sorted(shares, reverse=True) if share > 0)
     distance = {None: "", 0: ", keyframe"}.get(
         picture.keyframe_distance, f", {picture.keyframe_distance} from its keyframe"
     )
-    print(f"{path}: frame {index} at {picture.time_s:.3f} s{distance}; {seen}")
+    print(printable(f"{path}: frame {index} at {picture.time_s:.3f} s{distance}; {seen}"))
     return 0
 
 
@@ -72,21 +75,21 @@ def report(config: ReportConfig) -> int:
     """Write one HTML page that shows an output: timelines, pictures, failures, and how the job went."""
     from gsvnet.viewing.commands import report as run
 
-    return run(config, Console(highlight=False))
+    return run(config, PlainConsole())
 
 
 def view(config: ViewConfig) -> int:
     """Serve a page on this machine to scrub through videos with their labels laid over."""
     from gsvnet.viewing.commands import view as run
 
-    return run(config, Console(highlight=False))
+    return run(config, PlainConsole())
 
 
 def review(config: ReviewConfig) -> int:
     """List the frames that a person should check first: drift, low confidence, unsure classes, lost frames."""
     from gsvnet.viewing.commands import review as run
 
-    return run(config, Console(highlight=False, soft_wrap=True))
+    return run(config, PlainConsole(soft_wrap=True))
 
 
 def verify(config: VerifyConfig) -> int:
@@ -94,25 +97,26 @@ def verify(config: VerifyConfig) -> int:
     missing is recorded as given up, 1 something is damaged, doubled or missing, or nobody can tell."""
     from gsvnet.maintenance.commands import verify as run
 
-    return run(config, Console(highlight=False, soft_wrap=True))
+    return run(config, PlainConsole(soft_wrap=True))
 
 
 def compact(config: CompactConfig) -> int:
     """Copy an output into one with few large label files, for SQL engines and slow stores."""
     from gsvnet.maintenance.commands import compact as run
 
-    return run(config, Console(highlight=False, soft_wrap=True))
+    return run(config, PlainConsole(soft_wrap=True))
 
 
 def diff(config: DiffConfig) -> int:
-    """Compare two sets of labels of the same videos, per class and per frame."""
+    """Compare two sets of labels of the same videos, per class and per frame. Exit codes: 0, also if they differ; 1 if
+    they differ by more than --max-differing allows."""
     from gsvnet.evaluation.label_diff import diff as run
 
-    return run(config, Console(highlight=False, soft_wrap=True))
+    return run(config, PlainConsole(soft_wrap=True))
 
 
 def export(config: ExportConfig) -> int:
     """Write labels for another tool: PNG, COCO, CVAT, Label Studio, YOLO, FiftyOne, or a video to look at."""
     from gsvnet.export.commands import export as run
 
-    return run(config, Console(highlight=False, soft_wrap=True))
+    return run(config, PlainConsole(soft_wrap=True))

@@ -1,4 +1,4 @@
-"""Commands about networks: models, convert, train, adapt, evaluate, calibrate, benchmark."""
+"""Commands about networks: models, convert, average, train, adapt, evaluate, calibrate, benchmark."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
-from rich.console import Console
 
 from gsvnet.benchmark.config import BenchmarkConfig
 from gsvnet.evaluation.calibration_config import CalibrateConfig
@@ -21,6 +20,7 @@ from gsvnet.evaluation.config import (
     EvaluateDriftConfig,
     EvaluatePlotConfig,
 )
+from gsvnet.terminal import PlainConsole
 from gsvnet.training.adapt_config import AdaptConfig
 from gsvnet.training.arseg_config import TrainArsegConfig
 from gsvnet.training.keyframe_config import TrainKeyframeConfig
@@ -84,6 +84,27 @@ def convert(config: ConvertConfig) -> int:
     return 0
 
 
+@dataclass(frozen=True, kw_only=True)
+class AverageConfig:
+    """Average the weights of networks that were fine-tuned from the same start."""
+
+    checkpoints: Annotated[
+        tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT ...", help_behavior_hint="")
+    ]
+    """Two or more .safetensors files; the start may be one of them, and a file named twice counts twice."""
+    out: Path
+    """The .safetensors file to write."""
+
+
+def average(config: AverageConfig) -> int:
+    """Average the weights of networks fine-tuned from the same start: what each learned, at the cost of one."""
+    from gsvnet.models.average import average_checkpoints
+
+    average_checkpoints(config.checkpoints, config.out)
+    print(f"wrote {config.out}; use it with --model {config.out}")
+    return 0
+
+
 EvaluateConfig = (
     Annotated[EvaluateCamvidConfig, tyro.conf.subcommand("camvid")]
     | Annotated[EvaluateCityscapesConfig, tyro.conf.subcommand("cityscapes")]
@@ -99,7 +120,7 @@ def evaluate(config: Annotated[EvaluateConfig, tyro.conf.OmitSubcommandPrefixes]
     """Score a model against true labels, measure what it costs, plot results."""
     from gsvnet.evaluation.commands import evaluate as run
 
-    run(config, Console(highlight=False))
+    run(config, PlainConsole())
     return 0
 
 
@@ -107,7 +128,7 @@ def calibrate(config: CalibrateConfig) -> int:
     """Measure on labelled data how often a network is right when it is how sure; keep that in its checkpoint."""
     from gsvnet.evaluation.calibration_run import calibrate as run
 
-    run(config, Console(highlight=False))
+    run(config, PlainConsole())
     return 0
 
 
@@ -123,7 +144,7 @@ def train(config: Annotated[TrainConfig, tyro.conf.OmitSubcommandPrefixes]) -> i
     """Train a keyframe network, or what goes with one. The same command goes on where it stopped."""
     from gsvnet.training.commands import train as run
 
-    run(config, console=Console(highlight=False, soft_wrap=True))
+    run(config, console=PlainConsole(soft_wrap=True))
     return 0
 
 
@@ -132,9 +153,9 @@ def adapt(config: AdaptConfig) -> int:
     from gsvnet.training.adapt import adapt as run
     from gsvnet.training.adapt_report import show_report
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = PlainConsole(soft_wrap=True)
     result = run(config, console=console)
-    show_report(result, Console(highlight=False))
+    show_report(result, PlainConsole())
     json = config.out.with_suffix(".json").name
     console.print(f"wrote {config.out} and {json}; use it with: gsvnet label {result.label_options(str(config.out))}")
     return 0
@@ -144,4 +165,4 @@ def benchmark(config: BenchmarkConfig) -> int:
     """Measure this machine: every fast way beside the plain one, in turns, and what is reached end to end."""
     from gsvnet.benchmark.commands import benchmark as run
 
-    return run(config, Console(highlight=False, width=None if sys.stdout.isatty() else 120))
+    return run(config, PlainConsole(width=None if sys.stdout.isatty() else 120))

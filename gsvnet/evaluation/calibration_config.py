@@ -68,6 +68,8 @@ class CalibrateConfig:
             raise ConfigError(f"--json {self.json}: there is no folder {self.json.parent}")
         if self.out.suffix != ".safetensors" or self.out.is_dir():
             raise ConfigError(f"--out {self.out}: name a .safetensors file")
+        if Path(self.model).resolve() == self.out.resolve():
+            raise ConfigError(f"--out {self.out}: is the network itself, and would be lost; write another file")
         for flag, folder in (("--out", self.out.parent), ("--plots", self.plots)):
             if folder is not None and folder.exists() and not folder.is_dir():
                 raise ConfigError(f"{flag}: {folder} is a file, where a folder is needed")

@@ -26,10 +26,12 @@ class ComparedConsistency:
     model: keyframes every keyframe_interval frames from the first one on, as labeling places them. per_frame: every
     frame a keyframe; the same figures where keyframes make no difference. truth: None unless every frame has true
     labels; those flicker too, and are what can be expected. smoothed: the model's labels smoothed along flow; None
-    where nobody asked. mious: in percent, of "model" and "smoothed", over all labelled frames; else empty.
+    where nobody asked. mious: in percent, of "model" and "smoothed", over all labelled frames; else empty. clips: their
+    names, in the order of each result's clips.
     """
 
     classes: ClassSet
+    clips: tuple[str, ...]
     keyframe_interval: int
     model: ConsistencyResult
     per_frame: ConsistencyResult
@@ -49,7 +51,8 @@ class ComparedConsistency:
         shared = {key: figures["model"][key] for key in ("mode", "flow", "note")}
         alone = {name: {k: v for k, v in row.items() if k not in shared} for name, row in figures.items()}
         mious = {"miou": {name: round(miou, 3) for name, miou in self.mious.items()}} if self.mious else {}
-        return {**shared, "keyframe_interval": self.keyframe_interval, **alone, **mious}
+        about = {"keyframe_interval": self.keyframe_interval, "clips": list(self.clips)}
+        return {**shared, **about, **alone, **mious}
 
 
 def compare_consistency(
@@ -107,6 +110,7 @@ def compare_consistency(
     dense = all(frame.labels is not None for clip in data.clips for frame in clip.frames)
     return ComparedConsistency(
         classes=data.classes,
+        clips=tuple(clip.name for clip in data.clips),
         keyframe_interval=interval,
         model=model,
         per_frame=model if placed == 1 else measure_all(partial(label, interval=1)),

@@ -89,7 +89,7 @@ class MoreFigures:
     """Also parameters, multiply-accumulates and frames/s, on frames of the data's size."""
 
     plots: Path | None = None
-    """Folder for plots as PNG and SVG."""
+    """Folder for plots as PNG and SVG; with --consistency also of that, pair by pair."""
 
     def __post_init__(self) -> None:
         if self.plots is not None and self.plots.exists() and not self.plots.is_dir():
@@ -173,7 +173,7 @@ class EvaluateCostConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluatePlotConfig:
-    """Draw results side by side: accuracy against throughput and distance, and by class."""
+    """Draw results side by side: accuracy against throughput and distance, consistency over time, and by class."""
 
     results: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="JSON ...", help_behavior_hint="")]
     """Files that `gsvnet evaluate --json` wrote, on one split of one dataset."""
@@ -264,6 +264,10 @@ class DiffConfig:
     worst: int = 5
     """Frames to list where they agree least."""
 
+    max_differing: float | None = None
+    """Exit with code 1 if a larger share of the pixels differs, 0 to 1, or if one output has videos or frames with
+    labels that the other lacks. 0: all labels are equal. For the same labels on other hardware, such as 0.0001."""
+
     frames: Path | None = None
     """Parquet file to write, one row per compared frame: video, frame_index, agreement."""
 
@@ -276,3 +280,5 @@ class DiffConfig:
     def __post_init__(self) -> None:
         if self.every < 1 or self.worst < 0:
             raise ConfigError(f"--every {self.every}: at least 1; --worst {self.worst}: at least 0")
+        if self.max_differing is not None and not 0 <= self.max_differing <= 1:
+            raise ConfigError(f"--max-differing {self.max_differing:g}: a share of the pixels, from 0 to 1")

@@ -26,20 +26,41 @@ _Frame = tuple[np.ndarray, np.ndarray]  # labels, image
 
 @dataclass(frozen=True, kw_only=True)
 class ClipConsistency:
-    """Counts over the pairs of neighbouring frames of one clip.
+    """Counts of each of the P pairs of neighbouring frames of one clip, in the order of time.
 
-    intersection, union: (C,) int64 pixels. num_pixels: of all pairs. num_valid: those of them that were compared.
+    intersections, unions: (P, C) int64 pixels; 16 bytes per pair and class in all. num_pixels: of all pairs. num_valid:
+    those of them that were compared.
     """
 
-    intersection: np.ndarray
-    union: np.ndarray
-    num_pairs: int
+    intersections: np.ndarray
+    unions: np.ndarray
     num_pixels: int
     num_valid: int
 
-    def __add__(self, other: ClipConsistency) -> ClipConsistency:
-        mine, theirs = vars(self), vars(other)
-        return ClipConsistency(**{name: mine[name] + theirs[name] for name in mine})
+    @classmethod
+    def join(cls, clips: Sequence[ClipConsistency]) -> ClipConsistency:
+        """The pairs of all clips, one clip after another."""
+        return cls(
+            intersections=np.concatenate([clip.intersections for clip in clips]),
+            unions=np.concatenate([clip.unions for clip in clips]),
+            num_pixels=sum(clip.num_pixels for clip in clips),
+            num_valid=sum(clip.num_valid for clip in clips),
+        )
+
+    @property
+    def num_pairs(self) -> int:
+        """Pairs of neighbouring frames, P."""
+        return len(self.unions)
+
+    @property
+    def intersection(self) -> np.ndarray:
+        """(C,) int64 pixels of all pairs."""
+        return self.intersections.sum(0)
+
+    @property
+    def union(self) -> np.ndarray:
+        """(C,) int64 pixels of all pairs."""
+        return self.unions.sum(0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,23 +84,34 @@ class ConsistencyResult:
     @property
     def pooled(self) -> ClipConsistency:
         """The counts of all clips as if they were one."""
-        first, *others = self.clips
-        return sum(others, first)
+        return ClipConsistency.join(self.clips)
 
     @property
     def miou(self) -> float:
         """TC: over all pairs of all clips. "sound": mean over the classes that occur; "etc": over all classes."""
-        return self._miou(self.pooled)
+        pooled = self.pooled
+        return self._miou(pooled.intersection, pooled.union)
 
     @property
     def per_clip(self) -> list[float]:
         """TC of each clip by itself."""
-        return [self._miou(clip) for clip in self.clips]
+        return [self._miou(clip.intersection, clip.union) for clip in self.clips]
+
+    @property
+    def per_pair(self) -> list[list[float]]:
+        """TC of each pair of each clip by itself; NaN where nothing was compared.
+
+        Their mean is not `miou`. All pairs weigh the same, and in "sound" each is over the classes that occur in it.
+        `miou` first adds up the pixels of each class over all pairs: a class that is small and flickers in one pair
+        costs that pair as much as any class does, but hardly counts beside pairs where it is large.
+        """
+        return [[self._miou(*pair) for pair in zip(clip.intersections, clip.unions)] for clip in self.clips]
 
     @property
     def per_class(self) -> np.ndarray:
         """(C,) float64 over all pairs; a class that never occurs is NaN in "sound" and 0 in "etc"."""
-        return self._per_class(self.pooled)
+        pooled = self.pooled
+        return self._per_class(pooled.intersection, pooled.union)
 
     @property
     def note(self) -> str:
@@ -107,22 +139,23 @@ class ConsistencyResult:
             "miou": _percent(self.miou),
             "per_class": {name: _percent(iou) for name, iou in zip(class_names, self.per_class.tolist(), strict=True)},
             "per_clip": [_percent(miou) for miou in self.per_clip],
+            "per_pair": [[_percent(miou) for miou in clip] for clip in self.per_pair],
             "num_pairs": self.num_pairs,
             "valid_share": round(self.valid_share, 5),
         }
 
     @property
     def _arithmetic(self) -> tuple[str, str, int]:
-        return self.mode, self.flow, len(self.pooled.union)
+        return self.mode, self.flow, self.clips[0].unions.shape[1]
 
-    def _per_class(self, counts: ClipConsistency) -> np.ndarray:
+    def _per_class(self, intersection: np.ndarray, union: np.ndarray) -> np.ndarray:
         if self.mode == "etc":
-            return 100 * counts.intersection / (counts.union + 1e-10)
-        absent = np.full(len(counts.union), np.nan)
-        return np.divide(100.0 * counts.intersection, counts.union, out=absent, where=counts.union > 0)
+            return 100 * intersection / (union + 1e-10)
+        absent = np.full(len(union), np.nan)
+        return np.divide(100.0 * intersection, union, out=absent, where=union > 0)
 
-    def _miou(self, counts: ClipConsistency) -> float:
-        iou = self._per_class(counts)
+    def _miou(self, intersection: np.ndarray, union: np.ndarray) -> float:
+        iou = self._per_class(intersection, union)
         occurs = ~np.isnan(iou)
         return float(iou[occurs].mean()) if occurs.any() else math.nan
 
@@ -137,7 +170,8 @@ def measure_consistency(
 ) -> ConsistencyResult:
     """Temporal consistency of the labels (H, W) uint8 of a clip's consecutive images (H, W, 3) uint8 RGB.
 
-    Class ids are 0..num_classes-1; 255 is no class and is not compared. Two frames are in memory at a time.
+    Class ids are 0..num_classes-1; 255 is no class and is not compared. Two frames are in memory at a time, and of
+    those before them the counts of each pair.
     Raises ConfigError for other ids, shapes that differ, unequal numbers of labels and images, and fewer than 2 frames.
     """
     if mode not in get_args(Mode):
@@ -145,13 +179,11 @@ def measure_consistency(
     if not 1 <= num_classes <= IGNORE:
         raise ConfigError(f"{num_classes} classes; allowed: 1..{IGNORE}")
     compare = _compare_soundly if mode == "sound" else _compare_as_etc
-    total: ClipConsistency | None = None
-    for earlier, later in pairwise(_checked_frames(labels, images, num_classes)):
-        counts = compare(earlier, later, num_classes, flow)
-        total = counts if total is None else total + counts
-    if total is None:
+    frames = _checked_frames(labels, images, num_classes)
+    pairs = [compare(earlier, later, num_classes, flow) for earlier, later in pairwise(frames)]
+    if not pairs:
         raise ConfigError("consistency of fewer than 2 frames; needed: 2 or more")
-    return ConsistencyResult(mode=mode, flow=flow.name, clips=(total,))
+    return ConsistencyResult(mode=mode, flow=flow.name, clips=(ClipConsistency.join(pairs),))
 
 
 def _compare_soundly(earlier: _Frame, later: _Frame, num_classes: int, flow: FlowEstimator) -> ClipConsistency:
@@ -165,9 +197,8 @@ def _compare_soundly(earlier: _Frame, later: _Frame, num_classes: int, flow: Flo
     square = matrix.counts[:, :-1]  # no 255 is left for the last column
     hits = np.diagonal(square).copy()
     return ClipConsistency(
-        intersection=hits,
-        union=square.sum(0) + square.sum(1) - hits,
-        num_pairs=1,
+        intersections=hits[None],
+        unions=(square.sum(0) + square.sum(1) - hits)[None],
         num_pixels=labels.size,
         num_valid=int(compared.sum()),
     )
@@ -185,9 +216,8 @@ def _compare_as_etc(earlier: _Frame, later: _Frame, num_classes: int, flow: Flow
     labels = np.where(warped == IGNORE, IGNORE, labels)
     hits, here, there = (_areas(ids, num_classes) for ids in (labels[labels == warped], labels, warped))
     return ClipConsistency(
-        intersection=hits,
-        union=here + there - hits,
-        num_pairs=1,
+        intersections=hits[None],
+        unions=(here + there - hits)[None],
         num_pixels=labels.size,
         num_valid=int((warped != IGNORE).sum()),
     )

@@ -13,16 +13,18 @@ from typing import Any
 import numpy as np
 
 from gsvnet.errors import MissingExtra
-from gsvnet.evaluation.plotted import PlottedResult, by_model
+from gsvnet.evaluation.plotted import PlottedResult, PlottedRow, by_model
 
 Looks = Mapping[str, tuple[str, str]]  # colour and marker of each model
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#444444", "#56B4E9", "#E69F00")
 MARKERS = "osD^vPX"
 _GREY = "#666666"
+_PALE = "#999999"
 _LOG_FROM = 10.0  # ratio of the fastest to the slowest point from which the axis of throughput is logarithmic
 _LABEL_GAP = 0.055  # least distance of labels beside each other, in heights of the axes
 _BAR_INCHES = 0.17
+_FEW = 150  # pairs of frames; up to so many, each has a dot
 _CORNERS = np.array([(20, 20), (-20, -20), (-20, 20), (20, -20)])  # of labels around their point, in pixels
 _ENOUGH_ROOM = 40  # in pixels, from a label to anything else
 STYLE = {
@@ -36,7 +38,7 @@ STYLE = {
     "axes.titlepad": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.edgecolor": "#999999",
+    "axes.edgecolor": _PALE,
     "axes.axisbelow": True,
     "axes.grid": True,
     "grid.color": "#e8e8e8",
@@ -139,6 +141,29 @@ def draw_classes(axes: Any, results: Sequence[PlottedResult], looks: Looks) -> N
     axes.margins(y=0.01)
     axes.invert_yaxis()
     _name_series(axes, results[0].data)
+
+
+def draw_consistency(
+    figure: Any, rows: Mapping[str, PlottedRow], clips: Mapping[int, str], data: str, step_ms: float | None
+) -> None:
+    """A panel per clip, given by its number and name: TC of each pair of frames over time, a curve per row.
+
+    rows: by name; "truth" is grey. step_ms: from frame to frame, where known.
+    """
+    panels = figure.subplots(len(clips), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
+    for axes, (clip, name) in zip(panels, clips.items()):
+        for (label, row), colour in zip(rows.items(), (*COLOURS, _PALE)):
+            values = _as_numbers(row.per_pair[clip])
+            times = (1 + np.arange(len(values))) * (1 if step_ms is None else step_ms / 1000)
+            pooled = "none" if row.pooled is None else f"{row.pooled:.1f}"
+            look = {"color": colour} if label != "truth" else {"color": _PALE, "zorder": 1.9}
+            marker = "." if len(values) <= _FEW else None
+            axes.plot(times, values, linewidth=1.2, marker=marker, markersize=4, label=f"{label}, TC {pooled}", **look)
+        axes.set(ylabel="TC of each pair (%)", title=name)
+    axes.set_xlabel("pair of neighbouring frames" if step_ms is None else "time of a pair's later frame (s)")
+    axes.set(xlim=(0, None), ylim=(None, min(axes.get_ylim()[1], 100.5)))  # no room for more than 100 %
+    _name_series(panels[0], f"{data}\n{panels[0].get_title(loc='left')}")
+    figure.tight_layout()
 
 
 def _name_series(axes: Any, data: str) -> None:

@@ -2,6 +2,8 @@
 
 The first output stands in for the truth: pixels that it ignores are not counted, pixels that only the second ignores
 count as different. Frames that either lost in decoding are left out.
+
+With a bound (`--max-differing`) it answers whether two runs, on a CPU and on a GPU for instance, gave the same labels.
 """
 
 from __future__ import annotations
@@ -24,12 +26,15 @@ from gsvnet.evaluation.confusion import ConfusionMatrix
 from gsvnet.evaluation.label_diff_result import FrameAgreement, LabelDiff, OneSided, show_diff
 from gsvnet.reading.pictures import fit_labels
 from gsvnet.store.agreement_file import AgreementWriter
-from gsvnet.store.read import LabeledFrame, Labels, open_labels
+from gsvnet.store.pairs import match_videos
+from gsvnet.store.read import LabeledFrame, open_labels
 from gsvnet.uris import redact_uri
 
 
 def diff(config: DiffConfig, console: Console) -> int:
-    """Compare two sets of labels of the same videos and print how far they agree; exit code 0, also if they differ.
+    """Compare two sets of labels of the same videos and print how far they agree.
+
+    Exit code 0, also if they differ; 1 if they differ by more than `config.max_differing` allows.
 
     Raises ConfigError where nothing can be compared, or `config.frames` exists.
     """
@@ -48,7 +53,7 @@ def diff(config: DiffConfig, console: Console) -> int:
         console.out(json.dumps(result.to_dict(), indent=1), highlight=False)
     else:
         show_diff(result, console)
-    return 0
+    return 1 if result.keeps_bound is False else 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,10 +79,10 @@ class _Comparison:
         self.relabeling = _relate_classes(self.first.classes, self.second.classes)
         self.matrix = ConfusionMatrix(len(self.relabeling.classes))
         self.by_distance: dict[int | None, ConfusionMatrix] = {}
-        self.pairs = _match_videos(self.first, self.second, config.video)
+        self.pairs = match_videos(self.first, self.second, config.video)
         self.one_sided: list[OneSided] = []
         self.worst: list[tuple[float, int, FrameAgreement]] = []
-        self.compared = self.equal = self.lost = self.resized = 0
+        self.compared = self.equal = self.lost = self.lost_in_one = self.resized = 0
 
     def run(self) -> Iterator[tuple[FrameAgreement, int]]:
         """Each compared frame, in order, and how many there will be in all, lost ones too.
@@ -96,8 +101,10 @@ class _Comparison:
                         f"{redact_uri(self.config.out1)} and {second.row.pts} in {redact_uri(self.config.out2)}: "
                         "they were made from different videos"
                     )
-                if first.row.status != "ok" or second.row.status != "ok":
+                labeled = [not frame.row.is_lost for frame in (first, second)]
+                if not all(labeled):
                     self.lost += 1
+                    self.lost_in_one += any(labeled)
                     continue
                 yield self._compare(first, second), total
 
@@ -117,11 +124,13 @@ class _Comparison:
             frames=self.compared,
             frames_equal=self.equal,
             frames_lost=self.lost,
+            frames_lost_in_one=self.lost_in_one,
             frames_resized=self.resized,
             one_sided=tuple(self.one_sided),
             matrix=self.matrix,
             by_distance=dict(sorted(self.by_distance.items(), key=lambda item: (item[0] is None, item[0] or 0))),
             worst=tuple(frame for _, _, frame in sorted(self.worst, key=lambda each: (-each[0], -each[1]))),
+            max_differing=self.config.max_differing,
             seconds=time.monotonic() - self._started,
         )
 
@@ -208,25 +217,6 @@ def _relate_classes(first: ClassSet, second: ClassSet) -> Relabeling:
         f"the outputs have classes that cannot be compared: {first.name} ({', '.join(first.identifiers)}) "
         f"and {second.name} ({', '.join(second.identifiers)})"
     )
-
-
-def _match_videos(first: Labels, second: Labels, chosen: tuple[str, ...]) -> list[tuple[str, str]]:
-    """Ids of each video in both outputs: the same id, else the same URI. Raises ConfigError where there is none."""
-    wanted = list(dict.fromkeys(first.find_video(name) for name in chosen)) or first.videos
-    there = set(second.videos)
-    by_uri = {}
-    if not there.issuperset(wanted):
-        by_uri = {second.footer(video).uri: video for video in second.videos}
-    pairs = []
-    for video in wanted:
-        other = video if video in there else by_uri.get(first.footer(video).uri)
-        if other is not None:
-            pairs.append((video, other))
-        elif chosen:
-            raise ConfigError(f"{redact_uri(second.uri)} has no labels of {video}, by id or URI")
-    if not pairs:
-        raise ConfigError(f"no video has labels in both {redact_uri(first.uri)} and {redact_uri(second.uri)}")
-    return pairs
 
 
 def _at_smaller_size(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -44,7 +44,8 @@ class LabelDiff:
     """How far two outputs agree.
 
     classes: names of those compared; merged: how the outputs' own became these, "" where they are the same.
-    frames: compared; of these equal, and compared at another size than one of them has; frames_lost: in either.
+    frames: compared; of these equal, and compared at another size than one of them has; frames_lost: in either, and of
+    these in one of both alone. max_differing: the largest share of pixels that may differ, None where none was given.
     matrix: rows are OUT1's classes. by_distance: the same for each keyframe_distance of OUT2's rows, None last.
     worst: the least agreement first.
     """
@@ -60,19 +61,43 @@ class LabelDiff:
     frames: int
     frames_equal: int
     frames_lost: int
+    frames_lost_in_one: int
     frames_resized: int
     one_sided: tuple[OneSided, ...]
     matrix: ConfusionMatrix
     by_distance: Mapping[int | None, ConfusionMatrix]
     worst: tuple[FrameAgreement, ...]
+    max_differing: float | None
     seconds: float
+
+    @property
+    def pixels(self) -> int:
+        """Pixels that were counted."""
+        return int(self.matrix.counts.sum())
+
+    @property
+    def pixels_differing(self) -> int:
+        """Those of them that have two labels."""
+        return self.pixels - int(np.trace(self.matrix.counts))
+
+    @property
+    def keeps_bound(self) -> bool | None:
+        """Whether at most `max_differing` of the pixels differ and both outputs have labels of the same frames.
+
+        None where no bound was given. Where no pixel was counted nothing was shown, so no bound is kept.
+        """
+        if self.max_differing is None:
+            return None
+        lacking = (self.one_sided, self.videos_only_in_1, self.videos_only_in_2, self.frames_lost_in_one)
+        return self.pixels > 0 and self.pixels_differing <= self.max_differing * self.pixels and not any(lacking)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form with the derived figures; what has no value is null."""
         plain = {
             name: getattr(self, name)
             for name in ("out1", "out2", "merged", "every", "videos", "videos_only_in_1", "videos_only_in_2")
-            + ("frames", "frames_equal", "frames_lost", "frames_resized", "seconds")
+            + ("frames", "frames_equal", "frames_lost", "frames_lost_in_one", "frames_resized")
+            + ("pixels", "pixels_differing", "max_differing", "keeps_bound", "seconds")
         }
         distances = [{"keyframe_distance": d, **_figures(matrix)} for d, matrix in self.by_distance.items()]
         return {
@@ -123,8 +148,11 @@ def describe_diff(diff: LabelDiff) -> dict[str, str]:
         "videos": f"{len(diff.videos):,} compared",
         "frames": f"{diff.frames:,} compared{every}, {diff.frames_equal:,} of them equal{lost}{sizes}",
         "equal": f"{_percent(agreement_of(diff.matrix))} of the pixels, mIoU {_percent(diff.matrix.miou())}",
+        "differ": _differing(diff),
         "counted": RULE,
     }
+    if diff.max_differing is not None:
+        lines["bound"] = _bound(diff)
     if diff.merged:
         lines["classes"] = diff.merged
     for number, videos in ((1, diff.videos_only_in_1), (2, diff.videos_only_in_2)):
@@ -138,6 +166,20 @@ def describe_diff(diff: LabelDiff) -> dict[str, str]:
                 f"{count(sum(each.frames for each in found), 'frame')} that the other lacks: {where}"
             )
     return lines
+
+
+def _differing(diff: LabelDiff) -> str:
+    share = f" ({_exactly(diff.pixels_differing / diff.pixels)})" if diff.pixels_differing else ""
+    frames = f", in {count(diff.frames - diff.frames_equal, 'frame')}" if diff.pixels_differing else ""
+    return f"{diff.pixels_differing:,} of {count(diff.pixels, 'pixel')}{share}{frames}"
+
+
+def _bound(diff: LabelDiff) -> str:
+    assert diff.max_differing is not None
+    lost = f", {count(diff.frames_lost_in_one, 'frame')} lost in one of them" if diff.frames_lost_in_one else ""
+    others = diff.one_sided or diff.videos_only_in_1 or diff.videos_only_in_2
+    kept = "kept" if diff.keeps_bound else f"not kept{lost}{', not the same frames' if others else ''}"
+    return f"at most {_exactly(diff.max_differing)} of the pixels: {kept}"
 
 
 def _figures(matrix: ConfusionMatrix) -> dict[str, float | None]:
@@ -158,6 +200,11 @@ def _percent(value: float | None) -> str:
         return "-"
     text = f"{100 * value:.2f}"
     return f"{'99.99' if text == '100.00' and value < 1 else text} %"
+
+
+def _exactly(share: float) -> str:
+    """ "0.0012 %": two digits that count."""
+    return f"{float(f'{100 * share:.2g}'):.12f}".rstrip("0").rstrip(".") + " %"
 
 
 def _print(line: str, console: Console) -> None:

@@ -11,6 +11,46 @@ from typing import Any
 from gsvnet.errors import ConfigError
 
 _KEYS = ("dataset", "split", "model", "keyframe_interval", "avg_miou", "per_distance", "per_class")
+_KINDS = ("model", "smoothed", "per_frame", "truth")  # of labels that temporal consistency is measured of
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlottedRow:
+    """Temporal consistency (TC) of one kind of labels, in percent; None where no pixel was compared.
+
+    pooled: of all pairs of frames. per_clip: of those of each clip. per_pair: of each pair by itself, clip by clip.
+    """
+
+    pooled: float | None
+    per_clip: tuple[float | None, ...]
+    per_pair: tuple[tuple[float | None, ...], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlottedConsistency:
+    """TC of one result. clips: their names. rows: by kind of labels, the model's own first, all of the same pairs."""
+
+    mode: str
+    flow: str
+    clips: tuple[str, ...]
+    rows: dict[str, PlottedRow]
+
+    def __post_init__(self) -> None:
+        for kind, row in self.rows.items():
+            num_pairs = [len(pairs) for pairs in row.per_pair]
+            if num_pairs != self.num_pairs or not len(self.clips) == len(num_pairs) == len(row.per_clip):
+                raise ConfigError(f"consistency of {kind} is not of the clips and pairs that the others are of")
+
+    @property
+    def num_pairs(self) -> list[int]:
+        """Pairs of neighbouring frames of each clip."""
+        return [len(pairs) for pairs in self.rows["model"].per_pair]
+
+    @property
+    def basis(self) -> str:
+        """How it was measured and on what; only TC of one basis may be compared."""
+        clips = ", ".join(f"{clip} ({pairs} pairs)" for clip, pairs in zip(self.clips, self.num_pairs))
+        return f"{self.mode}, {self.flow}: {clips}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +59,7 @@ class PlottedResult:
 
     model: short name, the same for all results of one model. data: dataset and split. held: mIoU by distance of
     keeping the keyframe's labels. device: where frames_per_s was taken. step_ms: from frame to frame, where known.
-    num_frames: that were scored, where known.
+    num_frames: that were scored, where known. consistency: None too where its figures do not say TC pair by pair.
     """
 
     model: str
@@ -33,6 +73,7 @@ class PlottedResult:
     device: str | None = None
     step_ms: float | None = None
     num_frames: int | None = None
+    consistency: PlottedConsistency | None = None
 
     def __post_init__(self) -> None:
         for what, distances in (("per_distance", self.per_distance), ("hold", self.held)):
@@ -81,6 +122,22 @@ def by_model(results: Sequence[PlottedResult]) -> dict[str, list[PlottedResult]]
     return {model: sorted(group, key=lambda result: result.keyframe_interval) for model, group in grouped.items()}
 
 
+def name_rows(results: Sequence[PlottedResult]) -> dict[str, PlottedRow]:
+    """TC by name: of one result that of every kind of labels, of several that of each one's own; of the truth last.
+
+    All results have consistency, on one basis.
+    """
+    found = [(result, result.consistency.rows) for result in results if result.consistency is not None]
+    if len(found) > 1:
+        named = {f"{result.model}, L={result.keyframe_interval}": rows["model"] for result, rows in found}
+        return named | {kind: row for kind, row in found[0][1].items() if kind == "truth"}
+    [(result, rows)] = found
+    names = {"model": f"keyframe every {result.keyframe_interval} frames", "per_frame": "per frame"}
+    if rows["model"] == rows.get("per_frame"):  # keyframes make no difference
+        rows, names = {kind: row for kind, row in rows.items() if kind != "per_frame"}, {"model": "every frame"}
+    return {names.get(kind, kind): row for kind, row in rows.items()}
+
+
 def check_alike(what: str, values: Sequence[str]) -> None:
     """Raises ConfigError, quoting two that differ, unless all values are the same."""
     odd = next((value for value in values if value != values[0]), None)
@@ -102,6 +159,26 @@ def _read_result(result: Mapping[str, Any], model: str) -> PlottedResult:
         device=result.get("speed", result).get("device"),  # of a GPU its name, too
         step_ms=result.get("step_ms"),
         num_frames=result.get("num_frames"),
+        consistency=_read_consistency(result.get("consistency", {})),
+    )
+
+
+def _read_consistency(figures: Mapping[str, Any]) -> PlottedConsistency | None:
+    if "per_pair" not in figures.get("model", {}):
+        return None
+    rows = {kind: figures[kind] for kind in _KINDS if kind in figures}
+    return PlottedConsistency(
+        mode=figures["mode"],
+        flow=figures["flow"],
+        clips=tuple(figures["clips"]),
+        rows={
+            kind: PlottedRow(
+                pooled=row["miou"],
+                per_clip=tuple(row["per_clip"]),
+                per_pair=tuple(tuple(clip) for clip in row["per_pair"]),
+            )
+            for kind, row in rows.items()
+        },
     )
 
 

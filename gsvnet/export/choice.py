@@ -6,11 +6,13 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from gsvnet.errors import ConfigError
+from gsvnet.export.beside import Beside
 from gsvnet.export.config import ExportConfig
 from gsvnet.store.filesystem import StorageOptions, read_bytes
 from gsvnet.store.query import select_frames
@@ -18,6 +20,7 @@ from gsvnet.store.read import Labels
 from gsvnet.uris import protocol_of_uri, redact_uri
 
 _COLUMNS = ("video", "frame_index")
+_NONE = np.empty(0, np.int64)
 
 
 def choose_frames(labels: Labels, config: ExportConfig) -> dict[str, np.ndarray]:
@@ -33,11 +36,35 @@ def choose_frames(labels: Labels, config: ExportConfig) -> dict[str, np.ndarray]
     if chosen and (config.where is not None or config.every > 1):
         among = select_frames(labels, where=config.where, every=config.every, videos=list(chosen))
         chosen = {video: np.intersect1d(chosen[video], indices) for video, indices in among.items()}
-    room = sum(map(len, chosen.values())) if config.limit is None else config.limit
+    return _cut(chosen, config.limit)
+
+
+def choose_pairs(beside: Beside, config: ExportConfig) -> dict[str, np.ndarray]:
+    """As `choose_frames`, of the videos that both outputs have, by OUT's ids.
+
+    Of OUT2 come the frames that OUT has no row of, unless a file lists the frames, which are OUT's then.
+    """
+    first, second = beside.outputs
+    both = replace(config, video=tuple(beside.videos), limit=None)
+    chosen = choose_frames(first, both)
+    if config.frames_from is None:
+        among = tuple(beside.videos.values())
+        others = select_frames(second, where=config.where, every=config.every, videos=among)
+        for video, other in beside.videos.items():
+            more = np.setdiff1d(others.get(other, _NONE), first.indices(video), assume_unique=True)
+            chosen[video] = np.union1d(chosen.get(video, _NONE), more)
+    return _cut(dict(sorted(chosen.items())), config.limit)
+
+
+def _cut(chosen: Mapping[str, np.ndarray], limit: int | None) -> dict[str, np.ndarray]:
+    """The first so many frames, without videos that have none."""
+    room = sum(map(len, chosen.values())) if limit is None else limit
+    found = {}
     for video, indices in chosen.items():
-        chosen[video] = indices[:room]
-        room -= len(chosen[video])
-    return {video: indices for video, indices in chosen.items() if len(indices)}
+        if len(some := indices[:room]):
+            found[video] = some
+            room -= len(some)
+    return found
 
 
 def read_frames(labels: Labels, uri: str, storage_options: StorageOptions = None) -> dict[str, np.ndarray]:

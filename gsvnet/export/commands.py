@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from gsvnet.errors import ConfigError
-from gsvnet.export.choice import choose_frames
+from gsvnet.export.beside import Beside, open_beside, stream_pairs
+from gsvnet.export.choice import choose_frames, choose_pairs
 from gsvnet.export.config import ExportConfig
 from gsvnet.export.format import ExportedFrame, Fact, Format, import_extra
 from gsvnet.export.formats import FORMATS
@@ -24,6 +24,7 @@ from gsvnet.uris import redact_uri
 from gsvnet.words import count
 
 Choice = Mapping[str, np.ndarray]  # video id -> frame indices (N,) int64, ascending
+Reader = Callable[[str, np.ndarray], Iterator[ExportedFrame]]  # of a video the frames at ascending indices
 
 
 def export(config: ExportConfig, console: Console) -> int:
@@ -35,26 +36,41 @@ def export(config: ExportConfig, console: Console) -> int:
     labels = open_labels(config.out, config.storage_options)
     form = FORMATS[config.format](labels, config)
     _import_packages(form, config)
-    chosen = choose_frames(labels, config)
+    beside = None if config.beside is None else open_beside(labels, config)
+    chosen = choose_frames(labels, config) if beside is None else choose_pairs(beside, config)
     if not chosen:
         raise ConfigError(_explain_nothing(config, labels))
     for video in chosen:
         check_name(video)  # file names are made of it
     if config.reads_pictures:
         check_sources(labels, chosen, config)
-    settings = _describe_settings(config, labels, chosen)
+    settings = _describe_settings(config, labels, chosen) | _describe_beside(beside, chosen)
+
+    def read(video: str, indices: np.ndarray) -> Iterator[ExportedFrame]:
+        if beside is not None:
+            return stream_pairs(beside, video, indices, config=config, image_folder=form.image_folder)
+        return stream_frames(labels, video, indices, config=config, image_folder=form.image_folder)
+
     if config.overwrite:
-        _try_first_frames(form, labels, chosen, config)
+        _try_first_frames(read, chosen)
     with open_target(config.folder, settings, overwrite=config.overwrite) as target:
         if target.is_complete:
             _show(console, [("complete", f"{config.to} holds these {target.num_frames} frames already")])
             return 0
         begun, before = time.monotonic(), target.num_frames
-        _write_frames(form, labels, chosen, config, target, console)
+        _write_frames(form, read, chosen, config, target, console)
         facts = form.finish(target, target.records)
         target.complete()
         took_s = time.monotonic() - begun
-        _show(console, [*_count(config, chosen, target, before), *facts, _measure(target.num_frames - before, took_s)])
+        _show(
+            console,
+            [
+                *_count(config, chosen, target, before),
+                *_count_alone(beside),
+                *facts,
+                _measure(target.num_frames - before, took_s),
+            ],
+        )
     return 0
 
 
@@ -66,15 +82,15 @@ def _import_packages(form: Format, config: ExportConfig) -> None:
         import_extra(name)
 
 
-def _try_first_frames(form: Format, labels: Labels, chosen: Choice, config: ExportConfig) -> None:
+def _try_first_frames(read: Reader, chosen: Choice) -> None:
     """Read a frame of each video, so that what cannot be read is known before an earlier export is removed."""
     for video, indices in chosen.items():
-        next(stream_frames(labels, video, indices, config=config, image_folder=form.image_folder), None)
+        next(read(video, indices), None)
 
 
 def _write_frames(
     form: Format,
-    labels: Labels,
+    read: Reader,
     chosen: Choice,
     config: ExportConfig,
     target: Target,
@@ -93,7 +109,7 @@ def _write_frames(
             left = indices[indices > target.last_frame(video)]
             if not len(left):
                 continue
-            frames = stream_frames(labels, video, left, config=config, image_folder=form.image_folder)
+            frames = read(video, left)
             if config.image_kind != "none":
                 frames = write_images(frames, target)
             for written in form.write(tick(frames), target):
@@ -117,12 +133,24 @@ def _describe_settings(config: ExportConfig, labels: Labels, chosen: Choice) -> 
     }
 
 
+def _describe_beside(beside: Beside | None, chosen: Choice) -> dict[str, Any]:
+    """The same of what stands beside: the captions, and how many of the frames each output has, for both may grow."""
+    if beside is None:
+        return {}
+    of_each = zip(beside.outputs, zip(*map(beside.names, chosen)))
+    frames = [
+        sum(len(np.intersect1d(indices, labels.indices(name))) for name, indices in zip(names, chosen.values()))
+        for labels, names in of_each
+    ]
+    return {"beside": beside.outputs[1].job.fingerprint, "captions": list(beside.captions), "frames of each": frames}
+
+
 def _explain_nothing(config: ExportConfig, labels: Labels) -> str:
     if not labels.videos:
-        return f"{config.out} holds no labels yet"
+        return f"{redact_uri(config.out)} holds no labels yet"
     where = f" --where {config.where!r}" if config.where else ""
     listed = f" --frames-from {redact_uri(config.frames_from)}" if config.frames_from else ""
-    return f"no frame of {config.out} is chosen by{listed}{where} --every {config.every}; ask for more"
+    return f"no frame of {redact_uri(config.out)} is chosen by{listed}{where} --every {config.every}; ask for more"
 
 
 def _count(config: ExportConfig, chosen: Choice, target: Target, before: int) -> list[Fact]:
@@ -130,8 +158,14 @@ def _count(config: ExportConfig, chosen: Choice, target: Target, before: int) ->
     lost = num_chosen - target.num_frames
     text = f"{target.num_frames} of {count(len(chosen), 'video')}"
     text += f"; {before} of them were there before" if before else ""
-    text += f"; {lost} lost in decoding are left out" if lost else ""
+    text += f"; {lost} lost or damaged in decoding are left out" if lost else ""
     return [("export", f"{config.format} in {config.to}"), ("frames", text)]
+
+
+def _count_alone(beside: Beside | None) -> list[Fact]:
+    if beside is None or not beside.num_alone:
+        return []
+    return [("beside", f"{count(beside.num_alone, 'video')} of one output alone left out")]
 
 
 def _measure(num_frames: int, took_s: float) -> Fact:
@@ -140,4 +174,4 @@ def _measure(num_frames: int, took_s: float) -> Fact:
 
 def _show(console: Console, facts: list[Fact]) -> None:
     for word, text in facts:
-        console.print(escape(f"{word:<8} {text}"), highlight=False, soft_wrap=True)
+        console.print(f"{word:<8} {text}", markup=False, emoji=False, highlight=False, soft_wrap=True)

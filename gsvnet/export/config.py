@@ -31,6 +31,10 @@ class ExportConfig:
     to: str
     """Local folder to write; a new or an empty one."""
 
+    beside: str | None = None
+    """Another output of the same videos, for mp4: OUT is the left half and this one the right, each with its labels
+    laid over, so that two models or settings can be compared frame by frame."""
+
     frames_from: str | None = None
     """Only frames that this CSV or JSON file lists by `video` and `frame_index`, such as that of `gsvnet review`."""
 
@@ -80,6 +84,8 @@ class ExportConfig:
             raise ConfigError(f"--ids {self.ids} goes with the format png, not {self.format}")
         if self.image_prefix is not None and self.format != "label-studio":
             raise ConfigError(f"--image-prefix goes with the format label-studio, not {self.format}")
+        if self.beside is not None and self.format != "mp4":
+            raise ConfigError(f"--beside goes with the format mp4, not {self.format}")
         if self.format == "mp4" and self.images in ("jpg", "png"):
             raise ConfigError(f"--images {self.images}: an mp4 holds the pictures; choose another format for files")
 

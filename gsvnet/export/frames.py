@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -40,7 +41,7 @@ def check_sources(labels: Labels, videos: Iterable[str], config: ExportConfig) -
             "name the folder that holds them all, or choose one with --video"
         )
     paths = [path for path in map(local_path, sources) if path is not None]
-    missing = [path for path in paths if not path.is_file()]
+    missing = [path for path in paths if not os.path.isfile(path)]  # noqa: PTH113, no error for a name too long
     if missing:
         without = "" if config.format == "mp4" else "; --images none exports the labels alone"
         raise VideoNotFound(
@@ -52,7 +53,10 @@ def check_sources(labels: Labels, videos: Iterable[str], config: ExportConfig) -
 def stream_frames(
     labels: Labels, video: str, indices: np.ndarray, *, config: ExportConfig, image_folder: str
 ) -> Iterator[ExportedFrame]:
-    """Frames of a video at ascending indices; lost ones are left out. Raises as the streams of `gsvnet.reading` do."""
+    """Frames of a video at ascending indices; lost and damaged ones are left out.
+
+    Raises as the streams of `gsvnet.reading` do.
+    """
     suffix = "jpg" if config.image_kind == "none" else config.image_kind
 
     def name_image(index: int) -> str:
@@ -74,7 +78,8 @@ def stream_frames(
     if config.reads_pictures:
         options = config.video_options
         for picture in stream_pictures(labels, video, indices, source=config.source, video_options=options):
-            yield describe(picture.row, picture.labels, picture.image)
+            if picture.row.status == "ok":
+                yield describe(picture.row, picture.labels, picture.image)
     else:
         for frame in labels.stream(video, indices):
             if frame.row.status == "ok":

@@ -1,33 +1,39 @@
-"""A video with its labels laid over, to look at."""
+"""A video with its labels laid over, or twice with those of two outputs, to look at."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
+from functools import partial
 from itertools import chain
 from typing import Any
 
 import numpy as np
 
 from gsvnet.classes import ClassSet
+from gsvnet.export.beside import PairedFrame, Side
 from gsvnet.export.config import ExportConfig
 from gsvnet.export.format import ExportedFrame, Fact, Record, Written, import_extra
-from gsvnet.export.legend import Legend
+from gsvnet.export.legend import BACKGROUND, Caption, Legend
 from gsvnet.export.target import Target
 from gsvnet.reading.pictures import blend
 from gsvnet.store.read import Labels
+from gsvnet.words import count
 
 _LONGEST_S = 1  # that one frame is shown
 # Without macroblock trees: with AVX-512 those of x264 read what was never written, and bytes differ from run to run.
 _OPTIONS = {"crf": "22", "preset": "veryfast", "x264-params": "mbtree=0"}
 _THREADS = 4  # of the encoder, whatever the machine: the bytes depend on it
 _GOP_FRAMES = 60
+_SIDES = ("left", "right")
+_GAP_PX = 4  # between them, as dark as the captions
 
 
 class Mp4Format:
     """<video id>.mp4 for each video: H.264 with the source's time base, at the source's pace.
 
-    A frame is shown until the next chosen one, for a second at most: gaps are cut.
+    A frame is shown until the next chosen one, for a second at most: gaps are cut. Frames of two outputs are shown
+    twice, side by side.
     """
 
     image_folder = "images"
@@ -51,7 +57,12 @@ class Mp4Format:
         videos = list(records())
         seconds, cut_s = (sum(video[name] for video in videos) for name in ("seconds", "cut_s"))
         text = f"{len(videos)} mp4, {seconds:.1f} s"
-        return [("videos", text + (f"; {cut_s:.1f} s between chosen frames left out" if cut_s else ""))]
+        bare = [sum(video["bare"][side] for video in videos if "bare" in video) for side in (0, 1)]
+        shown = " and ".join(f"{count(number, 'frame')} on the {side}" for number, side in zip(bare, _SIDES) if number)
+        return [
+            ("videos", text + (f"; {cut_s:.1f} s between chosen frames left out" if cut_s else "")),
+            *([("bare", f"{shown}: lost, damaged or missing there")] if shown else []),
+        ]
 
 
 class Pace:
@@ -93,39 +104,87 @@ def draw_frame(frame: ExportedFrame, classes: ClassSet, legend: Legend) -> np.nd
     """Picture (H, W, 3) uint8 with labels laid over and the legend below; H and W are even."""
     assert frame.image is not None
     picture = blend(frame.image, classes.colourise(frame.labels))
-    present = [label for label in np.unique(frame.labels).tolist() if label < len(classes)]
-    whole = np.concatenate([picture, legend.draw(present, describe_frame(frame))])
-    return np.pad(whole, ((0, whole.shape[0] % 2), (0, whole.shape[1] % 2), (0, 0)), mode="edge")
+    return _stack(picture, legend.draw(_present(frame.labels, classes), describe_frame(frame)))
+
+
+def draw_pair(frame: PairedFrame, classes: ClassSet, legend: Legend, captions: Sequence[Caption]) -> np.ndarray:
+    """Two pictures as `draw_frame` makes them, with a caption over each and one legend below."""
+    assert frame.image is not None
+    halves = [_draw_half(frame.image, side, classes, caption) for side, caption in zip(frame.sides, captions)]
+    present = {label for side in frame.sides if side.labels is not None for label in _present(side.labels, classes)}
+    gap = np.full((len(halves[0]), _GAP_PX, 3), BACKGROUND, np.uint8)
+    return _stack(
+        np.concatenate([halves[0], gap, halves[1]], axis=1), legend.draw(sorted(present), describe_time(frame))
+    )
 
 
 def describe_frame(frame: ExportedFrame) -> str:
     """Time, frame index and distance from the keyframe, for people."""
+    return f"{describe_time(frame)}   {describe_distance(frame.keyframe_distance)}".rstrip()
+
+
+def describe_time(frame: ExportedFrame) -> str:
+    """Time and frame index, for people."""
     minutes, seconds = divmod(frame.time_s, 60)
     hours, minutes = divmod(int(minutes), 60)
-    distance = {None: "", 0: "keyframe"}.get(frame.keyframe_distance, f"{frame.keyframe_distance} from keyframe")
-    return f"{hours}:{minutes:02d}:{seconds:06.3f}   frame {frame.frame_index}   {distance}".rstrip()
+    return f"{hours}:{minutes:02d}:{seconds:06.3f}   frame {frame.frame_index}"
+
+
+def describe_distance(frames: int | None) -> str:
+    """How far a frame is from its keyframe, for people; "" where there is none."""
+    return {None: "", 0: "keyframe"}.get(frames, f"{frames} from keyframe")
+
+
+def _draw_half(image: np.ndarray, side: Side, classes: ClassSet, caption: Caption) -> np.ndarray:
+    picture = image if side.labels is None else blend(image, classes.colourise(side.labels))
+    return np.concatenate([caption.draw(describe_distance(side.keyframe_distance), side.problem), picture])
+
+
+def _present(labels: np.ndarray, classes: ClassSet) -> list[int]:
+    return [label for label in np.unique(labels).tolist() if label < len(classes)]
+
+
+def _stack(picture: np.ndarray, band: np.ndarray) -> np.ndarray:
+    """The band below the picture, with a row and a column more where H and W would be odd."""
+    whole = np.concatenate([picture, band])
+    return np.pad(whole, ((0, whole.shape[0] % 2), (0, whole.shape[1] % 2), (0, 0)), mode="edge")
+
+
+def _begin_drawing(first: ExportedFrame, classes: ClassSet) -> Callable[[Any], np.ndarray]:
+    """What draws the frames that are like this one: of its size, and of two outputs or of one."""
+    assert first.image is not None
+    height, width = first.image.shape[:2]
+    if isinstance(first, PairedFrame):
+        legend = Legend(classes, height, 2 * width + _GAP_PX)
+        captions = [Caption(side.caption, height, width) for side in first.sides]
+        return partial(draw_pair, classes=classes, legend=legend, captions=captions)
+    return partial(draw_frame, classes=classes, legend=Legend(classes, height, width))
 
 
 def _encode(path: str, frames: Iterable[ExportedFrame], classes: ClassSet, pace: Pace) -> Written:
     av = import_extra("av")
-    legends: dict[tuple[int, ...], Legend] = {}
+    drawings: dict[tuple[int, ...], Callable[[Any], np.ndarray]] = {}
+    bare = np.zeros(len(_SIDES), int)
     stream: Any = None
     num_frames = shown = 0
     with av.open(path, "w", format="mp4", options={"movflags": "+faststart", "fflags": "+bitexact"}) as container:
         for frame in frames:
             assert frame.image is not None
             size = frame.image.shape[:2]
-            if size not in legends:
-                legends = {size: Legend(classes, *size)}
-            picture = av.VideoFrame.from_ndarray(draw_frame(frame, classes, legends[size]), "rgb24")
+            if size not in drawings:
+                drawings = {size: _begin_drawing(frame, classes)}
+            picture = av.VideoFrame.from_ndarray(drawings[size](frame), "rgb24")
             stream = stream or _add_stream(container, picture, pace)
             picture = picture.reformat(stream.width, stream.height, "yuv420p", dst_colorspace="ITU709")
             picture.pts, picture.time_base = pace.place(frame.pts), pace.time_base
             picture.duration = pace.usual
             num_frames, shown = num_frames + 1, picture.pts + pace.usual
+            if isinstance(frame, PairedFrame):
+                bare += [side.labels is None for side in frame.sides]
             container.mux(stream.encode(picture))
         container.mux(stream.encode(None))
-    record = {"seconds": float(shown * pace.time_base), "cut_s": float(pace.cut * pace.time_base)}
+    record: Record = {"seconds": float(shown * pace.time_base), "cut_s": float(pace.cut * pace.time_base)}
+    record |= {"bare": bare.tolist()} if bare.any() else {}
     return Written(video=frame.video, frame_index=frame.frame_index, num_frames=num_frames, record=record)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -26,7 +27,7 @@ class ReadAhead(Generic[Key, Item]):
         self._running: Key | None = None
         self._next: Key | None = None
         self._prepared: tuple[Key, _Stream[Item]] | None = None
-        self._last_thread: threading.Thread | None = None
+        self._streams: list[_Stream[Item]] = []  # that may still be running
 
     def prepare(self, key: Key) -> None:
         """Begin with `key` as soon as the items before are made, or when they are asked for. Any thread may call."""
@@ -50,11 +51,16 @@ class ReadAhead(Generic[Key, Item]):
             stream.close()
 
     def close(self) -> None:
-        """Throw away what was prepared, which would wait forever to be asked for. Not while items are being read."""
+        """Throw away what was prepared, which would wait forever to be asked for. Not while items are being read.
+
+        Waits for all threads, also for one whose reader was interrupted as it began: one that still runs when Python
+        ends would take the process down with it (torch is not made for that).
+        """
         with self._lock:
-            prepared, self._prepared, self._next = self._prepared, None, None
-        if prepared is not None:
-            prepared[1].close()
+            self._prepared = self._next = None
+            streams, self._streams = self._streams, []
+        for stream in streams:
+            stream.close()
 
     def _take(self, key: Key) -> _Stream[Item]:
         """What was prepared if it is of this key; else it is thrown away, or its items would take all the room."""
@@ -71,8 +77,11 @@ class ReadAhead(Generic[Key, Item]):
         self._next = None
 
     def _start(self, key: Key) -> _Stream[Item]:
-        stream = _Stream(lambda: self._make(key), room=self._room, after=self._last_thread)
-        self._last_thread = stream.thread
+        self._streams = [stream for stream in self._streams if not stream.ended]
+        after = self._streams[-1].thread if self._streams else None
+        stream = _Stream(lambda: self._make(key), room=self._room, after=after)
+        self._streams.append(stream)  # before it starts: an interrupt may come while it does
+        stream.thread.start()
         return stream
 
 
@@ -84,20 +93,19 @@ class _Room:
 
 
 class _Stream(Generic[Item]):
-    """The items of one iterable, made in a daemon thread that begins when the thread `after` has ended."""
+    """The items of one iterable, made in a daemon thread. Once started it begins when the thread `after` has ended."""
 
     def __init__(self, make: Callable[[], Iterable[Item]], *, room: _Room, after: threading.Thread | None) -> None:
         self._make, self._room, self._after = make, room, after
         self._items: deque[Item] = deque()
-        self._ended = self._closed = False
+        self.ended = self._closed = False
         self._error: BaseException | None = None
         self.thread = threading.Thread(target=self._produce, name="gsvnet-decode", daemon=True)
-        self.thread.start()
 
     def __iter__(self) -> Iterator[Item]:
         while True:
             with self._room.changed:
-                self._room.changed.wait_for(lambda: self._items or self._ended)
+                self._room.changed.wait_for(lambda: self._items or self.ended)
                 if not self._items:
                     break
                 item = self._items.popleft()
@@ -112,7 +120,8 @@ class _Stream(Generic[Item]):
         with self._room.changed:
             self._closed = True
             self._room.changed.notify_all()
-        self.thread.join()
+        with suppress(RuntimeError):  # never started
+            self.thread.join()
         with self._room.changed:
             self._give_room(len(self._items))
             self._items.clear()
@@ -133,7 +142,7 @@ class _Stream(Generic[Item]):
         finally:
             getattr(source, "close", lambda: None)()
             with self._room.changed:
-                self._ended = True
+                self.ended = True
                 self._room.changed.notify_all()
 
     def _has_room(self) -> bool:

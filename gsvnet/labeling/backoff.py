@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from gsvnet.labeling.parts import take_chunks
+from gsvnet.models.contract import check_outputs
 from gsvnet.models.segmenter import ChunkBatch, LogitsBatch
 
 Segment = Callable[[ChunkBatch], Iterator[LogitsBatch]]
@@ -39,7 +40,8 @@ class BackOff:
         """What `run` yields of the chunks, every frame once; parts that do not fit run again in halves.
 
         run: called with a part, may raise before and while it yields. before, after: as in FrameNeeds. Raises what
-        `run` raises; out of memory only where a single chunk does not fit.
+        `run` raises; out of memory only where a single chunk does not fit. ModelError where it does not yield every
+        frame once.
         """
         given: set[tuple[int, int, str]] = set()
         first, num_chunks = 0, len(chunks.valid)
@@ -47,7 +49,7 @@ class BackOff:
             size = min(self.most_chunks or num_chunks, num_chunks - first)
             try:
                 part = take_chunks(chunks, first, first + size, before=before, after=after)
-                for output in run(part):
+                for output in check_outputs(part, run(part)):
                     if new := _only_new(replace(output, chunk=output.chunk + first), given):
                         yield new
                 first += size

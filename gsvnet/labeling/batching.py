@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ class FramePlace:
     """Where one frame of the video sits in a batch. keyframe: index in the video of the keyframe that it follows.
 
     chunk, position: its place in the ChunkBatch; position None: the frame was lost, there is nothing to segment.
+    damaged: its picture is damaged, or one that its labels draw on.
     grey: (h, w) uint8, what flow to the frames beside it is found in; None where nobody asks for flow.
     """
 
@@ -32,6 +34,7 @@ class FramePlace:
     keyframe: int
     chunk: int
     position: int | None
+    damaged: bool = False
     grey: np.ndarray | None = None
 
 
@@ -161,7 +164,7 @@ class _Batcher:
         )
         if self.needs.motion_grid is not None:
             batch = add_motion(batch, traced, self.needs)
-        return DecodedBatch(places=_places(chunks), chunks=batch, tracing=tracing)
+        return DecodedBatch(places=_places(stretch, self.needs), chunks=batch, tracing=tracing)
 
     def _find_next_keyframes(self, chunks: list[list[Frame]], following: Frame | None) -> list[Frame | None]:
         """The planned keyframe after each chunk. None where there is none, it was lost, or a chunk starts there out of
@@ -204,7 +207,7 @@ class _Batcher:
 
     def _trace_chunk(self, frames: list[Frame], next_keyframe: Frame | None) -> ChunkMotion | None:
         """Motion of a chunk's decoded frames; None where it is not wanted or there are none."""
-        first = next((n for n, frame in enumerate(frames) if frame.status == "ok"), None)
+        first = next((n for n, frame in enumerate(frames) if not frame.is_lost), None)
         if self.needs.motion_grid is None or first is None:
             return None
         return self.trace(frames[first:], next_keyframe if self.needs.next_keyframe else None, self.needs)
@@ -285,27 +288,31 @@ class _Batcher:
         return torch.empty(shape, dtype=dtype, device=device)
 
 
-def _places(chunks: list[list[Frame]]) -> tuple[FramePlace, ...]:
+def _places(stretch: Stretch, needs: FrameNeeds) -> tuple[FramePlace, ...]:
+    around = chain(stretch.before, *stretch.chunks, stretch.after)
+    damaged = [frame.index for frame in around if frame.status == "damaged"]
     places = []
-    for c, frames in enumerate(chunks):
+    for c, frames in enumerate(stretch.chunks):
         decoded = _decoded(frames)
         position = {frame.index: p for p, frame in enumerate(decoded)}
         keyframe = decoded[0].index if decoded else frames[0].index
-        places += [
-            FramePlace(
-                index=f.index,
-                pts=f.pts,
-                keyframe=keyframe,
-                chunk=c,
-                position=position.get(f.index),
+        for f in frames:
+            first = keyframe if needs.basis == "keyframe" else f.index - needs.before  # that its labels draw on
+            places.append(
+                FramePlace(
+                    index=f.index,
+                    pts=f.pts,
+                    keyframe=keyframe,
+                    chunk=c,
+                    position=position.get(f.index),
+                    damaged=any(first <= index <= f.index + needs.after for index in damaged),
+                )
             )
-            for f in frames
-        ]
     return tuple(places)
 
 
 def _decoded(frames: Sequence[Frame]) -> list[Frame]:
-    return [frame for frame in frames if frame.status == "ok"]
+    return [frame for frame in frames if not frame.is_lost]
 
 
 def _to_channels_first(pixels: Tensor) -> Tensor:

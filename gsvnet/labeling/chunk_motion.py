@@ -55,7 +55,7 @@ def with_motion(pairs: Iterable[tuple[Frame, FrameMotion]]) -> Iterator[MovingFr
 def trace_by_codec(frames: Sequence[Frame], next_keyframe: Frame | None, needs: FrameNeeds) -> ChunkMotion:
     """A Trace for MovingFrames. Vectors may lead to lost frames, so all are followed, and those that came out kept."""
     assert needs.motion_grid is not None
-    decoded = [n for n, frame in enumerate(frames) if frame.status == "ok"]
+    decoded = [n for n, frame in enumerate(frames) if not frame.is_lost]
     fields = [_field_of(frame) for frame in frames]
     motion, known = trace_to_keyframe(fields, *needs.motion_grid)
     if next_keyframe is None or len(decoded) < 2:
@@ -75,7 +75,7 @@ def trace_by_images(frames: Sequence[Frame], next_keyframe: Frame | None, needs:
     To the next keyframe it runs backwards, from that keyframe to the chunk's own.
     """
     assert needs.motion_grid is not None
-    images = [_as_array(frame) for frame in frames if frame.status == "ok"]
+    images = [_as_array(frame) for frame in frames if not frame.is_lost]
     motion, known = trace_by_proxy(images, needs.motion_grid)
     if next_keyframe is None or len(images) < 2:
         return ChunkMotion(motion=motion, known=known)

@@ -17,10 +17,11 @@ from typing import Generic, TypeVar
 import numpy as np
 import torch
 
+from gsvnet.errors import NotNumbers
 from gsvnet.labeling.batching import FramePlace
 from gsvnet.labeling.clock import StageClock
 from gsvnet.labeling.pipeline import Maker
-from gsvnet.labeling.rows import LabeledFrame
+from gsvnet.labeling.rows import LabeledFrame, rule_out
 from gsvnet.models.segmenter import LogitsBatch
 from gsvnet.nn.agreement import Comparison, compare_maps
 from gsvnet.nn.best_class import best_class
@@ -93,7 +94,9 @@ class DriftMaker(Generic[Item]):
             return np.empty((0, *self.grid), np.uint8)
         with torch.inference_mode(), self.clock.stage("upsample"):
             logits = output.logits[list(rows)].to(torch.float32, memory_format=torch.contiguous_format)
-            logits = resize(logits.contiguous(), self.grid, align_corners=output.align_corners)
+            logits = resize(rule_out(logits.contiguous()), self.grid, align_corners=output.align_corners)
+            if not bool(logits.isfinite().all()):
+                raise NotNumbers("the network's output for a keyframe, or on arriving there, holds NaN or infinity")
             return best_class(logits).cpu().numpy()
 
     def _compare_sides(self, output: LogitsBatch) -> dict[int, Comparison]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from dataclasses import asdict
 
 from gsvnet.errors import ModelError
@@ -71,9 +73,16 @@ def describe_settings(model: VideoSegmenter) -> dict:
         calibration = calibration_of(model)
         return (
             needs
+            | {"network": _hash_structure(model)}
             | ({"options": options} if options else {})
             | ({} if calibration is None else {"calibration": calibration.to_dict()})
         )
+
+
+def _hash_structure(model: VideoSegmenter) -> str:
+    """sha256 of what a network's weights do not say and its parts tell of themselves: strides, dilations, modes."""
+    parts = re.sub("0x[0-9a-f]+", "", repr(model))  # addresses, where a part tells of a function
+    return hashlib.sha256(f"{parts} {getattr(model, 'align_corners', None)}".encode()).hexdigest()
 
 
 def _is_plain(options: dict) -> bool:

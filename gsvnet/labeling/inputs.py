@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -20,6 +21,8 @@ VIDEO_SUFFIXES = frozenset(
     + (".3gp", ".h264", ".h265", ".hevc", ".mxf", ".ogv", ".y4m")
 )
 
+_MOST_LIST_BYTES = 2**28  # millions of names
+
 
 def expand_inputs(inputs: Iterable[str], *, storage_options: dict | None = None) -> list[str]:
     """Video URIs in the order given, without duplicates.
@@ -27,16 +30,19 @@ def expand_inputs(inputs: Iterable[str], *, storage_options: dict | None = None)
     A folder stands for all files below it whose suffix is a video's, a glob for what it matches, @file for the lines of
     that file (# starts a comment). A plain path is taken as it is: whether it can be read shows when it is planned.
     Raises ConfigError for a list, folder or glob that yields nothing (such a job would silently label less than asked)
-    or that may not be looked at, StoreUnavailable when the store does not answer.
+    or that may not be looked at, and for what is no list or no name, StoreUnavailable when the store does not answer.
     """
     found: dict[str, None] = {}
     for text in inputs:
+        if "\0" in text:
+            raise ConfigError(f"{text!r} is no name: it holds a NUL")
         for uri in _lines(text[1:], storage_options) if text.startswith("@") else [text]:
             found.update(dict.fromkeys(_expand(uri, storage_options)))
     return list(found)
 
 
 def _lines(path: str, storage_options: dict | None) -> Iterator[str]:
+    _check_length(path)
     try:
         content = read_bytes(path, _options(path, storage_options))
     except StoreRefused as error:
@@ -47,7 +53,10 @@ def _lines(path: str, storage_options: dict | None) -> Iterator[str]:
         raise ConfigError(f"cannot read the list {redact_uri(path)}: {error}") from None
     if content is None:
         raise ConfigError(f"cannot read the list {redact_uri(path)}: nothing there; check the spelling")
-    uris = [line for line in map(_without_comment, content.decode(errors="replace").splitlines()) if line]
+    text = content.removeprefix(codecs.BOM_UTF8).decode(errors="surrogateescape")  # as Python has names of files
+    if "\0" in text:
+        raise ConfigError(f"the list {redact_uri(path)} is no text in UTF-8: it holds a NUL; save it as UTF-8")
+    uris = [line for line in map(_without_comment, re.split(r"[\r\n]+", text)) if line]
     if not uris:
         raise ConfigError(f"the list {redact_uri(path)} names no video")
     if nested := next((u for u in uris if u.startswith("@")), None):
@@ -59,6 +68,18 @@ def _lines(path: str, storage_options: dict | None) -> Iterator[str]:
     yield from (str(base / u) if base and "://" not in u and not Path(u).is_absolute() else u for u in uris)
 
 
+def _check_length(path: str) -> None:
+    """Refuse a local file that nobody means: a video in place of a list would be read as a whole."""
+    local = local_path(path)
+    try:
+        num_bytes = 0 if local is None else local.stat().st_size
+    except (OSError, ValueError):
+        return  # reading it says more
+    if num_bytes > _MOST_LIST_BYTES:
+        most = f"{_MOST_LIST_BYTES / 1e6:,.0f}"
+        raise ConfigError(f"{redact_uri(path)}: {num_bytes / 1e6:,.0f} MB; lists have at most {most}, videos no @")
+
+
 def _without_comment(line: str) -> str:
     line = line.split(" #")[0].strip()
     return "" if line.startswith("#") else line
@@ -67,9 +88,12 @@ def _without_comment(line: str) -> str:
 def _expand(uri: str, storage_options: dict | None) -> Iterator[str]:
     is_glob = any(c in uri.split("://")[-1].split("?X-")[0] for c in "*[") or ("://" not in uri and "?" in uri)
     local = local_path(uri)
-    if local is not None and local.exists():
-        is_glob = False  # a file whose name holds such a character
-    is_folder = local.is_dir() if local is not None else uri.endswith("/")
+    try:
+        if local is not None and local.exists():
+            is_glob = False  # a file whose name holds such a character
+        is_folder = local.is_dir() if local is not None else uri.endswith("/")
+    except OSError:  # a longer name than a file can have
+        is_folder = False
     if uri.split("://")[0] in ("http", "https") or not (is_glob or is_folder):
         yield uri
         return
@@ -80,6 +104,8 @@ def _expand(uri: str, storage_options: dict | None) -> Iterator[str]:
             yield found
     except StoreRefused as error:
         raise ConfigError(str(error)) from None
+    except (ValueError, re.error) as error:
+        raise ConfigError(f"{redact_uri(uri)} is no glob: {error}") from None
     if not anything:
         suffixes = " ".join(sorted(VIDEO_SUFFIXES))
         raise ConfigError(f"{redact_uri(uri)}: no video there; files with these suffixes count: {suffixes}")

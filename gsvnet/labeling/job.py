@@ -21,7 +21,7 @@ from gsvnet.labeling.progress import JobProgress
 from gsvnet.labeling.report import JobReport, measure, show
 from gsvnet.labeling.tasks import ShardTask
 from gsvnet.labeling.workplace import Used, Work, open_workplace
-from gsvnet.models.checkpoints import content_hash
+from gsvnet.models.content_hash import content_hash
 from gsvnet.models.segmenter import VideoSegmenter
 from gsvnet.store.job import JobRecord, open_job
 from gsvnet.store.layout import derived_uri, list_committed

@@ -7,9 +7,12 @@ from gsvnet.errors import ConfigError
 from gsvnet.labeling.batching import refuse_unknown_needs
 from gsvnet.labeling.config import LabelConfig
 from gsvnet.labeling.plan import PlanRule
+from gsvnet.models.arseg import ARSeg
 from gsvnet.models.checkpoints import load_model
+from gsvnet.models.contract import check_on_sample
 from gsvnet.models.gsvnet import GSVNet
 from gsvnet.models.segmenter import FrameNeeds, VideoSegmenter
+from gsvnet.models.tdnet import TDNet
 from gsvnet.models.transfer import with_drift, with_ensemble, with_min_agreement, with_references
 from gsvnet.video.flow import load_opencv
 from gsvnet.video.proxy import check_proxy
@@ -27,6 +30,8 @@ def load_network(config: LabelConfig) -> VideoSegmenter:
         load_opencv("smooth")
     model = load_model(config.model, keyframe_model=config.keyframe_model)
     if config.drawn_on is not None:
+        if config.propagation is not None and not isinstance(model, GSVNet | ARSeg | TDNet):
+            raise ConfigError(f"--propagation {config.propagation}: {config.model} labels every frame by itself")
         model = with_references(model, config.drawn_on)
     if config.uncertain and not isinstance(model, GSVNet):
         raise ConfigError(f"--uncertain: {config.model} does not label frames from two sides that could be compared")
@@ -38,6 +43,7 @@ def load_network(config: LabelConfig) -> VideoSegmenter:
         model = with_ensemble(model, config.ensemble)
     needs = sample_needs(model)
     refuse_unknown_needs(needs)
+    check_on_sample(model)  # workers do so too, when the output is claimed already
     if config.motion != "auto" and needs.motion_grid is None:
         raise ConfigError(f"--motion {config.motion}: the network {config.model} reads no motion; leave it out")
     if needs.motion_grid is not None:

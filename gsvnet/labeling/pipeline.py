@@ -1,4 +1,5 @@
-"""From batches to rows, several at once: on a CPU side by side, beside a GPU one after the other.
+"""From batches to rows, several at once: on a CPU side by side; one after the other beside a GPU, and of networks that
+keep things in themselves while they run.
 
 Both have `rows(batches, segment, maker)`, which gives the rows of all frames in order (or what else `maker` makes of
 them) and holds few batches at a time; and `submit`, which runs other things in the same threads.
@@ -95,7 +96,9 @@ class Lanes:
 
 
 class RowPool:
-    """For a GPU: the networks run in the caller's thread, threads make rows of what they say meanwhile."""
+    """For a GPU, or a network that must not run twice at once: it runs in the caller's thread, threads make rows of
+    what it says meanwhile.
+    """
 
     def __init__(self, num_threads: int, device: Device) -> None:
         self.device = device
@@ -144,7 +147,15 @@ class RowPool:
 
 def _start_threads(num_threads: int, name: str) -> ThreadPoolExecutor:
     """Threads with one torch thread each: together they use the cores."""
-    return ThreadPoolExecutor(num_threads, thread_name_prefix=name, initializer=torch.set_num_threads, initargs=(1,))
+    return ThreadPoolExecutor(num_threads, thread_name_prefix=name, initializer=_use_one_torch_thread)
+
+
+def _use_one_torch_thread() -> None:
+    """Of this thread, for good: at the first operation of a thread that torch does not know yet, it takes the number
+    that any thread has set last. So torch gets to know this one first.
+    """
+    torch.get_num_threads()
+    torch.set_num_threads(1)
 
 
 def _label_here(batch: DecodedBatch, segment: Segment, maker: Maker[Item]) -> list[Item]:

@@ -6,6 +6,7 @@ another run planned it at the same moment.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from fractions import Fraction
@@ -14,8 +15,10 @@ from typing import Any
 from gsvnet.choices import MotionWish
 from gsvnet.chunks import Shard, Video, chunk_starts, cut_shards, widen_shard
 from gsvnet.errors import OutputConflict, SourceChanged, StoreError
+from gsvnet.labeling.plan_check import check_plan
 from gsvnet.labeling.tasks import Reach, ShardMotion
 from gsvnet.store.job import read_plan, write_plan
+from gsvnet.store.sources import parse_time_base
 from gsvnet.uris import absolute_uri
 from gsvnet.video.index import VideoIndex, index_video
 from gsvnet.video.motion_source import MotionChoice, choose_motion_source
@@ -110,7 +113,7 @@ def plan_video(uri: str, *, rule: PlanRule, storage_options: dict | None = None)
     motion = _choose_motion(uri, index, rule, storage_options)
     distance = motion.max_distance if motion is not None and motion.source == "codec" else None
     restarts = [] if distance is None else index.sync_frames.tolist()
-    pts = index.pts.tolist()
+    pts = array("q", index.pts.tobytes())  # a list of numbers takes five times the memory, and a day has millions
     shards = cut_shards(
         video_id=video.id,
         pts=pts,
@@ -235,7 +238,10 @@ _NAMES = {
 
 def _check_rule(stored: Mapping[str, Any], rule: PlanRule, name: str) -> None:
     """Refuse a plan of another rule: `gsvnet plan` keeps plans before there is a job record that would refuse it."""
-    theirs = {"motion": None, "before": 0, "after": 0, "smooth": 0} | stored.get("rule", {})
+    kept = stored.get("rule", {})
+    if not isinstance(kept, dict):
+        raise StoreError(f"the stored plan of {name} is not of this version: its rule is {kept!r:.80}")
+    theirs = {"motion": None, "before": 0, "after": 0, "smooth": 0} | kept
     differing = [
         f"{_NAMES[field.name]} {_show(theirs[field.name])} there, {_show(getattr(rule, field.name))} now"
         for field in fields(PlanRule)
@@ -247,14 +253,14 @@ def _check_rule(stored: Mapping[str, Any], rule: PlanRule, name: str) -> None:
 
 
 def _show(value: float | str | None) -> str:
-    return "not read" if value is None else value if isinstance(value, str) else f"{value:g}"
+    return "not read" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def plan_from_dict(data: Mapping[str, Any], name: str) -> VideoPlan:
-    """A stored plan; name: the video's id, for the message. Raises StoreError when it is of another version."""
+    """A stored plan; name: the video's id. Raises StoreError when it is of another version, or contradicts itself."""
     try:
-        return VideoPlan(
-            video=Video(**data["video"] | {"time_base": Fraction(data["video"]["time_base"])}),
+        plan = VideoPlan(
+            video=Video(**data["video"] | {"time_base": parse_time_base(data["video"]["time_base"])}),
             shards=tuple(map(_shard_from_dict, data["shards"])),
             numbers_from=data["numbers_from"],
             problems=tuple(data["problems"]),
@@ -263,6 +269,8 @@ def plan_from_dict(data: Mapping[str, Any], name: str) -> VideoPlan:
             reaches=tuple(Reach(**reach) for reach in data.get("reaches", ())),
             widened=tuple(map(_shard_from_dict, data.get("widened", ()))),
         )
+        check_plan(plan, name)
+        return plan
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(f"the stored plan of {name} is not of this version: {error!r}") from error
 

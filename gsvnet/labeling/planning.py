@@ -58,6 +58,11 @@ class Planned:
     failure: ShardFailure | None = None
 
     @property
+    def is_short_of_memory(self) -> bool:
+        """There was too little memory to read it; what else was planned in the process may have taken it."""
+        return self.failure is not None and self.failure.error == MemoryError.__name__
+
+    @property
     def is_outage(self) -> bool:
         """Nothing is known of the video: its store does not answer."""
         return self.failure is not None and self.failure.error == SourceUnavailable.__name__
@@ -108,6 +113,9 @@ def plan_one(request: PlanRequest, uri: str, stored: Container[str]) -> Planned:
         raised = describe_error(error)
         if raised.kind == "video" or isinstance(error, SourceUnavailable):
             return failed_video(uri, error=raised.error, message=raised.message)
+        if isinstance(error, MemoryError):
+            said = "reading it asks for more memory than a video may need; it is damaged or no video"
+            return failed_video(uri, error=raised.error, message=f"{redact_uri(uri)}: {said}")
         if raised.kind == "other":
             return failed_video(uri, error=raised.error, message=f"{redact_uri(uri)}: {redact_text(raised.message)}")
         raise

@@ -33,7 +33,7 @@ class JobProgress:
         self.total_shards = self.total_frames = 0
         self.num_labeled = self.num_elsewhere = self.num_failed = self.num_shards_failed = self.num_unreachable = 0
         self.failures: list[ShardFailure] = []
-        self.frames = self.lost = self.bytes = self.frames_running = 0
+        self.frames = self.lost = self.damaged = self.bytes = self.frames_running = 0
         self.num_actors = self.num_up = self.num_resting = 0
         self.media_s = 0.0
         self.drift = DriftFigures()
@@ -88,6 +88,7 @@ class JobProgress:
         self.frames += result.num_frames
         self.frames_running = max(0, self.frames_running - result.num_frames)
         self.lost += result.num_lost
+        self.damaged += result.num_damaged
         self.bytes += result.num_bytes
         self.media_s += result.media_s
         self.drift += result.drift

@@ -23,10 +23,11 @@ class JobReport:
     "cuda", "none" where nothing was to do. num_actors: the most that were up at once. basis: what a frame's labels are
     drawn from, see FrameNeeds; only with "keyframe" is keyframe_interval more than the length of chunks.
     videos: planned. shards_planned: to label in this run. shards_labeled: done. shards_skipped: were there already,
-    or another run was first. shards_in_output: of all runs, at the end. frames: rows. frames_lost: of these, with
-    status decode_error. label_bytes: of Parquet. media_s: seconds of video labeled. wall_s: of the run, with planning.
-    stage_s: busy seconds per stage, summed over actors and threads; core_s: of processor time; "total" of both: of
-    actors that had a shard; "motion" of both, where the network reads any: a part of decode. usage: see `Usage`.
+    or another run was first. shards_in_output: of all runs, at the end. frames: rows. frames_lost, frames_damaged: of
+    these, with status decode_error, damaged. label_bytes: of Parquet. media_s: seconds of video labeled. wall_s: of the
+    run, with planning. stage_s: busy seconds per stage, summed over actors and threads; core_s: of processor time;
+    "total" of both: of actors that had a shard; "motion" of both, where the network reads any: a part of decode.
+    usage: see `Usage`.
     num_failed: shards and videos given up; failures: the first 1,000 of them. videos_failed: of these, whole videos;
     videos_unreachable: of these, because storage did not answer, so that the next run may find them well.
     failed_earlier: shards and videos that earlier runs gave up and this one left alone; in no other count.
@@ -55,6 +56,7 @@ class JobReport:
     wall_s: float
     stage_s: dict[str, float]
     core_s: dict[str, float]
+    frames_damaged: int = 0
     usage: Usage = field(default_factory=Usage)
     num_failed: int = 0
     videos_failed: int = 0
@@ -148,6 +150,7 @@ def measure(progress: JobProgress) -> dict:
         "shards_labeled": progress.num_labeled,
         "frames": progress.frames,
         "frames_lost": progress.lost,
+        "frames_damaged": progress.damaged,
         "label_bytes": progress.bytes,
         "media_s": round(progress.media_s, 3),
         "drift": progress.drift,
@@ -178,7 +181,8 @@ def describe(report: JobReport) -> dict[str, str]:
     }
     if report.frames:
         lost = f", {report.frames_lost} lost in decoding" if report.frames_lost else ""
-        lines["frames"] = f"{report.frames}{lost}"
+        damaged = f", {report.frames_damaged} damaged" if report.frames_damaged else ""
+        lines["frames"] = f"{report.frames}{lost}{damaged}"
         per_frame = f"{report.label_bytes / report.frames:.0f} bytes a frame"
         smoothed = f", smoothed over {count(report.smooth, 'frame')} on either side" if report.smooth else ""
         lines["labels"] = f"{size_in_words(report.label_bytes)}, {per_frame}{smoothed}"

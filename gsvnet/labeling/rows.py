@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from gsvnet.classes import IGNORE
+from gsvnet.errors import NotNumbers
 from gsvnet.labeling.batching import FramePlace
 from gsvnet.labeling.clock import StageClock
 from gsvnet.models.segmenter import Basis, LogitsBatch
@@ -18,6 +20,8 @@ from gsvnet.nn.confidence import Calibration, measure_confidence
 from gsvnet.nn.upsample import upsample_labels
 from gsvnet.store.codec import encode_and_count, encode_mask
 from gsvnet.store.schema import FrameRow
+
+_RULED_OUT = -1e30  # a logit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,13 +76,16 @@ class RowMaker:
         return [self.make_row(frame) for frame in self.label_frames(output, places)]
 
     def label_frames(self, output: LogitsBatch, places: Mapping[tuple[int, int], FramePlace]) -> list[LabeledFrame]:
-        """The frames in `output` with their labels, which are not encoded yet; none where its role is not "labels"."""
+        """The frames in `output` with their labels, which are not encoded yet; none where its role is not "labels".
+
+        Raises NotNumbers.
+        """
         if output.role != "labels":
             return []
         found = [places[key] for key in zip(output.chunk.tolist(), output.position.tolist())]
         distances, intervals = self._measure_distances(output, found, places), self._name_intervals(output)
         with torch.inference_mode(), self.clock.stage("upsample"):
-            logits = output.logits.to(torch.float32, memory_format=torch.contiguous_format)  # once for both
+            logits = rule_out(output.logits.to(torch.float32, memory_format=torch.contiguous_format))  # once for both
             labels = upsample_labels(logits, self.size, align_corners=output.align_corners).cpu().numpy()
             confidence = measure_confidence(
                 logits,
@@ -87,6 +94,7 @@ class RowMaker:
                 distance=torch.tensor([distance or 0 for distance in distances]),
             )
             means, low, by_class = confidence.mean.tolist(), confidence.p05.tolist(), confidence.by_class.cpu().numpy()
+            _check_numbers(found, means)
             uncertain = self._find_uncertain(output)
         return [
             LabeledFrame(
@@ -119,6 +127,7 @@ class RowMaker:
             keyframe_interval=frame.keyframe_interval,
             height=self.size[0],
             width=self.size[1],
+            status="damaged" if place.damaged else "ok",
             pixels=pixels,
             confidence=frame.confidence,
             confidence_p05=frame.confidence_p05,
@@ -169,6 +178,28 @@ class RowMaker:
         if not self.uncertain or output.sides is None:
             return None
         return enlarge_nearest(find_differing(output.sides), self.size, align_corners=output.align_corners)
+
+
+def rule_out(logits: Tensor) -> Tensor:
+    """Logits with a large negative number instead of -inf, with which a network rules classes out.
+
+    Interpolated, -inf is no number, and wins. Raises NotNumbers where no class is left.
+    """
+    if logits.amin() != -torch.inf:
+        return logits
+    if bool((logits.amax(dim=1) == -torch.inf).any()):
+        raise NotNumbers("the network rules out every class at some place of a frame: there is no label for it")
+    return logits.clamp(min=_RULED_OUT)
+
+
+def _check_numbers(frames: list[FramePlace], confidence: list[float]) -> None:
+    """Raise NotNumbers where a frame's mean confidence is no number: it is none where one of its logits is none."""
+    for frame, mean in zip(frames, confidence):
+        if not math.isfinite(mean):
+            raise NotNumbers(
+                f"frame {frame.index}: the network's output holds NaN or infinity, and labels of that would mean "
+                "nothing; are its weights sound, and its numbers within what its precision can hold?"
+            )
 
 
 def find_differing(sides: Tensor) -> np.ndarray:

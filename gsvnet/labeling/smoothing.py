@@ -150,17 +150,18 @@ def _make_row(
     labels = own.result()
     if labels is None:
         return maker.lost(own.frame.place)
-    sides = [_until_lost(side) for side in (before, after)]
+    sides = [_until_lost(side, own.frame.place) for side in (before, after)]
     with maker.clock.stage("smooth"):
         smoothed = smooth_frame(sides[0], labels, sides[1], reach=reach)
     return maker.make_row(replace(own.frame, labels=smoothed))
 
 
-def _until_lost(frames: list[_FlowingFrame]) -> list[FlowingLabels]:
+def _until_lost(frames: list[_FlowingFrame], own: FramePlace) -> list[FlowingLabels]:
+    """What votes on one side; labels of a damaged picture do not, but for another one."""
     found: list[FlowingLabels] = []
     for frame in frames:
         labels = frame.result()
-        if labels is None:
+        if labels is None or (frame.frame.place.damaged and not own.damaged):
             break
         found.append(labels)
     return found

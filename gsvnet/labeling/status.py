@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from array import array
 from collections.abc import Sequence
@@ -11,10 +10,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from gsvnet.chunks import shard_name
-from gsvnet.errors import StoreError
+from gsvnet.errors import CorruptLabels, StoreError
 from gsvnet.store.committed import Committed
 from gsvnet.store.filesystem import StorageOptions, read_bytes
 from gsvnet.store.job import FailureRecord, list_failures, list_plans, read_job, read_plan
+from gsvnet.store.json_object import read_json
 from gsvnet.store.layout import SUCCESS, derived_uri, list_label_pages, split_shard_path
 from gsvnet.store.read import open_labels
 from gsvnet.uris import redact_uri
@@ -58,8 +58,10 @@ class JobStatus:
 
     @property
     def at_work(self) -> bool:
-        """Labels appeared lately and some are missing."""
-        return self.copy_of is None and not self.complete and self.quiet_s is not None and self.quiet_s < AT_WORK_S
+        """Labels appeared lately, and some are missing that no run which ended has given up."""
+        has_ended = self.last_exit_code is not None and self.shards_done + self._num_given_up >= self.shards
+        is_open = self.copy_of is None and not self.complete and not has_ended
+        return is_open and self.quiet_s is not None and self.quiet_s < AT_WORK_S
 
     @property
     def to_go_s(self) -> float | None:
@@ -69,8 +71,12 @@ class JobStatus:
         """
         if not self.at_work or not self.frames_per_s:
             return None
-        given_up = sum(failure.shard is not None for failure in self.failures) * self.frames / max(1, self.shards)
+        given_up = self._num_given_up * self.frames / max(1, self.shards)
         return max(0.0, self.frames - self.frames_done - given_up) / self.frames_per_s
+
+    @property
+    def _num_given_up(self) -> int:
+        return sum(failure.shard is not None for failure in self.failures)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form with the derived figures."""
@@ -185,8 +191,8 @@ def _read_copied(out: str, storage_options: StorageOptions) -> list[_Plan]:
 
 
 def _read_exit_code(out: str, storage_options: StorageOptions) -> int | None:
-    data = read_bytes(derived_uri(out, "_report.json"), storage_options)
     try:
-        return None if data is None else int(json.loads(data)["exit_code"])
-    except (ValueError, KeyError, TypeError):
+        data = read_json(derived_uri(out, "_report.json"), storage_options)
+        return None if data is None else int(data["exit_code"])
+    except (CorruptLabels, ValueError, KeyError, TypeError):
         return None

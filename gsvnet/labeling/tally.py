@@ -18,6 +18,7 @@ class Tally:
 
     num_frames: int = 0
     num_lost: int = 0
+    num_damaged: int = 0
     num_keyframes: int = 0
     first_s: float = 0.0
     last_s: float = 0.0
@@ -28,7 +29,8 @@ class Tally:
         self.first_s = row.time_s if self.num_frames == 0 else self.first_s
         self.last_s = row.time_s
         self.num_frames += 1
-        self.num_lost += row.status != "ok"
+        self.num_lost += row.is_lost
+        self.num_damaged += row.status == "damaged"
         self.num_keyframes += row.is_keyframe
         if row.drift_agreement is not None:
             self.drift += DriftFigures(

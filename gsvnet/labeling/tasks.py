@@ -16,6 +16,7 @@ from gsvnet.errors import (
     ConfigError,
     GsvnetError,
     NoSpace,
+    NotNumbers,
     SourceUnavailable,
     StoreUnavailable,
     VideoError,
@@ -111,7 +112,7 @@ class DriftFigures:
 class ShardResult:
     """A labeled shard. Returned by value, so it stays small.
 
-    num_frames: rows. num_lost: rows with status decode_error. num_bytes: of the Parquet object.
+    num_frames: rows. num_lost, num_damaged: rows with status decode_error, damaged. num_bytes: of the Parquet object.
     media_s: seconds of video labeled. seconds: stage (decode, segment, upsample, encode, write, total) -> busy seconds;
     for networks that read motion also how much of decode was spent on it (motion), and smooth, where labels are.
     core_seconds: the same of processor time; total is the whole process's, which is more than its stages know of.
@@ -133,6 +134,7 @@ class ShardResult:
     published: bool
     core_seconds: dict[str, float] = field(default_factory=dict)
     drift: DriftFigures = field(default_factory=DriftFigures)
+    num_damaged: int = 0
     notes: tuple[str, ...] = ()
     node: str = ""
     gpu: str = ""
@@ -220,6 +222,7 @@ _KINDS: tuple[tuple[type[Exception], ErrorKind], ...] = (  # the first that fits
     (StoreUnavailable, "outage"),
     (SourceUnavailable, "outage"),
     (VideoError, "video"),
+    (NotNumbers, "other"),
     (GsvnetError, "store"),
 )
 
@@ -231,5 +234,5 @@ def _kind(error: Exception) -> ErrorKind:
 def _hide_secrets(text: str, task: ShardTask | None) -> str:
     """Of a task its URI's secrets, of anything else whatever a URL may hold."""
     if task is None:
-        return re.sub(r"\w+://[^\s'\"]+", lambda match: redact_uri(match[0]), text)
+        return re.sub(r"(?<!\w)\w+://[^\s'\"]+", lambda match: redact_uri(match[0]), text)
     return hide_secrets(text.replace(task.uri, task.video.uri), task.uri)

@@ -11,12 +11,11 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
-from pathlib import Path
 from typing import Literal, TypeVar
 
 import torch
 
-from gsvnet.errors import AlreadyPublished, ConfigError, StoreRefused, WorkerError
+from gsvnet.errors import AlreadyPublished, StoreRefused, WorkerError
 from gsvnet.labeling.ahead import ReadAhead
 from gsvnet.labeling.backoff import BackOff
 from gsvnet.labeling.batching import DecodedBatch, batch_chunks
@@ -33,13 +32,15 @@ from gsvnet.labeling.smoothing import FrameLabeler, GreyImages, smooth_rows, wid
 from gsvnet.labeling.tally import Tally, already_labeled
 from gsvnet.labeling.tasks import Device, ShardResult, ShardTask
 from gsvnet.models.calibration import calibration_of
-from gsvnet.models.checkpoints import content_hash
+from gsvnet.models.content_hash import content_hash
+from gsvnet.models.contract import runs_in_threads
 from gsvnet.models.prepared import compute_in, prepare_for_inference
 from gsvnet.models.segmenter import ChunkBatch, FrameNeeds, LogitsBatch, VideoSegmenter
+from gsvnet.process import return_freed_memory
 from gsvnet.store.filesystem import has_object
 from gsvnet.store.layout import shard_uri
 from gsvnet.store.schema import FrameRow, ShardFooter
-from gsvnet.store.write import ShardWriter, estimate_spool_bytes, sweep_spools
+from gsvnet.store.write import ShardWriter, estimate_spool_bytes, make_spool_dir, sweep_spools
 from gsvnet.video.flow import load_opencv
 from gsvnet.video.frames import View
 from gsvnet.video.nvdec import DecoderChoice, choose_decoder
@@ -113,8 +114,9 @@ class ShardWorker:
         self._choose_decoder = lru_cache(maxsize=8)(self._find_decoder)  # by video: choosing opens the file
         self._back_off = BackOff()
         self._ahead = ReadAhead(self._decode, BATCHES_AHEAD)
-        self.pipeline = Lanes(num_threads) if device == "cpu" else RowPool(num_threads, device)
-        _make_spool_folder(spec.spool_dir)
+        side_by_side = device == "cpu" and runs_in_threads(self.model)
+        self.pipeline = Lanes(num_threads) if side_by_side else RowPool(num_threads, device)
+        make_spool_dir(spec.spool_dir)
         sweep_spools(spec.spool_dir)
 
     def prepare(self, task: ShardTask) -> None:
@@ -131,7 +133,8 @@ class ShardWorker:
     def __call__(self, task: ShardTask) -> ShardResult:
         """Label, encode and publish one shard. Raises VideoError, StoreError, or whatever the network raises."""
         torch.set_num_threads(self.num_threads)  # of the calling thread, whichever it is
-        _make_spool_folder(self.spec.spool_dir)  # again: temporary folders get cleaned up under long jobs
+        return_freed_memory()  # the last shard's, also where it failed
+        make_spool_dir(self.spec.spool_dir)  # again: temporary folders get cleaned up under long jobs
         self.frames_done = 0
         clock = StageClock()
         tally = Tally(video_id=task.video.id, min_agreement=self.spec.min_agreement)
@@ -165,6 +168,7 @@ class ShardWorker:
             core_seconds=clock.cores(),
             published=published,
             drift=tally.drift,
+            num_damaged=tally.num_damaged,
             notes=(*self._back_off.take_notes(), *self._decoder_notes(task)),
         )
 
@@ -179,15 +183,19 @@ class ShardWorker:
         return self.model.needs(task.video.height, task.video.width)
 
     def _choose_lanes(self, task: ShardTask) -> None:
-        if isinstance(self.pipeline, Lanes):
-            self.pipeline.at_once = lanes_that_fit(
-                self.model,
-                height=task.video.height,
-                width=task.video.width,
-                interval=self.spec.keyframe_interval,
-                num_chunks=self.spec.batch_chunks,
-                num_lanes=self.pipeline.num_lanes,
-            )
+        if self.device != "cpu":  # where memory that is short is told by an error
+            return
+        lanes = self.pipeline if isinstance(self.pipeline, Lanes) else None
+        fit = lanes_that_fit(
+            self.model,
+            height=task.video.height,
+            width=task.video.width,
+            interval=self.spec.keyframe_interval,
+            num_chunks=self.spec.batch_chunks,
+            num_lanes=1 if lanes is None else lanes.num_lanes,
+        )
+        if lanes is not None:
+            lanes.at_once = fit
 
     def _decoder_notes(self, task: ShardTask) -> list[str]:
         reason = self._decoder_of(task).reason
@@ -321,11 +329,3 @@ def _count(clock: StageClock, timed: Timed[DecodedBatch]) -> DecodedBatch:
     if timed.item.chunks.motion is not None:
         clock.add("motion", timed.item.tracing)
     return clock.count("decode", timed)
-
-
-def _make_spool_folder(folder: str) -> None:
-    try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        reason = error.strerror or error
-        raise ConfigError(f"cannot make the spool folder {folder}: {reason}; choose another --spool-dir") from error

@@ -33,7 +33,7 @@ from gsvnet.store.layout import COMPACTED, SUCCESS, derived_uri, parse_label_pat
 from gsvnet.store.manifest import write_derived
 from gsvnet.store.scan import StoredLabels, list_stored
 from gsvnet.store.threads import map_in_threads
-from gsvnet.store.write import default_spool_dir, sweep_spools
+from gsvnet.store.write import default_spool_dir, make_spool_dir, sweep_spools
 from gsvnet.uris import absolute_uri, redact_uri
 
 NUM_THREADS = 4  # each holds a block of its source and a row group, and fills one spool
@@ -207,10 +207,7 @@ def _server_of(fs: AbstractFileSystem) -> tuple[str, ...]:
 def _open_spool_dir(spool_dir: str | None) -> str:
     """The folder for spools, made and swept."""
     folder = Path(spool_dir) if spool_dir else default_spool_dir()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"cannot make the spool folder {folder}: {error.strerror or error}") from error
+    make_spool_dir(folder)
     sweep_spools(folder)
     return str(folder)
 

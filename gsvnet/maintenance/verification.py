@@ -211,7 +211,7 @@ class _OutputCheck:
         there = {(video, piece.shard) for video, pieces in self.pieces.items() for piece in pieces}
         columns = (self.manifest[name].to_pylist() for name in ("path", "video", "shard", "first_frame", "rows"))
         for path, video, shard, first, rows in zip(*columns):
-            if path not in self.seen and shard.isdigit() and (video, int(shard)) not in there:
+            if path not in self.seen and shard.isdecimal() and (video, int(shard)) not in there:
                 gone[video][int(shard)] = (first, first + rows)
         return gone
 

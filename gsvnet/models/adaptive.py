@@ -24,7 +24,7 @@ from torch import Tensor
 from gsvnet.errors import ConfigError, ModelError
 from gsvnet.models.gsvnet import GSVNet
 from gsvnet.models.runs import Runs, Timeline, make_timeline
-from gsvnet.models.segmenter import ChunkBatch, FrameNeeds, LogitsBatch
+from gsvnet.models.segmenter import ChunkBatch, FrameNeeds, LogitsBatch, run_images
 from gsvnet.models.steps import Maps, Views, keep_where
 from gsvnet.models.two_sided import Ends, find_detail, measure_change
 from gsvnet.nn.best_class import best_class
@@ -85,7 +85,7 @@ class AdaptiveGSVNet(GSVNet):
         """Logits (C, h, w) of images (N, 3, H, W), each on the keyframe network's own grid."""
         logits: list[Tensor] = []
         for rows, new in equal_batches(len(images), self.keyframe_batch):
-            logits += self.keyframe_network(self.keyframe_normalise(images[rows])).float()[new]
+            logits += run_images(self.keyframe_network, self.keyframe_normalise(images[rows])).float()[new]
         return logits
 
     def _label_scene(self, views: Views, keyframes: Keyframes, scene: Scene) -> Iterator[LogitsBatch]:

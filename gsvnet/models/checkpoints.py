@@ -7,10 +7,10 @@ published files are in `published.py`.
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import json
 import re
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,11 +20,12 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from gsvnet.errors import ModelError
+from gsvnet.errors import GsvnetError, ModelError
 from gsvnet.models.arseg import ARSeg
+from gsvnet.models.content_hash import content_hash
 from gsvnet.models.gsvnet import GSVNet
 from gsvnet.models.outside import OutsideNetwork
-from gsvnet.models.segmenter import Normalise, PerFrame, VideoSegmenter
+from gsvnet.models.segmenter import PerFrame, VideoSegmenter
 from gsvnet.models.spec import FAMILIES, ModelSpec, StoredModel, build_model, describe_model
 from gsvnet.models.transfer import image_network_of
 from gsvnet.nn.confidence import Calibration
@@ -60,9 +61,22 @@ def write_calibrated(source: str | Path, path: str | Path, calibration: Calibrat
 def load_checkpoint(path: str | Path) -> StoredModel:
     """The network of one of our own checkpoints, float32, in evaluation mode. Raises ModelError if it is refused."""
     spec, _, tensors = _read_checkpoint(Path(path))
+    sketch = _sketch(spec, str(path))
+    wanted = {name: tuple(tensor.shape) for name, tensor in sketch.state_dict().items()}
+    check_tensors(tensors, wanted, source=str(path), network=type(sketch).__name__)
     model = build_model(spec)
     load_strictly(model, tensors, source=str(path))
     return model.eval()
+
+
+def _sketch(spec: ModelSpec, source: str) -> StoredModel:
+    """The network of a spec without memory for its tensors: a file may ask for any size."""
+    try:
+        with torch.device("meta"):
+            return build_model(spec)
+    except (ModelError, ArithmeticError, RuntimeError, TypeError, ValueError) as error:
+        told = " ".join(str(error).split())[:200]
+        raise ModelError(f"{source}: no network can be built as it says: {told}") from error
 
 
 def read_notes(path: str | Path) -> tuple[ModelSpec, dict]:
@@ -102,23 +116,6 @@ def check_tensors(
     if problems:
         shown = "; ".join(problems[:4]) + (f"; and {len(problems) - 4} more" if len(problems) > 4 else "")
         raise ModelError(f"{source} does not fit {network}: {shown}")
-
-
-def content_hash(model: nn.Module) -> str:
-    """sha256 (64 hex digits) of what decides a network's numbers.
-
-    Over name, dtype, shape and bytes of every parameter and buffer in order of names (normalisation constants too,
-    which no state dict holds), and each normalisation's scale and channel order.
-    """
-    digest = hashlib.sha256()
-    for name, tensor in sorted([*model.named_parameters(), *model.named_buffers()]):
-        data = tensor.detach().cpu().contiguous()
-        digest.update(f"{name} {data.dtype} {tuple(data.shape)}\n".encode())
-        digest.update(data.reshape(-1).view(torch.uint8).numpy().tobytes())
-    for name, part in model.named_modules():
-        if isinstance(part, Normalise):
-            digest.update(f"{name} {part.scale!r} {part.channels}\n".encode())
-    return digest.hexdigest()
 
 
 def load_default() -> VideoSegmenter:
@@ -183,7 +180,13 @@ def _call_factory(name: str) -> VideoSegmenter:
         factory = getattr(importlib.import_module(module_name), factory_name)
     except (ImportError, AttributeError) as error:
         raise ModelError(f"cannot import model factory {name!r}: {error}") from error
-    model = factory()
+    try:
+        model = factory()
+    except GsvnetError:
+        raise
+    except Exception as error:
+        file, line = traceback.extract_tb(error.__traceback__)[-1][:2]
+        raise ModelError(f"{name} raised {type(error).__name__}: {error} ({Path(file).name}, line {line})") from error
     if not isinstance(model, VideoSegmenter):
         wrap = "; wrap it: gsvnet.models.segmenter.PerFrame(net, classes=..., normalise=Normalise(mean=..., std=...))"
         hint = wrap if isinstance(model, nn.Module) else ""
@@ -276,8 +279,11 @@ def _read_checkpoint(path: Path) -> tuple[ModelSpec, dict, dict[str, Tensor]]:
         )
     if "model" not in about:
         raise ModelError(f"{path} does not say which model it holds: its gsvnet metadata has no entry 'model'")
+    notes = about.get("notes", {})
+    if not isinstance(notes, dict):
+        raise ModelError(f"{path}: its notes are no JSON mapping but {notes!r:.40}")
     try:
-        return ModelSpec.from_dict(about["model"]), about.get("notes", {}), tensors
+        return ModelSpec.from_dict(about["model"]), notes, tensors
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
 
@@ -286,7 +292,7 @@ def _parse_about(text: str, path: Path) -> dict:
     """The JSON text in a checkpoint's metadata as a mapping."""
     try:
         about = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"{path}: its gsvnet metadata is no JSON ({error})") from error
     if not isinstance(about, dict):
         raise ModelError(f"{path}: its gsvnet metadata is no JSON mapping but {text[:40]!r}")

@@ -38,7 +38,7 @@ from gsvnet.classes import ClassSet
 from gsvnet.errors import ModelError
 from gsvnet.models.propagation import Propagation, with_gain
 from gsvnet.models.runs import Runs, Timeline, make_timeline, whole_chunks
-from gsvnet.models.segmenter import ChunkBatch, FrameNeeds, LogitsBatch, Normalise, Resize, Role, SizeRule
+from gsvnet.models.segmenter import ChunkBatch, FrameNeeds, LogitsBatch, Normalise, Resize, Role, SizeRule, run_images
 from gsvnet.models.steps import Views, keep_where
 from gsvnet.models.two_sided import Ends, find_detail, find_reach, reach_both_ways
 from gsvnet.nn.blocks import equal_batches, resize
@@ -114,7 +114,8 @@ class GSVNet(nn.Module):
         assert chunks.frames is not None or not valid[:, 1:].any(), "propagation reads ChunkBatch.frames"
         every_chunk = torch.arange(len(valid))
         for rows, new in equal_batches(len(chunks.keyframes), self.keyframe_batch):
-            logits = self.keyframe_network(self.keyframe_normalise(chunks.keyframes[rows])).float()[new]
+            images = self.keyframe_normalise(chunks.keyframes[rows])
+            logits = run_images(self.keyframe_network, images).float()[new]
             if chunks.frames is not None:
                 states.append(self.enter_grid(logits, chunks.frames.shape[-2:]))
                 if self.references == "both":

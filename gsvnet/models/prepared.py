@@ -16,16 +16,13 @@ from torch import nn
 
 from gsvnet.errors import ConfigError
 from gsvnet.models.arseg import ARSeg
+from gsvnet.models.contract import check_on_sample, draw_sample, says_the_same
 from gsvnet.models.gsvnet import GSVNet
-from gsvnet.models.noise import draw_chunks
 from gsvnet.models.segmenter import LogitsBatch, PerFrame, VideoSegmenter
 from gsvnet.models.tdnet import TDNet
 from gsvnet.nn.folding import fold_batch_norms
 
 Precision = Literal["fp32", "bf16"]
-
-_SAMPLE_SIZE = 256, 512  # also at 0.75 and 0.5 a multiple of 32, which many networks ask for
-_TOLERANCE = 1e-3  # of the largest |logit|; folding changes some 1e-6, a wrong pair everything
 
 
 @torch.inference_mode()
@@ -37,10 +34,12 @@ def prepare_for_inference(
     Run it through `compute_in`, or in inference mode under `autocast_to(device, precision)`. Batch norms stay where
     folding them changes what the network says on a sample (declared in another order than used), and where it refuses
     the sample. compiled: torch.compile for keyframe network and propagation; the first batch of each shape then takes
-    minutes, and on a CPU nothing is gained. Raises ConfigError where nothing could compile.
+    minutes, and on a CPU nothing is gained. Raises ConfigError where nothing could compile, and ModelError for a
+    network of one's own that fails `check_on_sample`.
     """
     assert isinstance(model, nn.Module)
     plain = copy.deepcopy(model).eval().cpu()
+    check_on_sample(plain)
     folded = fold_batch_norms(plain)
     prepared = folded if _num_norms(folded) < _num_norms(plain) and _agree(plain, folded) else plain
     # float32 convolutions of channels-last maps have slower kernels on GPUs; on CPUs and in bf16 they are the fast ones
@@ -102,16 +101,12 @@ def _agree(original: nn.Module, other: nn.Module) -> bool:
     """
     assert isinstance(original, VideoSegmenter)
     assert isinstance(other, VideoSegmenter)
-    height, width = _SAMPLE_SIZE
     try:
-        chunk = draw_chunks(original, height=height, width=width, num_chunks=1, interval=2, device="cpu")
+        chunk = draw_sample(original)
         expected = list(original.segment(chunk))
     except Exception:  # each network refuses a size in its own way, and what is truly broken fails on the first batch
         return False
-    return all(
-        bool((a.logits - b.logits).abs().max() <= _TOLERANCE * a.logits.abs().max())
-        for a, b in zip(expected, other.segment(chunk), strict=True)
-    )
+    return all(says_the_same(a.logits, b.logits) for a, b in zip(expected, other.segment(chunk), strict=True))
 
 
 def _compile(model: VideoSegmenter, *, device: str) -> None:

@@ -8,7 +8,7 @@ keyframes has several.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -46,6 +46,12 @@ class Timeline:
         last = self.valid.shape[1] - 1
         places = torch.where(self.valid, torch.arange(last + 1), last).flip(1).cummin(dim=1).values.flip(1)
         return torch.cat([places[:, 1:], torch.full_like(places[:, :1], last)], dim=1)
+
+
+def without_gaps(timeline: Timeline) -> Timeline:
+    """The timeline as it would be if no frame of it were missing."""
+    index = torch.arange(timeline.index.shape[1]).expand_as(timeline.index)
+    return replace(timeline, valid=torch.ones_like(timeline.valid), index=index)
 
 
 def make_timeline(chunks: ChunkBatch) -> Timeline:

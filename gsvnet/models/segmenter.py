@@ -131,7 +131,8 @@ def context_index(chunks: ChunkBatch) -> tuple[Tensor, Tensor]:
 class LogitsBatch:
     """Logits of N frames on one grid. Not written to after they were yielded: others read them in other threads.
 
-    chunk, position: (N,) int64, which frame of the ChunkBatch each is. logits: (N, C, h, w) float.
+    chunk, position: (N,) int64, which frame of the ChunkBatch each is. logits: (N, C, h, w) float, finite, or -inf for
+    a class that is ruled out; a job refuses labels of NaN and infinity (NotNumbers).
     gain: (N, 1, h, w) or None; the factor by which propagation has scaled the logits (confidence divides it out).
     keyframe: (N,) int64 or None; where in the video the nearest keyframe is that the logits draw on. None: the one that
     the chunk begins with. start: (N,) int64 or None; position of the keyframe that the frame follows, where a network
@@ -244,6 +245,14 @@ class Normalise(nn.Module):
         return x.flip(-3) if self.channels == "bgr" else x
 
 
+def run_images(net: nn.Module, images: Tensor) -> Tensor:
+    """What an image network says of images (N, 3, H, W). Raises ModelError unless that is of N images."""
+    logits = net(images)
+    if len(logits) != len(images):
+        raise ModelError(f"{type(net).__name__} gave logits of {len(logits)} images for {len(images)}")
+    return logits
+
+
 class PerFrame(nn.Module):
     """Any image network as a VideoSegmenter: every frame is segmented by itself.
 
@@ -281,7 +290,7 @@ class PerFrame(nn.Module):
         for rows, new in equal_batches(len(chunk), self.micro_batch):
             c, p = chunk[rows], position[rows]
             images = chunks.keyframes[c] if chunks.frames is None else chunks.frames[c, p]
-            logits = self.net(self.normalise(images))[new]
+            logits = run_images(self.net, self.normalise(images))[new]
             kept = valid[c, p][new].nonzero()[:, 0]
             if len(kept):
                 c, p, logits = c[new][kept], p[new][kept], logits[kept]

@@ -22,6 +22,7 @@ from gsvnet.models.fanet import FANetTrunk18
 from gsvnet.models.fastscnn import FastSCNN
 from gsvnet.models.gsvnet import GSVNet
 from gsvnet.models.outside import OutsideNetwork
+from gsvnet.models.plausible import check_normalise, check_sizes
 from gsvnet.models.propagation import Propagation
 from gsvnet.models.pspnet import PSPNet18
 from gsvnet.models.pspnet101 import PSPNet101
@@ -82,6 +83,9 @@ class NormaliseSpec:
     scale: float = 255.0
     channels: str = "rgb"
 
+    def __post_init__(self) -> None:
+        check_normalise(self.mean, self.std, self.scale, self.channels)
+
 
 IMAGENET_NORMALISE = NormaliseSpec(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 """Of most published weights: the mean and the spread of ImageNet's pixels."""
@@ -117,6 +121,8 @@ class ModelSpec:
             raise ModelError(f"unknown model family {self.family!r}; known: {', '.join(FAMILIES)}")
         if self.family.startswith("gsvnet-") and self.frame_normalise is None:
             raise ModelError(f"family {self.family!r} needs frame_normalise, the propagation's normalisation")
+        for rule in filter(None, (self.size_rule, self.keyframe_size_rule)):
+            check_sizes(rule, self.resize, self.align_corners)
         kind = _KINDS.get(self.keyframe_family)
         _check_options("network", self.network, _option_names(kind) if kind else [])
         checks = self._settings_check()
@@ -160,7 +166,8 @@ class ModelSpec:
                 ("size_rule", SizeRule),
                 ("keyframe_size_rule", SizeRule),
             ):
-                parts[key] = parts.get(key) and kind(**_with_tuples(parts[key]))
+                is_needed = key in ("normalise", "size_rule")
+                parts[key] = kind(**_with_tuples(parts[key])) if is_needed or parts.get(key) is not None else None
             if parts.get("calibration") is not None:
                 parts["calibration"] = Calibration(**parts["calibration"])
             return cls(**parts)

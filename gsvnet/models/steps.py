@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,6 +24,12 @@ class Maps:
         """(R, ..., h, w), of these (R,) places; of a position without a map another one's, which nobody reads."""
         column = torch.searchsorted(self.positions, position).clamp(max=len(self.positions) - 1)
         return self.of[chunk, column]
+
+
+def join_maps(parts: Sequence[Maps]) -> Maps:
+    """The maps of several sets of positions as one; no position is in two."""
+    positions, order = torch.cat([part.positions for part in parts]).sort()
+    return Maps(of=torch.cat([part.of for part in parts], dim=1)[:, order], positions=positions)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,13 +20,13 @@ Shapes: R runs, C classes, h w the grid. A *state* is (R, C + 1, h, w) float32: 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from gsvnet.models.runs import Runs, Timeline
-from gsvnet.models.steps import Maps, Views, keep_where
+from gsvnet.models.runs import Runs, Timeline, without_gaps
+from gsvnet.models.steps import Maps, Views, join_maps, keep_where
 from gsvnet.nn.best_class import best_class
 from gsvnet.nn.blocks import resize
 from gsvnet.nn.warp import warp
@@ -63,6 +63,8 @@ def fuse_sides(
 
     trust_*: (R, 1, h, w). nearness: (R,) in 0..1, how far a frame is on its way to the keyframe behind.
     """
+    # Sums over classes round by the order in memory, which depends on whether some run of the batch stood still.
+    before, behind = before.contiguous(), behind.contiguous()
     share = nearness.to(before.device).view(-1, 1, 1, 1)
     ahead = (1 - share) * (trust_before + _LEAST_TRUST) * _top_probability(before)
     back = share * (trust_behind + _LEAST_TRUST) * _top_probability(behind)
@@ -80,12 +82,15 @@ def _top_probability(state: Tensor) -> Tensor:
 class Reach:
     """How frames of R runs of length L are reached from the keyframe before them and from the one behind.
 
-    nearness: (L, R), see `Runs.nearness`, by offset from the keyframe.
+    nearness: (L, R), see `Runs.nearness`, by offset from the keyframe. usual_before, usual_behind: how they would be
+    reached if no frame were missing and a keyframe followed every run.
     """
 
     nearness: Tensor
     before: Side
     behind: Side
+    usual_before: Side
+    usual_behind: Side
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +109,13 @@ class Side:
 
 def find_reach(runs: Runs, timeline: Timeline, *, one_sided_share: float = ONE_SIDED_SHARE) -> Reach:
     """Both keyframes reach all frames between them; where none follows, the one before. The other's steps end early."""
+    nearness, before, behind = _look_both_ways(runs, timeline, one_sided_share)
+    followed = replace(runs, followed=torch.ones_like(runs.followed))
+    _, usual_before, usual_behind = _look_both_ways(followed, without_gaps(timeline), one_sided_share)
+    return Reach(nearness=nearness, before=before, behind=behind, usual_before=usual_before, usual_behind=usual_behind)
+
+
+def _look_both_ways(runs: Runs, timeline: Timeline, one_sided_share: float) -> tuple[Tensor, Side, Side]:
     offsets = range(runs.longest)
     nearness = torch.stack([runs.nearness(offset, timeline.index) for offset in offsets])
     inside = torch.stack([runs.inside(offset, timeline.valid) for offset in offsets])
@@ -121,7 +133,7 @@ def find_reach(runs: Runs, timeline: Timeline, *, one_sided_share: float = ONE_S
             detailed=both & (gone * length <= DETAIL_FRAMES + _ROUNDING * length),
         )
 
-    return Reach(nearness=nearness, before=look(inside, nearness), behind=look(both, 1 - nearness))
+    return nearness, look(inside, nearness), look(both, 1 - nearness)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,8 +185,13 @@ def reach_both_ways(
     offsets = range(1, wanted[-1] + 1)
     ahead = _Way(offsets=offsets, side=reach.before, sources=views.timeline.before)
     back = _Way(offsets=offsets[::-1], side=reach.behind, sources=views.timeline.behind)
-    flow_ahead, flow_back = find_flows(views, runs, ahead, back)
-    intra = views.intra(sorted({*ahead.step_positions(runs), *back.step_positions(runs)}))
+    whole = without_gaps(views.timeline)
+    usual_ahead = _Way(offsets=range(1, runs.longest), side=reach.usual_before, sources=whole.before)
+    usual_back = _Way(offsets=range(1, runs.longest), side=reach.usual_behind, sources=whole.behind)
+    own = _find_flow(views, runs, (ahead, back), (usual_ahead, usual_back))
+    opposite = _find_flow(views, runs, (back, ahead), (usual_back, usual_ahead))
+    flow_ahead, flow_back = _Flows(own=own, opposite=opposite), _Flows(own=opposite, opposite=own)
+    intra = views.intra(runs.stepped_to(range(1, runs.longest)))
     kept: dict[int, _Found] = {}
     if reach.behind.reached.any():
         kept = dict(zip(back.offsets, _walk(views, behind, runs, back, flow_back, intra, align_corners)))
@@ -243,13 +260,25 @@ class _Way:
         return found
 
 
-def find_flows(views: Views, runs: Runs, ahead: _Way, back: _Way) -> tuple[_Flows, _Flows]:
-    """Flow of both directions. Where a side only moves on, it is the other direction's, turned round."""
-    found = []
-    for way, other in ((ahead, back), (back, ahead)):
-        positions = way.step_positions(runs) | other.move_sources(runs)
-        found.append(views.flow(positions, way.sources) if positions else None)
-    return _Flows(own=found[0], opposite=found[1]), _Flows(own=found[1], opposite=found[0])
+def _flow_positions(runs: Runs, way: _Way, other: _Way) -> set[int]:
+    """Where a direction's flow is needed: where it steps, and where the other one only moves on, by it turned round."""
+    return way.step_positions(runs) | other.move_sources(runs)
+
+
+def _find_flow(views: Views, runs: Runs, ways: tuple[_Way, _Way], usual_ways: tuple[_Way, _Way]) -> Maps | None:
+    """Flow of the first way at all positions where some run needs it; None where none does.
+
+    How flow comes out depends in the last bits on how much is found at once. So the usual positions are always found
+    together, and if any other is needed, all others are: what else is in a batch changes nothing.
+    """
+    needed, usual, sources = _flow_positions(runs, *ways), _flow_positions(runs, *usual_ways), ways[0].sources
+    if not needed:
+        return None
+    found = [views.flow(usual, sources)] if usual else []
+    known = {position for maps in found for position in maps.positions.tolist()}
+    if not needed <= known:
+        found.append(views.flow(set(range(sources.shape[1])) - known, sources))
+    return join_maps(found)
 
 
 def turn_round(flow: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ hold their command line); a file with anything else is refused.
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -24,8 +25,9 @@ def unpickle(path: str | Path) -> object:
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error}") from error
     except Exception as error:  # whatever a damaged or hostile file makes the restricted unpickler raise
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise ModelError(f"{path} is refused: not a PyTorch file of tensors and plain containers ({reason})") from error
+        asked = re.search(r"Unsupported global: GLOBAL (\S+)", str(error))  # the rest of it says how to run that
+        more = f"; it asks for {asked[1]}" if asked else ""
+        raise ModelError(f"{path} is refused: not a PyTorch file of tensors and plain containers{more}") from error
 
 
 def find_weights(contents: object, path: str | Path) -> dict[str, Tensor]:

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from gsvnet.errors import ConfigError, MissingExtra, SourceChanged, StoreError
+from gsvnet.errors import ConfigError, MissingExtra, SourceChanged, StoreError, VideoNotFound
 from gsvnet.store.read import Labels
 from gsvnet.store.schema import FrameRow, ShardFooter
-from gsvnet.uris import StorageOptions, local_path, redact_uri
+from gsvnet.uris import EXTRAS, StorageOptions, local_path, protocol_of_uri, redact_uri
 
 _SEEK_FRAMES = 60
+_LONGEST_URI = 8192  # characters; a path has at most 4096 bytes, a signed URL some hundred characters more than its key
+_STORES = frozenset(("http", "https", *EXTRAS))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +58,7 @@ def read_picture(
     Raises StoreError for a lost frame too.
     """
     row = labels.row(video, frame_index)
-    if row.status != "ok":
+    if row.is_lost:
         raise StoreError(f"{video} frame {frame_index} was lost in decoding ({row.status}); it has no labels")
     return next(stream_pictures(labels, video, [frame_index], source=source, video_options=video_options))
 
@@ -71,18 +73,20 @@ def stream_pictures(
 ) -> Iterator[LabeledPicture]:
     """The frames of a video at ascending `indices` (None: all) as RGB with labels; lost frames are left out.
 
+    Those that the decoder found damaged are there (`row.status`).
     source: where the video is now, or a folder that holds a file of its name and size; default: the URI in the labels,
-    whose file must be the one that was labeled. Frames near each other are decoded in one go. Raises VideoError when
-    the video cannot be read, SourceChanged when another file has its name, StoreError for frames without a row.
+    whose file must be the one that was labeled, a local one or one in a bucket or behind HTTP. Frames near each other
+    are decoded in one go. Raises VideoError when the video cannot be read, SourceChanged when another file has its
+    name, StoreError for frames without a row.
     """
     read_images = _import_decoder()
     footer = labels.footer(video)
-    where, identity = (find_source(footer.uri, source), None) if source else (footer.uri, footer.identity)
+    where, identity = (find_source(footer.uri, source), None) if source else (_named(footer.uri), footer.identity)
     if where not in (footer.uri, source):
         _check_size(where, footer, video_options)
     try:
         for run in _runs(labels.indices(video) if indices is None else indices):
-            frames, ahead = tee(frame for frame in labels.stream(video, run) if frame.row.status == "ok")
+            frames, ahead = tee(frame for frame in labels.stream(video, run) if not frame.row.is_lost)
             times = (frame.row.pts for frame in ahead)
             images = read_images(where, times, storage_options=video_options, identity=identity)
             for frame, image in zip(frames, images):
@@ -102,9 +106,22 @@ def find_source(uri: str, source: str) -> str:
     if not (source.endswith("/") if path is None else path.is_dir()):
         return source
     name = uri.rpartition("/")[2]
-    if name in ("", ".", ".."):
+    if name in ("", ".", "..") or (path is None and "::" in name):  # fsspec would take the rest for another store
         raise ConfigError(f"{redact_uri(uri)} has no file name to look for in {redact_uri(source)}")
     return f"{source.rstrip('/')}/{name}"
+
+
+def _named(uri: str) -> str:
+    """The address that the labels themselves name. Raises VideoNotFound for one that only a user may name.
+
+    Labels may come from anybody, and fsspec knows addresses that unpack archives, follow other files' instructions or
+    run programs; a plain path or an object of a store can be no more than a file that is no video.
+    """
+    if len(uri) > _LONGEST_URI:
+        raise VideoNotFound(f"no video has an address of {len(uri):,} characters", uri=f"{redact_uri(uri)[:80]}...")
+    if local_path(uri) is None and ("::" in uri or protocol_of_uri(uri) not in _STORES):
+        raise VideoNotFound("labels alone do not open this kind of address; name it with --source", uri=redact_uri(uri))
+    return uri
 
 
 def _import_decoder() -> Callable[..., Iterator[np.ndarray]]:

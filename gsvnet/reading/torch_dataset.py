@@ -32,7 +32,7 @@ class LabelDataset(IterableDataset):
 
     A sample holds labels (H, W) uint8, 255 = ignore; video (id); frame_index; time_s; keyframe_distance, -1 where there
     is none; confidence, NaN where there is none; with images=True also image (3, H, W) uint8 RGB, and the labels have
-    its size. Lost frames are left out.
+    its size. Lost and damaged frames are left out.
 
     labels: of `open_labels`, or the output's URI (storage_options: to open it). videos, every, where: as for
     `select_frames`; `where` runs once, here, and keeps 8 bytes per chosen frame. source: where the video is now, or the

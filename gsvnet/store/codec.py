@@ -22,7 +22,8 @@ MAX_STEP_PX = 127  # farthest that a chain moves from one row to the next: a sig
 
 _HEADER = struct.Struct("<III")  # crc32 of all that follows and of the size, chains, edges
 _CHAIN_BYTES = 9  # gap and length as 32-bit words, label; its first edge has no step byte
-_MAX_PIXELS = 2**31 - 1
+MAX_PIXELS = 2**28  # FFmpeg decodes no larger frame
+_PIXELS_PER_EDGE = 4  # where there are more edges, the labels themselves are stored
 _ZSTD = pa.Codec("zstd", compression_level=6)
 
 
@@ -40,14 +41,14 @@ def encode_and_count(labels: np.ndarray, num_classes: int) -> tuple[bytes, np.nd
 
 
 def _check_map(labels: np.ndarray) -> np.ndarray:
-    if labels.ndim != 2 or labels.dtype != np.uint8 or labels.size == 0 or labels.size > _MAX_PIXELS:
-        raise ValueError(f"a label map is (H, W) uint8 and not empty, not {labels.shape} {labels.dtype}")
+    if labels.ndim != 2 or labels.dtype != np.uint8 or labels.size == 0 or labels.size > MAX_PIXELS:
+        raise ValueError(f"a label map is (H, W) uint8 of 1 to {MAX_PIXELS} pixels, not {labels.shape} {labels.dtype}")
     return np.ascontiguousarray(labels)
 
 
 def _encode(labels: np.ndarray, edges: np.ndarray) -> bytes:
     height, width = labels.shape
-    if len(edges) > labels.size // 4:  # noise: linking would cost much and gain nothing
+    if len(edges) > labels.size // _PIXELS_PER_EDGE:  # noise: linking would cost much and gain nothing
         return _seal(labels.tobytes(), 0, 0, height, width)
     chains, body = _chain_bytes(edges, labels)
     if len(body) > labels.size:
@@ -58,11 +59,10 @@ def _encode(labels: np.ndarray, edges: np.ndarray) -> bytes:
 def decode_mask(data: bytes, height: int, width: int) -> np.ndarray:
     """Label map (H, W) uint8 from the bytes that `encode_mask` made.
 
-    Never allocates more than a fixed multiple of height * width. Raises CorruptLabels for anything else than the
-    bytes of a map of this size.
+    Never takes more than 12 bytes per pixel of height * width, and no map has more than MAX_PIXELS: few bytes may claim
+    a large map. Raises CorruptLabels for anything else than the bytes of a map of this size.
     """
-    if min(height, width) < 1 or height * width > _MAX_PIXELS:
-        raise CorruptLabels(f"a mask cannot be {height} x {width} pixels")
+    check_size(height, width)
     body, chains, edges = _unseal(data, height, width)
     if chains == 0:
         return body.reshape(height, width).copy()
@@ -73,14 +73,21 @@ def decode_mask(data: bytes, height: int, width: int) -> np.ndarray:
     first = length.cumsum() - length
     step = np.insert(body[9 * chains :].view(np.int8), first - np.arange(chains), 0)
     path = np.cumsum(step + np.int64(width))
-    position = path + np.repeat(gap.cumsum() - path[first], length)
-    order = position.argsort()
-    position = position[order]
+    path += np.repeat(gap.cumsum() - path[first], length)
+    order = path.argsort()
+    position = path[order]
+    del path  # eight bytes per edge
     runs = np.diff(position, append=height * width)
     if position[0] != 0 or runs.min() < 1:
         raise CorruptLabels("the edges of the mask do not cover its pixels once each")
     label = np.repeat(body[8 * chains : 9 * chains], length)[order]
     return np.repeat(label, runs).reshape(height, width)
+
+
+def check_size(height: int, width: int) -> None:
+    """Raise CorruptLabels for a size that no mask can have: whoever allocates a map of it asks first."""
+    if min(height, width) < 1 or height * width > MAX_PIXELS:
+        raise CorruptLabels(f"a mask cannot be {height} x {width} pixels")
 
 
 def pixel_counts(labels: np.ndarray, num_classes: int) -> np.ndarray:
@@ -185,7 +192,8 @@ def _unseal(data: bytes, height: int, width: int) -> tuple[np.ndarray, int, int]
     if checksum != _checksum(data[4:], height, width):
         raise CorruptLabels(f"the checksum of a mask does not fit: damaged bytes, or not {height} x {width} pixels")
     size = (_CHAIN_BYTES - 1) * chains + edges if chains else height * width
-    if not chains <= edges <= height * width or size > height * width:
+    most = height * width // _PIXELS_PER_EDGE if chains else height * width
+    if not chains <= edges <= most or size > height * width:
         raise CorruptLabels(f"{chains} chains and {edges} edges do not fit {height} x {width} pixels")
     try:
         body = np.frombuffer(_ZSTD.decompress(data[_HEADER.size :], size), np.uint8)

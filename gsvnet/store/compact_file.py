@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from gsvnet.errors import CorruptLabels, NoSpace, StoreError
+from gsvnet.store.columns import check_columns
 from gsvnet.store.filesystem import StorageOptions
 from gsvnet.store.inspect_file import Expected, check_footer, find_later_columns
 from gsvnet.store.inspect_rows import Fault, RowsInspector
@@ -122,7 +123,9 @@ def _read_shard(shard: StoredLabels, expected: Expected, sources: list[Source]) 
         raise CorruptLabels("has frames of the shard before it")
     inspector = RowsInspector(found, sample=0)
     for group in scan.groups():
-        table = complete_columns(group.read(), expected.classes)
+        table = group.read()
+        check_columns(table, expected.classes, None, f"row group {group.number}")
+        table = complete_columns(table, expected.classes)
         inspector.check(table, group.first_row)
         _stop_at(inspector.faults)
         yield table

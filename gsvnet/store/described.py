@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from gsvnet.chunks import shard_name
 from gsvnet.errors import CorruptLabels
+from gsvnet.store.columns import check_columns
 from gsvnet.store.filesystem import StorageOptions, open_filesystem
 from gsvnet.store.scan import LabelScan, StoredLabels
 from gsvnet.store.sources import parse_sources
@@ -57,7 +58,12 @@ def _describe(files: LabelFiles, path: str, num_bytes: int) -> list[dict[str, An
     num_rows, stated = scan.metadata.num_rows, sum(source.num_rows for source in sources)
     if num_rows != stated or num_rows == 0:
         raise CorruptLabels(f"{path} has {num_rows} rows, its footer says {stated}; gsvnet verify says more")
-    table = pa.concat_tables([group.read(_READ) for group in scan.groups()])
+    tables = [group.read(_READ) for group in scan.groups()]
+    for number, table in enumerate(tables):
+        check_columns(table, sources[0].footer.classes, _READ, f"{path}, row group {number},")
+    if sum(map(len, tables)) != num_rows:
+        raise CorruptLabels(f"{path} has {sum(map(len, tables))} rows, its footer says {num_rows}")
+    table = pa.concat_tables(tables)
     entries = []
     for source in sources:
         rows = table.slice(source.row, source.num_rows)
@@ -67,7 +73,7 @@ def _describe(files: LabelFiles, path: str, num_bytes: int) -> list[dict[str, An
                 "bytes": num_bytes,
                 "sha256": scan.sha256,
                 "rows": len(rows),
-                "lost": sum(status != "ok" for status in rows["status"].to_pylist()),
+                "lost": sum(status == "decode_error" for status in rows["status"].to_pylist()),
                 "video": source.footer.video,
                 "uri": source.footer.uri,
                 "shard": shard_name(source.footer.shard),

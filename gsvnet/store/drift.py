@@ -11,6 +11,8 @@ from gsvnet.store.query import run_sql, sql_text
 from gsvnet.store.read import Labels
 from gsvnet.store.timeline import only_videos
 
+_MOST_FRAMES = 10_000  # of a chunk that are looked at: a damaged row may claim billions
+
 
 @dataclass(frozen=True, kw_only=True)
 class ChunkDrift:
@@ -40,7 +42,8 @@ def read_drift(labels: Labels, video: str) -> ChunkDrift:
 
 def find_farthest(labels: Labels, keyframes: Mapping[str, Sequence[int]]) -> dict[tuple[str, int], tuple[int, float]]:
     """{(video, keyframe): (frame index, time_s)}: of the chunk that each keyframe begins, the frame with labels that is
-    farthest from the keyframes it draws on, the last of several. Keyframes without such a frame are left out."""
+    farthest from the keyframes it draws on, the last of several. Keyframes without such a frame are left out, and what
+    lies beyond 10,000 frames of a chunk."""
     asked = ", ".join(f"({sql_text(v)}, {int(k)})" for v, frames in keyframes.items() for k in frames)
     if not asked:
         return {}
@@ -50,7 +53,7 @@ def find_farthest(labels: Labels, keyframes: Mapping[str, Sequence[int]]) -> dic
         with asked(video, keyframe) as (values {asked}),
         within as (
             select asked.video, keyframe,
-                unnest(range(keyframe, keyframe + coalesce(keyframe_interval, 1))) as frame_index
+                unnest(range(keyframe, keyframe + least(coalesce(keyframe_interval, 1), {_MOST_FRAMES}))) as frame_index
             from asked join frames on frames.video = asked.video and frame_index = keyframe
         ),
         near as (

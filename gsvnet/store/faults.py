@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from tenacity import retry_if_exception
 
-from gsvnet.errors import GsvnetError, NoSpace, StoreError, StoreRefused, StoreUnavailable
+from gsvnet.errors import CorruptLabels, GsvnetError, NoSpace, StoreError, StoreRefused, StoreUnavailable
 from gsvnet.outages import causes, error_code, has_expired, http_status, is_outage, retry_outages
 from gsvnet.uris import hide_secrets, redact_text, redact_uri
 
@@ -21,6 +21,11 @@ NO_SPACE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 _UNKNOWN = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "InvalidSecurity", "AuthFailure"}
 _NO_CREDENTIALS = {"NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "TokenRetrievalError"}
+
+
+def damaged_labels(what: str) -> CorruptLabels:
+    """The error to raise for labels that contradict themselves. what: one line that names them."""
+    return CorruptLabels(f"{what}; gsvnet verify lists all that is damaged")
 
 
 def attempt(doing: str, uri: str, action: Callable[..., T], *arguments: Any) -> T:

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from gsvnet.chunks import shard_name
 from gsvnet.classes import ClassSet
 from gsvnet.errors import CorruptLabels, StoreError
+from gsvnet.store.columns import check_columns
 from gsvnet.store.inspect_rows import Fault, RowsInspector
 from gsvnet.store.job import JobRecord
 from gsvnet.store.layout import split_shard_path
@@ -83,9 +84,12 @@ def inspect_whole(file: StoredLabels, expected: Expected, *, sample: int) -> Ins
     try:
         for group in scan.groups():
             try:
-                table = complete_columns(group.read(), expected.classes)
+                table = group.read()
                 num_rows += len(table)
-                inspector.check(table, group.first_row)
+                if not sources:  # it belongs elsewhere, and only damage is of interest
+                    continue
+                check_columns(table, expected.classes, None, f"row group {group.number}")
+                inspector.check(complete_columns(table, expected.classes), group.first_row)
             except CorruptLabels as error:
                 inspector.skip(group.first_row, scan.metadata.row_group(group.number).num_rows, str(error))
     except CorruptLabels as error:
@@ -148,6 +152,8 @@ def _find_foreign(
             return "has another model hash or other classes than the job"
         if not compacted and (footer.video, shard_name(footer.shard)) != split_shard_path(name):
             return f"holds shard {shard_name(footer.shard)} of {footer.video}"
+    if len(set(columns.names)) < len(columns):
+        return "has a column twice"
     first, known = first_schema(expected.classes), label_schema(expected.classes)
     later = list(columns)[len(first) :]  # files have all of those that came later, or none; future ones have more
     if not pa.schema(list(columns)[: len(first)]).equals(first) or not all(column.nullable for column in later):

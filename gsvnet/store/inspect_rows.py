@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from gsvnet.errors import CorruptLabels
 from gsvnet.store.codec import CODEC, pixel_counts
 from gsvnet.store.label_file import MASK_COLUMNS, decode_row, decode_uncertain
-from gsvnet.store.schema import ONLY_OF_LABELED, PER_CLASS, ROUNDING
+from gsvnet.store.schema import LABELED, ONLY_OF_LABELED, PER_CLASS, ROUNDING
 from gsvnet.store.sources import Source
 
 FaultKind = Literal["damaged", "doubled", "foreign", "newer"]
@@ -107,7 +107,7 @@ class RowsInspector:
 
     def _check_status(self, rows: pa.Table, number: int, start: int) -> np.ndarray:
         """Which rows have labels, (N,) bool."""
-        ok = pc.equal(rows["status"], "ok").to_numpy()
+        ok = pc.is_in(rows["status"], pa.array(LABELED)).to_numpy()
         lost = pc.equal(rows["status"], "decode_error").to_numpy()
         wrong = ~(ok | lost)
         for name in ("mask", "pixels", "codec"):

@@ -15,28 +15,23 @@ from typing import Any
 from gsvnet.classes import ClassSet
 from gsvnet.errors import AlreadyPublished, ConfigError, CorruptLabels, OutputConflict, StoreError, StoreUnavailable
 from gsvnet.store.codec import CODEC
+from gsvnet.store.conflict import explain_conflict
 from gsvnet.store.faults import describe
 from gsvnet.store.filesystem import (
     StorageOptions,
     open_filesystem,
     protocol_of,
-    read_bytes,
     read_path,
     remove_path,
 )
-from gsvnet.store.layout import failure_uri, job_uri, labels_uri, list_label_pages, plan_uri, settled_uri
+from gsvnet.store.json_object import parse_json, read_json, to_json
+from gsvnet.store.layout import MOST_FILES, failure_uri, job_uri, labels_uri, list_label_pages, plan_uri, settled_uri
 from gsvnet.store.listing import list_files, list_pages
 from gsvnet.store.publish import publish_bytes, sweep_unpublished
 from gsvnet.store.schema import SCHEMA_VERSION, check_version
 from gsvnet.uris import redact_uri
 
-_FLAGS = {  # others: the field's own name
-    "model_hash": "--model",
-    "model_settings": "--model (its settings)",
-    "classes": "--model (its classes)",
-}
 _READING_THREADS = 16
-_OWN = {"schema_version", "codec"}  # no flag: another version of the program
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +110,7 @@ def open_job(
             "or another --out, and compact again"
         )
     if theirs.fingerprint != ours.fingerprint:
-        raise OutputConflict(_explain_conflict(out, ours.fields, theirs.fields))
+        raise OutputConflict(explain_conflict(out, ours.fields, theirs.fields))
     _check_writable(out, storage_options)
     sweep_unpublished(labels_uri(out), storage_options)
     return theirs
@@ -172,7 +167,7 @@ def write_plan(
 
 def read_plan(out: str, video_id: str, storage_options: StorageOptions = None) -> dict[str, Any] | None:
     """A video's stored plan, or None."""
-    return _read_json(plan_uri(out, video_id), storage_options)
+    return read_json(plan_uri(out, video_id), storage_options)
 
 
 def write_settled(
@@ -183,12 +178,15 @@ def write_settled(
     unsafe_commit: bool = False,
 ) -> dict[str, Any]:
     """Store what "auto" came to on a kind of device, create-only; what stands: the first writer's."""
-    return _create_or_read(settled_uri(out, device), settled, storage_options, unsafe_commit)
+    uri = settled_uri(out, device)
+    return _check_settled(_create_or_read(uri, settled, storage_options, unsafe_commit), uri)
 
 
 def read_settled(out: str, device: str, storage_options: StorageOptions = None) -> dict[str, Any] | None:
-    """What an earlier run settled on this kind of device, or None."""
-    return _read_json(settled_uri(out, device), storage_options)
+    """What an earlier run settled on this kind of device, or None. Raises CorruptLabels for no number of chunks."""
+    uri = settled_uri(out, device)
+    found = read_json(uri, storage_options)
+    return None if found is None else _check_settled(found, uri)
 
 
 def list_plans(out: str, storage_options: StorageOptions = None) -> list[str]:
@@ -204,7 +202,7 @@ def write_failure(
     """Record that a shard or video was given up. The first record of it stands until `remove_failure`."""
     with contextlib.suppress(AlreadyPublished):
         uri = failure_uri(out, failure.video, failure.shard)
-        publish_bytes(_to_json(asdict(failure)), uri, storage_options, unsafe_commit)
+        publish_bytes(to_json(asdict(failure)), uri, storage_options, unsafe_commit)
 
 
 def remove_failure(out: str, failure: FailureRecord, storage_options: StorageOptions = None) -> None:
@@ -229,10 +227,7 @@ def list_failures(
 
     def read(path: str) -> FailureRecord | None:
         data = read_path(fs, path, path)
-        try:
-            return None if data is None else FailureRecord(**json.loads(data))
-        except (ValueError, TypeError) as error:
-            raise CorruptLabels(f"{path} is no failure record: {describe(error)}") from error
+        return None if data is None else _failure_from_dict(parse_json(data, path), path)
 
     def stands(failure: FailureRecord) -> bool:
         if failure.shard is None:
@@ -244,39 +239,75 @@ def list_failures(
         return [failure for failure in found if failure is not None and stands(failure)]
 
 
+def _failure_from_dict(data: dict[str, Any], path: str) -> FailureRecord:
+    try:
+        failure = FailureRecord(**data)
+    except TypeError as error:
+        raise CorruptLabels(f"{path} is no failure record: {describe(error)}") from error
+    texts = (failure.video, failure.uri, failure.error, failure.message)
+    shard_is_text = failure.shard is None or isinstance(failure.shard, str)
+    if not (shard_is_text and all(isinstance(text, str) for text in texts) and isinstance(failure.attempts, int)):
+        raise CorruptLabels(f"{path} is no failure record: it holds values of other types")
+    return failure
+
+
 def _list_json(uri: str, storage_options: StorageOptions, above: int = 1) -> list[str]:
     """Sorted paths of the records below the folder of `uri`, or the one `above` folders higher."""
     paths = list_files(uri.rsplit("/", above)[0], storage_options)
     return [path for path in paths if path.endswith(".json") and not path.rpartition("/")[2].startswith(".")]
 
 
+def _check_settled(settled: dict[str, Any], uri: str) -> dict[str, Any]:
+    chunks = settled.get("batch_chunks")
+    if type(chunks) is not int or chunks < 1:
+        raise CorruptLabels(
+            f"{redact_uri(uri)}: batch_chunks is {chunks!r:.80}; delete the file, a run settles it anew"
+        )
+    return settled
+
+
 def _create_or_read(
     uri: str, value: Mapping[str, Any], storage_options: StorageOptions, unsafe_commit: bool
 ) -> dict[str, Any]:
     try:
-        publish_bytes(_to_json(value), uri, storage_options, unsafe_commit)
+        publish_bytes(to_json(value), uri, storage_options, unsafe_commit)
     except AlreadyPublished:
-        return _read_json(uri, storage_options) or dict(value)
-    return json.loads(_to_json(value))
+        found = read_json(uri, storage_options)
+        return dict(value) if found is None else found
+    return json.loads(to_json(value))
 
 
 def _find_job(out: str, storage_options: StorageOptions) -> JobRecord | None:
-    data = _read_json(job_uri(out), storage_options)
+    data = read_json(job_uri(out), storage_options)
     if data is None:
         return None
     try:
-        record = JobRecord(
-            fields=dict(data["fields"]), fingerprint=str(data["fingerprint"]), compacted=data.get("compacted")
-        )
-        int(record.fields["schema_version"])
-    except (KeyError, TypeError, ValueError) as error:
+        fields, compacted = dict(data["fields"]), data.get("compacted")
+        record = JobRecord(fields=fields, fingerprint=str(data["fingerprint"]), compacted=compacted)
+        if int(fields["schema_version"]) <= SCHEMA_VERSION:  # a newer record may say things otherwise
+            _check_job(record)
+    except (KeyError, TypeError, ValueError, ConfigError) as error:
         raise CorruptLabels(f"{job_uri(redact_uri(out))} is no job record: {describe(error)}") from error
     return record
 
 
+def _check_job(record: JobRecord) -> None:
+    """Raise KeyError, TypeError, ValueError or ConfigError for a record without what its readers take for granted."""
+    _ = record.classes, record.model_hash
+    if not isinstance(record.fields.get("keyframe_interval", 1), int):
+        raise TypeError(f"keyframe_interval {record.fields['keyframe_interval']!r}")
+    if record.compacted is None:
+        return
+    if not isinstance(record.compacted, dict):
+        raise TypeError(f"compacted {record.compacted!r:.80}")
+    files = record.compacted.get("files", 0)
+    if not isinstance(files, int) or not 0 <= files <= MOST_FILES:
+        raise ValueError(f"compacted into {files!r} files")
+
+
 def _create_job(out: str, ours: JobRecord, storage_options: StorageOptions, unsafe_commit: bool) -> JobRecord:
     try:
-        publish_bytes(_to_json(_record_to_dict(ours)), job_uri(out), storage_options, unsafe_commit)
+        publish_bytes(to_json(_record_to_dict(ours)), job_uri(out), storage_options, unsafe_commit)
     except AlreadyPublished:  # another driver started at the same time
         return _find_job(out, storage_options) or ours
     return ours
@@ -299,43 +330,3 @@ def _check_writable(out: str, storage_options: StorageOptions) -> None:
         here = Path(path) if Path(path).is_dir() else Path(path).parent
         if not os.access(here, os.W_OK | os.X_OK):
             raise ConfigError(f"the output {redact_uri(out)} cannot be used: cannot write, no permission in {here}")
-
-
-def _explain_conflict(out: str, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
-    missing = object()
-    differences = {}
-    for name in sorted({*ours, *theirs}):
-        here, there = ours.get(name, missing), theirs.get(name, missing)
-        if here != there:
-            flag = name if name in _OWN else _FLAGS.get(name, "--" + name.replace("_", "-"))
-            differences[flag] = f"{flag}: {_shown(there, missing)} in the output, {_shown(here, missing)} now"
-    return (
-        f"{redact_uri(out)} belongs to a job with other settings; use the same, or another --out. "
-        + "Different are " + "; ".join(differences.values())
-    )  # fmt: skip
-
-
-def _shown(value: Any, missing: object) -> str:
-    if value is missing:
-        return "not set"
-    if isinstance(value, dict) and "name" in value:
-        return f"{value['name']} ({len(value.get('names', ()))} classes)"
-    text = value if isinstance(value, str) else json.dumps(value)
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
-def _to_json(value: Mapping[str, Any]) -> bytes:
-    return (json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
-
-
-def _read_json(uri: str, storage_options: StorageOptions) -> dict[str, Any] | None:
-    data = read_bytes(uri, storage_options)
-    if data is None:
-        return None
-    try:
-        value = json.loads(data)
-    except ValueError as error:
-        raise CorruptLabels(f"{redact_uri(uri)} is not JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise CorruptLabels(f"{redact_uri(uri)} holds no JSON object")
-    return value

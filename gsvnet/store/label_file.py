@@ -16,9 +16,11 @@ from fsspec.spec import AbstractFileSystem
 
 from gsvnet.classes import IGNORE
 from gsvnet.errors import CorruptLabels, StoreError
-from gsvnet.store.codec import CODEC, decode_mask
-from gsvnet.store.faults import attempt
+from gsvnet.store.codec import CODEC, check_size, decode_mask
+from gsvnet.store.columns import check_columns, check_group_rows
+from gsvnet.store.faults import attempt, damaged_labels
 from gsvnet.store.filesystem import protocol_of
+from gsvnet.store.schema import LABELED
 from gsvnet.store.sources import Source, parse_sources
 
 T = TypeVar("T")
@@ -65,25 +67,34 @@ class LabelFileReader:
         """Raises CorruptLabels for a file that is no whole label file, StoreError for one of a newer version."""
         metadata = self._metadata(path)
         sources = parse_sources(metadata.metadata, path)
-        stated = sum(source.num_rows for source in sources)
-        if stated != metadata.num_rows:
-            raise CorruptLabels(f"{path} has {metadata.num_rows} rows, its footer says {stated}")
         counts = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+        stated = sum(source.num_rows for source in sources)
+        if not stated == metadata.num_rows == sum(counts) or min(counts, default=0) < 0 or stated == 0:
+            raise CorruptLabels(f"{path} has {metadata.num_rows} rows, its footer says {stated}")
+        check_group_rows(max(counts), f"{path}, a row group,")
         return LabelFile(path, sources, tuple(accumulate(counts, initial=0)))
 
     def _read_metadata(self, path: str) -> pq.FileMetaData:
         return self._read_file(path, path, pq.read_metadata)
 
     def _read_group(self, path: str, group: int, columns: tuple[str, ...] | None = None) -> pa.Table:
-        """Some columns, None: all, of one row group. Raises CorruptLabels where pages fail their checksums."""
-        metadata = self._metadata(path)
+        """Some columns, None: all, of one row group.
+
+        Raises CorruptLabels where pages fail their checksums, and for other columns or rows than a label file's.
+        """
+        metadata, opened = self._metadata(path), self.open(path)
+        what = f"{path}, row group {group},"
 
         def read(file: BinaryIO) -> pa.Table:
             parquet = pq.ParquetFile(file, metadata=metadata, page_checksum_verification=True)
             names = list(columns) if columns else None
             return parquet.read_row_group(group, columns=names, use_threads=False)  # threads cost more than they save
 
-        return self._read_file(path, f"{path}, row group {group},", read)
+        table = self._read_file(path, what, read)
+        check_columns(table, opened.sources[0].footer.classes, columns, what)
+        if len(table) != opened.starts[group + 1] - opened.starts[group]:
+            raise CorruptLabels(f"{what} has {len(table)} rows, the footer says others")
+        return table
 
     def _read_file(self, path: str, what: str, read: Callable[[BinaryIO], T]) -> T:
         """What `read` makes of a label file, tried again while the store is out. what: begins the message."""
@@ -92,12 +103,10 @@ class LabelFileReader:
             try:
                 with pa.OSFile(path) if protocol_of(self.fs) == "file" else self.fs.open(path, "rb") as file:
                     return read(file)
-            except (OSError, pa.ArrowException) as error:
+            except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
                 if isinstance(error, OSError) and (type(error) is not OSError or error.errno or error.__cause__):
                     raise  # the store's; Arrow's own have neither number nor cause
-                raise CorruptLabels(
-                    f"{what} cannot be read: {error}; gsvnet verify lists all that is damaged"
-                ) from error
+                raise damaged_labels(f"{what} cannot be read: {error}") from error
 
         return attempt("read", path, open_and_read)
 
@@ -107,8 +116,8 @@ def decode_row(record: dict, where: str) -> np.ndarray:
 
     Raises CorruptLabels for a mask that fails its check, StoreError for a codec of a newer version.
     """
-    if record["status"] != "ok":
-        return np.full((record["height"], record["width"]), IGNORE, np.uint8)
+    if record["status"] not in LABELED:
+        return _ignore_all(record, where)
     return _decode(record, "mask", where)
 
 
@@ -120,7 +129,7 @@ def decode_uncertain(record: dict, where: str) -> np.ndarray:
     version.
     """
     if record.get("mask_uncertain") is None:
-        return np.full((record["height"], record["width"]), IGNORE, np.uint8)
+        return _ignore_all(record, where)
     uncertain = _decode(record, "mask_uncertain", where)
     if uncertain.max() > 1:
         raise CorruptLabels(f"{where}: mask_uncertain holds {uncertain.max()}; it must be 0 or 1")
@@ -130,7 +139,18 @@ def decode_uncertain(record: dict, where: str) -> np.ndarray:
 def _decode(record: dict, name: str, where: str) -> np.ndarray:
     if record["codec"] != CODEC:
         raise StoreError(f"{where}: codec {record['codec']!r} is not known to this gsvnet ({CODEC}): upgrade gsvnet")
+    if record[name] is None:
+        raise CorruptLabels(f"{where}: status {record['status']!r} and no {name}")
     try:
         return decode_mask(record[name], record["height"], record["width"])
     except CorruptLabels as error:
         raise CorruptLabels(f"{where}: {error}") from error
+
+
+def _ignore_all(record: dict, where: str) -> np.ndarray:
+    height, width = record["height"], record["width"]
+    try:
+        check_size(height, width)
+    except CorruptLabels as error:
+        raise CorruptLabels(f"{where}: {error}") from error
+    return np.full((height, width), IGNORE, np.uint8)

@@ -14,6 +14,8 @@ from gsvnet.store.listing import StoredFile, list_pages
 MANIFEST, VIDEOS, SUCCESS = "_manifest.parquet", "_videos.parquet", "_SUCCESS"
 COMPACTED = "compacted"  # the folder of all files of a compacted output; no video id is that short
 
+MOST_FILES = 10_000_000  # label files in one folder: their names have seven digits at most
+
 _NAME = re.compile(r"[^\W_][\w.-]{0,199}")  # letters of any script, digits, "_", "-", "."
 
 

@@ -92,7 +92,8 @@ def read_manifest(out: str, storage_options: StorageOptions = None) -> pa.Table:
         table = pq.read_table(pa.BufferReader(data or b""))
         if "row_groups" not in table.column_names:
             table = table.append_column("row_groups", pa.nulls(len(table), pa.int64()))
-        return table.select(MANIFEST_SCHEMA.names).cast(MANIFEST_SCHEMA)
+        table = table.select(MANIFEST_SCHEMA.names).cast(MANIFEST_SCHEMA)
+        return table if _is_whole(table) else MANIFEST_SCHEMA.empty_table()
     except (pa.ArrowException, OSError, KeyError, ValueError):
         return MANIFEST_SCHEMA.empty_table()
 
@@ -110,6 +111,12 @@ def read_manifest_time(out: str, storage_options: StorageOptions = None) -> floa
             return float("inf")
 
     return attempt("read", uri, read)
+
+
+def _is_whole(manifest: pa.Table) -> bool:
+    """Whether every entry has all its values, and the name of a shard."""
+    complete = not any(manifest[name].null_count for name in MANIFEST_SCHEMA.names if name != "row_groups")
+    return complete and pc.all(pc.match_substring_regex(manifest["shard"], "^[0-9]{6,7}$"), min_count=0).as_py()
 
 
 def _sort(manifest: pa.Table) -> pa.Table:

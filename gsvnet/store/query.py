@@ -6,7 +6,7 @@ import math
 import re
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +14,12 @@ import numpy as np
 import pyarrow as pa
 
 from gsvnet.errors import ConfigError, CorruptLabels, MissingExtra, StoreError
+from gsvnet.store.faults import damaged_labels
 from gsvnet.store.filesystem import protocol_of
 from gsvnet.store.later_columns import group_by_columns
 from gsvnet.store.read import Labels
 from gsvnet.store.schema import ENCODED_MASKS, label_schema, later_schema
+from gsvnet.store.unlocked import unlock
 from gsvnet.uris import redact_uri
 
 if TYPE_CHECKING:
@@ -89,6 +91,8 @@ def run_sql(
     StoreError where label files cannot be read, CorruptLabels where they are damaged.
     """
     duck = _import_duckdb()
+    if not _is_utf8(sql):
+        raise ConfigError(f"a query is text in UTF-8, not: {_one_line(repr(sql))}")
     settings = _SETTINGS if memory_bytes is None else {**_SETTINGS, "memory_limit": f"{memory_bytes}B"}
     with duck.connect(config=settings) as database, _interrupting(database, timeout_s, stop) as ended:
         try:
@@ -106,6 +110,8 @@ def run_sql(
             raise ConfigError(f"the query needs too much memory ({_one_line(str(error))}); ask for less") from error
         except duck.Error as error:
             raise _explain(error, labels) from error
+        except UnicodeDecodeError as error:  # a message of DuckDB's with what a damaged footer has for a name
+            raise _damaged(labels, "a text in a label file is no UTF-8") from error
 
 
 @contextmanager
@@ -146,9 +152,11 @@ def _offer_frames(database: duckdb.DuckDBPyConnection, labels: Labels) -> None:
     if labels.paths and protocol_of(labels.files.fs) == "file":
         allowed = dict.fromkeys((*labels.paths, *map(_to_pattern, labels.paths)))  # DuckDB compares both
         database.execute(f"set allowed_paths = {_sql_list(allowed)}")
-        database.execute(f"create view frames as {_select_from_files(database, labels, schema)}")
+        types = dict(zip(schema.names, database.from_arrow(schema.empty_table()).types, strict=True))
+        database.execute(f"create view frames as {_select_from_files(labels, types)}")
+        _check_types(database, labels, types)
     else:
-        database.register("frames", labels.frames.replace_schema(schema))
+        database.register("frames", unlock(labels.frames.replace_schema(schema)))
     database.execute("set enable_external_access = false")
     database.execute("set lock_configuration = true")
 
@@ -157,20 +165,29 @@ def _offered_schema(labels: Labels) -> pa.Schema:
     return pa.schema([field for field in label_schema(labels.classes) if field.name not in ENCODED_MASKS])
 
 
-def _select_from_files(database: duckdb.DuckDBPyConnection, labels: Labels, schema: pa.Schema) -> str:
-    """SQL for the rows of all files in this schema, null where a file lacks a column that came later.
+def _select_from_files(labels: Labels, types: Mapping[str, Any]) -> str:
+    """SQL for the rows of all files, null where a file lacks a column that came later. types: of the columns by name.
 
     Files with the same columns are read as one: `union_by_name` over all would take four times as long.
     """
-    types = dict(zip(schema.names, database.from_arrow(schema.empty_table()).types, strict=True))
-    later = [name for name in schema.names if name in later_schema(labels.classes).names]
+    later = [name for name in types if name in later_schema(labels.classes).names]
     parts = []
     for there, paths in group_by_columns(labels.paths, later).items():
         lacking = set(later).difference(there)
-        columns = [f"null::{types[name]} as {name}" if name in lacking else name for name in schema.names]
+        columns = [f"null::{types[name]} as {name}" if name in lacking else name for name in types]
         files = _sql_list(map(_to_pattern, paths))  # folders such as day=1 are no columns
         parts.append(f"select {', '.join(columns)} from read_parquet({files}, hive_partitioning = false)")
     return " union all ".join(parts)
+
+
+def _check_types(database: duckdb.DuckDBPyConnection, labels: Labels, types: Mapping[str, Any]) -> None:
+    """Raise CorruptLabels where a file's column has another type: DuckDB would turn one into the other, or not."""
+    found = database.sql("from frames")
+    for name, kind in zip(found.columns, found.types, strict=True):
+        if name not in types:  # DuckDB takes a name for the same in other letters, and shows the file's
+            raise _damaged(labels, f"a column is named {name!r}")
+        if kind != types[name]:
+            raise _damaged(labels, f"a column {name} is {kind}, not {types[name]}")
 
 
 def _to_pattern(path: str) -> str:
@@ -203,11 +220,22 @@ def _explain(error: duckdb.Error, labels: Labels) -> ConfigError | StoreError:
         return StoreError(f"{redact_uri(labels.uri)} cannot be queried: {message}")
     about_a_file = isinstance(error, duckdb.InvalidInputException) and ".parquet" in message
     if about_a_file or type(error) is duckdb.Error:  # of no kind: what reading a damaged page ended in
-        what = f"{redact_uri(labels.uri)} cannot be queried: {message}"
-        return CorruptLabels(f"{what}; gsvnet verify lists all that is damaged")
+        return _damaged(labels, message)
     schema, classes = _offered_schema(labels), ", ".join(labels.classes.identifiers)
     structs = [field.name for field in schema if pa.types.is_struct(field.type)]
     return ConfigError(f"{message}. Columns: {', '.join(schema.names)}; fields of {', '.join(structs)}: {classes}")
+
+
+def _damaged(labels: Labels, what: str) -> CorruptLabels:
+    return damaged_labels(f"{redact_uri(labels.uri)} cannot be queried: {what}")
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _one_line(text: str) -> str:

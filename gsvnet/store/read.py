@@ -18,6 +18,7 @@ import pyarrow.dataset as pads
 
 from gsvnet.classes import ClassSet
 from gsvnet.errors import ConfigError, CorruptLabels, StoreError
+from gsvnet.store.codec import check_size
 from gsvnet.store.filesystem import StorageOptions, open_filesystem
 from gsvnet.store.job import JobRecord, read_job
 from gsvnet.store.label_file import (
@@ -31,6 +32,7 @@ from gsvnet.store.label_file import (
 from gsvnet.store.layout import list_label_files, split_shard_path
 from gsvnet.store.schema import FrameRow, ShardFooter, label_schema, table_to_rows
 from gsvnet.store.sources import Source
+from gsvnet.store.unlocked import unlock
 from gsvnet.uris import redact_uri
 
 _KEPT_TIMES, _KEPT_SIZES = 256, 4096
@@ -116,7 +118,7 @@ class Labels:
         Columns that came later are null in rows whose file lacks them.
         """
         schema = label_schema(self.classes)
-        return pads.dataset(self.paths, schema=schema, format="parquet", filesystem=self.files.fs)
+        return unlock(pads.dataset(self.paths, schema=schema, format="parquet", filesystem=self.files.fs))
 
     def labels_at(self, video: str, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """Label maps (N, H, W) uint8 of frames of one video, in the order asked for; duplicates are allowed."""
@@ -219,7 +221,13 @@ class Labels:
             place = places[wanted[at]]
             table = self.files.read_group(place.path, place.group, columns)
             record = table.slice(place.row, 1).to_pylist()[0]
-            maps[at] = decode(record, f"{place.path}, frame {wanted[at]}")
+            found = decode(record, f"{place.path}, frame {wanted[at]}")
+            if found.shape != maps.shape[1:]:
+                raise CorruptLabels(
+                    f"{place.path}, frame {wanted[at]}: a mask of {found.shape[0]} x {found.shape[1]} in a video of "
+                    f"{maps.shape[1]} x {maps.shape[2]}"
+                )
+            maps[at] = found
         return maps
 
     @cached_property
@@ -252,7 +260,9 @@ class Labels:
     def _read_mask_size(self, video: str) -> tuple[int, int]:
         place = self._place(video, self._pieces[video][0], 0)
         table = self.files.read_group(place.path, place.group, ("height", "width")).slice(place.row, 1)
-        return table["height"][0].as_py(), table["width"][0].as_py()
+        height, width = table["height"][0].as_py(), table["width"][0].as_py()
+        check_size(height, width)
+        return height, width
 
     def _locate(self, video: str, indices: list[int]) -> dict[int, _Place]:
         """Where the row of each frame is: pieces are in frame order, so bisect over their footers."""

@@ -39,7 +39,7 @@ class RowGroups:
 
 @dataclass(frozen=True, kw_only=True)
 class FrameChoice:
-    """Frames that were not lost, of `videos` (ids; none: of all), whose index is a multiple of `every`.
+    """Frames whose status is ok, of `videos` (ids; none: of all), whose index is a multiple of `every`.
 
     indices: of each video (by id) only these, ascending; None: any.
     """

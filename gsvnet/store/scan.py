@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from fsspec.spec import AbstractFileSystem
 
 from gsvnet.errors import CorruptLabels, StoreError
+from gsvnet.store.columns import check_group_rows
 from gsvnet.store.faults import attempt
 from gsvnet.store.filesystem import StorageOptions, open_filesystem, read_path
 from gsvnet.store.layout import labels_uri
@@ -50,10 +51,12 @@ class ScannedGroup:
 
     def read(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Some columns, None: all. Raises CorruptLabels where the pages fail their checksums or do not decode."""
+        where = f"{self.name}, row group {self.number},"
+        check_group_rows(self.parquet.metadata.row_group(self.number).num_rows, where)
         try:
             return self.parquet.read_row_group(self.number, columns=columns and list(columns), use_threads=False)
         except (pa.ArrowException, OSError, ValueError) as error:
-            raise CorruptLabels(f"{self.name}, row group {self.number}, cannot be read: {error}") from error
+            raise CorruptLabels(f"{where} cannot be read: {error}") from error
 
 
 class LabelScan:

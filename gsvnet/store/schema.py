@@ -6,12 +6,13 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, get_args
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from gsvnet.choices import FrameStatus
 from gsvnet.classes import ClassSet
 from gsvnet.errors import ConfigError, CorruptLabels, StoreError
 from gsvnet.store.codec import CODEC
@@ -21,7 +22,7 @@ PREFIX = "gsvnet."
 MAX_ROW_GROUP_ROWS = 512
 MAX_ROW_GROUP_BYTES = 8 * 2**20  # of masks
 
-Status = Literal["ok", "decode_error"]
+LABELED = ("ok", "damaged")  # statuses of frames that have labels
 
 ENCODED_MASKS = ("mask", "mask_uncertain")  # not compressed again, without statistics
 PER_CLASS = ("drift_iou", "class_confidence")
@@ -39,8 +40,9 @@ class FrameRow:
 
     frame_index: 0-based, display order. pts: ticks; time_s: seconds. keyframe_distance: frames to the keyframe used,
     None where a network has none. height, width: of the mask in pixels. pixels: (C,) int32, pixels per class.
-    confidence, confidence_p05: 0..1. mask: `encode_mask`'s bytes. A lost frame ("decode_error") has None from
-    pixels on. keyframe_interval: most frames per chunk where the frame is, None where a network has no keyframes.
+    confidence, confidence_p05: 0..1. mask: `encode_mask`'s bytes. status "damaged": labels of a picture that may not
+    be what was filmed. A lost frame ("decode_error") has None from pixels on. keyframe_interval: most frames per chunk
+    where the frame is, None where a network has no keyframes.
     drift_agreement (0..1), drift_iou (C,) float, NaN for a class that neither side has: how far the chunk that this
     keyframe begins agrees with the keyframe after it; None of other frames, and where it was not measured.
     class_confidence: (C,) float in 0..1, like confidence over what is labeled with each class, NaN where nothing is.
@@ -54,7 +56,7 @@ class FrameRow:
     keyframe_distance: int | None
     height: int
     width: int
-    status: Status = "ok"
+    status: FrameStatus = "ok"
     pixels: np.ndarray | Sequence[int] | None = None
     confidence: float | None = None
     confidence_p05: float | None = None
@@ -67,16 +69,23 @@ class FrameRow:
     mask_uncertain: bytes | None = None
 
     def __post_init__(self) -> None:
-        if self.status not in ("ok", "decode_error"):
-            raise StoreError(f"frame {self.frame_index}: status {self.status!r}; allowed: ok, decode_error")
-        if self.status == "ok" and self.codec is None:
+        if self.status not in (allowed := get_args(FrameStatus)):
+            raise StoreError(f"frame {self.frame_index}: status {self.status!r}; allowed: {', '.join(allowed)}")
+        is_labeled = not self.is_lost
+        if is_labeled and self.codec is None:
             object.__setattr__(self, "codec", CODEC)
-        labelled = self.mask is not None, self.pixels is not None, self.codec is not None
-        if labelled != ((self.status == "ok"),) * 3 or (self.confidence is not None and self.status != "ok"):
-            raise StoreError(f"frame {self.frame_index}: a row has mask, pixels and codec exactly if its status is ok")
-        if self.status != "ok" and (given := [name for name in ONLY_OF_LABELED if getattr(self, name) is not None]):
+        if (self.mask is not None, self.pixels is not None, self.codec is not None) != (is_labeled,) * 3:
+            raise StoreError(
+                f"frame {self.frame_index}: a row has mask, pixels and codec exactly if its status is ok or damaged"
+            )
+        if not is_labeled and (given := [name for name in ONLY_OF_LABELED if getattr(self, name) is not None]):
             raise StoreError(f"frame {self.frame_index}: {', '.join(given)} of a frame whose status is {self.status!r}")
         self._check_quality()
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether it has no labels."""
+        return self.status not in LABELED
 
     def _check_quality(self) -> None:
         where, has_drift = f"frame {self.frame_index}", self.drift_agreement is not None

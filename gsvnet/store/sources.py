@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 from gsvnet.errors import ConfigError, CorruptLabels
 from gsvnet.store.schema import PREFIX, ShardFooter, check_version, parse_footer
 
 _SOURCES = f"{PREFIX}sources"
+_MOST = 2**62  # so that 64 bits hold every frame index
+_TIME_BASE = re.compile(r"[1-9][0-9]{0,9}(/[1-9][0-9]{0,9})?")
 _SHARED = ("job", "classes", "model_hash", "schema_version")  # keys that all sources of a file have in common
 
 
@@ -52,10 +56,10 @@ def parse_sources(metadata: Mapping[bytes, bytes] | None, path: str) -> tuple[So
         listed = found.get(_SOURCES.encode())
         if listed is None:
             footer, num_rows = parse_footer(found, path)
-            return (Source(footer=footer, row=0, num_rows=num_rows),)
+            return (_check(Source(footer=footer, row=0, num_rows=num_rows)),)
         check_version(int(found[f"{PREFIX}schema_version".encode()]), path)
         return _parse_compacted(found, json.loads(listed), path)
-    except (KeyError, ValueError, AttributeError, TypeError, ConfigError) as error:
+    except (KeyError, ValueError, AttributeError, TypeError, OverflowError, ConfigError, RecursionError) as error:
         raise CorruptLabels(f"{path} is no label file of this program: its footer keys are bad ({error!r})") from error
 
 
@@ -89,7 +93,27 @@ def _parse_compacted(found: Mapping[bytes, bytes], listed: list[dict], path: str
         footer, num_rows = parse_footer(shared | own, path)
         if sources:  # one class set for all of them: there may be many thousand
             footer = replace(footer, classes=sources[0].footer.classes)
-        file = SourceFile(path=each["path"], num_bytes=each["bytes"], sha256=each["sha256"]) if "path" in each else None
-        sources.append(Source(footer=footer, row=row, num_rows=num_rows, file=file))
+        file = None
+        if "path" in each:
+            file = SourceFile(path=str(each["path"]), num_bytes=int(each["bytes"]), sha256=str(each["sha256"]))
+        sources.append(_check(Source(footer=footer, row=row, num_rows=num_rows, file=file)))
         row += num_rows
+    if not sources:
+        raise ValueError("no shard is listed")
     return tuple(sources)
+
+
+def parse_time_base(text: object) -> Fraction:
+    """Seconds per tick of "1/12800". Raises ValueError for anything else: some texts make fractions of any size."""
+    if not isinstance(text, str) or not _TIME_BASE.fullmatch(text):
+        raise ValueError(f"time base {text!r:.40}")
+    return Fraction(text)
+
+
+def _check(source: Source) -> Source:
+    """The source itself, if it can be some rows of some shard."""
+    footer = source.footer
+    parse_time_base(footer.time_base)
+    if not (0 <= footer.shard < _MOST and 0 <= footer.first_frame < _MOST and 0 <= source.num_rows < _MOST):
+        raise ValueError(f"shard {footer.shard} with {source.num_rows} rows from frame {footer.first_frame} on")
+    return source

@@ -7,23 +7,28 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from gsvnet.errors import CorruptLabels
+from gsvnet.store.faults import damaged_labels
 from gsvnet.store.layout import split_shard_path
 from gsvnet.store.query import run_sql, sql_text
 from gsvnet.store.read import Labels
+from gsvnet.uris import redact_uri
 
 MAX_BINS = 600
+_NEVER_NULL = ("video", "uri", "frame_index", "time_s", "status", "height", "width")
 
 
 @dataclass(frozen=True, kw_only=True)
 class VideoSummary:
     """All frames of a video that have a row.
 
-    frames: rows; lost: of these, without labels. missing: frames before the last row that have none. first_frame,
-    last_frame: frame indices. first_s, last_s: their times. frame_s: mean seconds from frame to frame. confidence:
-    mean; lowest_confidence: of the least confident frame; None where no frame has one. drift, most_drift: of its
-    chunks, 1 - drift_agreement, mean and greatest; None where none was measured. shares: of the labeled frames' pixels,
-    per class; what they lack to 1 is "ignore". height, width: of the largest mask.
+    frames: rows; lost: of these, without labels; damaged: of damaged pictures. missing: frames before the last row that
+    have none. first_frame, last_frame: frame indices. first_s, last_s: their times. frame_s: mean seconds from frame to
+    frame. confidence: mean; lowest_confidence: of the least confident frame; None where no frame has one. drift,
+    most_drift: of its chunks, 1 - drift_agreement, mean and greatest; None where none was measured. shares: of the
+    labeled frames' pixels, per class; what they lack to 1 is "ignore". height, width: of the largest mask.
     """
 
     video: str
@@ -43,6 +48,7 @@ class VideoSummary:
     width: int
     drift: float | None = None
     most_drift: float | None = None
+    damaged: int = 0
 
     @property
     def labeled_s(self) -> float:
@@ -57,7 +63,7 @@ class VideoSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class LostRun:
-    """Consecutive lost frames, and the times [start_s, end_s) that they would have been on screen."""
+    """Consecutive lost frames, or damaged ones, and the times [start_s, end_s) that they are on screen."""
 
     first_frame: int
     num_frames: int
@@ -95,26 +101,31 @@ class Timeline:
     keyframe_s: np.ndarray
     num_keyframes: int
     lost_runs: tuple[LostRun, ...]
+    damaged_runs: tuple[LostRun, ...] = ()
     drift: np.ndarray | None = None
     drift_max: np.ndarray | None = None
     drifted_keyframe: np.ndarray | None = None
 
 
 def summarise_videos(labels: Labels, videos: Collection[str] | None = None) -> list[VideoSummary]:
-    """One summary per video that has rows, sorted by id. videos: only these ids."""
+    """One summary per video that has rows, sorted by id. videos: only these ids. Raises as `run_sql` does."""
     table = run_sql(
         labels if videos is None else only_videos(labels, videos),
         f"""
-        select video, any_value(uri) as uri, count(*) as frames, count(*) filter (status <> 'ok') as lost,
+        select video, any_value(uri) as uri, count(*) as frames, count(*) filter (status = 'decode_error') as lost,
+            count(*) filter (status = 'damaged') as damaged,
             min(frame_index) as first_frame, max(frame_index) as last_frame,
             min(time_s) as first_s, max(time_s) as last_s,
             avg(confidence)::double as confidence, min(confidence)::double as lowest_confidence,
             {_DRIFT} as drift, (1 - min(drift_agreement))::double as most_drift,
-            {_pixel_sums(labels)}, {_AREA}, max(height) as height, max(width) as width
+            {_pixel_sums(labels)}, {_AREA}, max(height) as height, max(width) as width,
+            count(*) filter ({" or ".join(f"{name} is null" for name in _NEVER_NULL)}) as broken
         from frames {_where(videos)} group by video order by video
         """,
     )
-    records = table.drop_columns(["pixels"]).to_pylist()
+    if pc.any(pc.greater(table["broken"], 0)).as_py():
+        raise CorruptLabels(f"{redact_uri(labels.uri)}: null in {', '.join(_NEVER_NULL)}; gsvnet verify says where")
+    records = table.drop_columns(["pixels", "broken"]).to_pylist()
     return [_to_summary(record, shares) for record, shares in zip(records, _shares(table))]
 
 
@@ -136,10 +147,10 @@ def read_timelines(
         with chosen(video, origin, bin_frames) as (values {chosen})
         select video, (frame_index - origin) // bin_frames as bin, min(time_s) as start_s, max(time_s) as last_s,
             min(frame_index) as first_frame, max(frame_index) as last_frame,
-            count(*) as num_frames, count(*) filter (status <> 'ok') as num_lost,
+            count(*) as num_frames, count(*) filter (status = 'decode_error') as num_lost,
             avg(confidence)::double as confidence, avg(confidence_p05)::double as confidence_p05,
             min(confidence)::double as confidence_min,
-            coalesce(min(frame_index) filter (status = 'ok'), -1) as labeled_frame,
+            coalesce(min(frame_index) filter (status <> 'decode_error'), -1) as labeled_frame,
             coalesce(arg_min(frame_index, confidence), -1) as least_confident,
             min(time_s) filter (is_keyframe) as keyframe_s, count(*) filter (is_keyframe) as num_keyframes,
             {_DRIFT} as drift, (1 - min(drift_agreement))::double as drift_max,
@@ -148,10 +159,14 @@ def read_timelines(
         from frames join chosen using (video) {_where(ids)} group by video, bin order by video, bin
         """,
     )
-    runs = _read_lost_runs(some, summaries)
+    lost, damaged = (_read_runs(some, summaries, status) for status in ("decode_error", "damaged"))
     starts, stops = _spans(table["video"].to_pylist())
+    if gone := [summary.video for summary in summaries if summary.video not in starts]:  # pages and statistics differ
+        raise damaged_labels(f"video {gone[0]!r} has rows, and none when asked for")
     return {
-        s.video: _to_timeline(s, table.slice(starts[s.video], stops[s.video] - starts[s.video]), runs[s.video])
+        s.video: _to_timeline(
+            s, table.slice(starts[s.video], stops[s.video] - starts[s.video]), lost[s.video], damaged[s.video]
+        )
         for s in summaries
     }
 
@@ -170,7 +185,7 @@ def _where(videos: Collection[str] | None) -> str:
 
 
 _DRIFT = "(1 - avg(drift_agreement))::double"
-_AREA = "sum(height::double * width) filter (status = 'ok') as area"
+_AREA = "sum(height::double * width) filter (status <> 'decode_error') as area"
 
 
 def _pixel_sums(labels: Labels) -> str:
@@ -207,7 +222,9 @@ def _spans(names: list[str]) -> tuple[dict[str, int], dict[str, int]]:
     return first, {name: row + 1 for name, row in last.items()}
 
 
-def _to_timeline(summary: VideoSummary, table: pa.Table, lost_runs: tuple[LostRun, ...]) -> Timeline:
+def _to_timeline(
+    summary: VideoSummary, table: pa.Table, lost_runs: tuple[LostRun, ...], damaged_runs: tuple[LostRun, ...]
+) -> Timeline:
     keyframe_s = _floats(table, "keyframe_s")
     drift, drift_max = _carry_drift(table)
     measured = not np.isnan(drift).all()
@@ -219,6 +236,7 @@ def _to_timeline(summary: VideoSummary, table: pa.Table, lost_runs: tuple[LostRu
         num_keyframes=int(_floats(table, "num_keyframes").sum()),
         shares=_shares(table),
         lost_runs=lost_runs,
+        damaged_runs=damaged_runs,
         drift=drift if measured else None,
         drift_max=drift_max if measured else None,
         drifted_keyframe=table["drifted_keyframe"].to_numpy() if measured else None,
@@ -247,7 +265,8 @@ def _end_times(table: pa.Table, frame_s: float) -> np.ndarray:
     return ends
 
 
-def _read_lost_runs(labels: Labels, summaries: Sequence[VideoSummary]) -> dict[str, tuple[LostRun, ...]]:
+def _read_runs(labels: Labels, summaries: Sequence[VideoSummary], status: str) -> dict[str, tuple[LostRun, ...]]:
+    """Runs of frames of one status, by video."""
     table = run_sql(
         labels,
         f"""
@@ -255,7 +274,7 @@ def _read_lost_runs(labels: Labels, summaries: Sequence[VideoSummary]) -> dict[s
         from (
             select video, frame_index, time_s,
                 frame_index - row_number() over (partition by video order by frame_index) as run
-            from frames {_where([s.video for s in summaries])} and status <> 'ok'
+            from frames {_where([s.video for s in summaries])} and status = {sql_text(status)}
         ) group by video, run order by 1, 2
         """,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import stat
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,7 +100,7 @@ class ShardWriter:
             raise StoreError(f"{self.uri}: frame {row.frame_index} was appended where frame {expected} belongs")
         self._rows.append(row)
         self._num_rows += 1
-        self._num_lost += row.status != "ok"
+        self._num_lost += row.is_lost
         self._waiting_bytes += sum(len(getattr(row, name) or b"") for name in ENCODED_MASKS)
         if len(self._rows) >= MAX_ROW_GROUP_ROWS or self._waiting_bytes >= MAX_ROW_GROUP_BYTES:
             self._write_row_group()
@@ -172,6 +173,24 @@ def estimate_spool_bytes(num_frames: int, height: int, width: int) -> int:
 def default_spool_dir() -> Path:
     """Where spools are built when nobody says: one folder per user, so that none per job stays behind."""
     return Path(tempfile.gettempdir()) / f"gsvnet-spool-{os.getuid()}"
+
+
+def make_spool_dir(folder: str | Path) -> None:
+    """Make a folder for spools, open to this user alone, where it is not there.
+
+    Raises ConfigError where it cannot be made, and for the default folder where others may write, or made it first:
+    its name can be guessed, and whoever owns a folder may exchange the files in it.
+    """
+    path = Path(folder)
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = path.lstat()
+    except OSError as error:
+        reason = error.strerror or error
+        raise ConfigError(f"cannot make the spool folder {path}: {reason}; choose another --spool-dir") from error
+    is_own = stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o022
+    if path == default_spool_dir() and not is_own:
+        raise ConfigError(f"the spool folder {path} is another user's, a link, or others may write it; use --spool-dir")
 
 
 def sweep_spools(spool_dir: str | Path) -> list[Path]:

@@ -60,10 +60,12 @@ def label_loss(
 def presence_loss(presence: Tensor, targets: Tensor) -> Tensor:
     """Binary cross-entropy, (), of logits (B, C) of each class being anywhere in an image, to labels (B, H, W) int64.
 
-    The mean over images and classes, as AR-Seg's authors train PSPNet on CamVid.
+    The mean over classes and those images that have a label, as AR-Seg's authors train PSPNet on CamVid.
     """
     present = torch.stack([(targets == label).flatten(1).any(dim=1) for label in range(presence.shape[1])], dim=1)
-    return F.binary_cross_entropy_with_logits(presence, present.to(presence.dtype))
+    losses = F.binary_cross_entropy_with_logits(presence, present.to(presence.dtype), reduction="none").mean(dim=1)
+    labelled = (targets != IGNORE).flatten(1).any(dim=1)
+    return (losses * labelled).sum() / labelled.sum().clamp(min=1)
 
 
 def distillation_loss(logits: Tensor, teacher: Tensor, *, align_corners: bool = False) -> Tensor:

@@ -37,7 +37,10 @@ def load_state(folder: Path, config: Training) -> dict | None:
     path = folder / "state.pt"
     if not path.exists():
         return None
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever a damaged or hostile file makes the restricted unpickler raise
+        raise ConfigError(f"{path} is no state of a training; remove it, and the training starts anew") from error
     wanted = asdict(config)
     found = asdict(type(config)()) | state["config"]  # options that the state is older than had their default's effect
     differ = [

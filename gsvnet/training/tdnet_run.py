@@ -12,7 +12,8 @@ from rich.console import Console
 from torch import Tensor
 
 from gsvnet.errors import ConfigError
-from gsvnet.models.checkpoints import content_hash, load_checkpoint, read_notes, save_checkpoint
+from gsvnet.models.checkpoints import load_checkpoint, read_notes, save_checkpoint
+from gsvnet.models.content_hash import content_hash
 from gsvnet.models.spec import describe_model
 from gsvnet.models.tdnet import TDNet
 from gsvnet.models.transfer import image_network_of

@@ -7,8 +7,8 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import chain, islice
-from typing import TYPE_CHECKING, Literal
+from itertools import chain, islice, takewhile
+from typing import TYPE_CHECKING
 
 import av
 import numpy as np
@@ -16,8 +16,10 @@ from av.codec.context import Flags2
 from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 
+from gsvnet.choices import FrameStatus
 from gsvnet.errors import DecodeError, SourceChanged, SourceUnavailable, VideoError
 from gsvnet.uris import StorageOptions, redact_uri
+from gsvnet.video.damage import DamageTrail, Picture, mark_after_losses, mark_backwards
 from gsvnet.video.frames import View, render_full_size, render_views
 from gsvnet.video.nvdec import Decoder, cuda_acceleration, render_on_device
 from gsvnet.video.packets import packet_pts, read_packets
@@ -37,12 +39,18 @@ class Frame:
 
     images: one (h, w, 3) RGB array per requested view, empty when the frame is lost (status "decode_error"). From
     NVDEC they are tensors on the GPU; arrays for frames that the CPU had to render.
+    status "damaged": the decoder met damage in the frame, or in one that it may have been predicted from.
     """
 
     index: int
     pts: int
     images: tuple[np.ndarray, ...] | tuple[Tensor, ...]
-    status: Literal["ok", "decode_error"]
+    status: FrameStatus
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether there is no image of it."""
+        return self.status == "decode_error"
 
 
 def read_frames(
@@ -76,19 +84,18 @@ def read_frames(
         storage_options=storage_options,
         identity=identity,
     )
-    for index, (pts, picture) in enumerate(pictures, start=first_frame):
-        yield make_frame(index, pts, picture, views, rotation)
+    for index, picture in enumerate(pictures, start=first_frame):
+        yield make_frame(index, picture, views, rotation)
 
 
-def make_frame(
-    index: int, pts: int, picture: av.VideoFrame | None, views: Callable[[int], Sequence[View]], rotation: int
-) -> Frame:
-    """The Frame of a decoded picture, or of a lost one (None), with the views that are wanted of it."""
-    if picture is None:
-        return Frame(index=index, pts=pts, images=(), status="decode_error")
-    on_device = picture.format.name == "cuda"
-    images = (render_on_device if on_device else render_views)(picture, views(index), rotation)
-    return Frame(index=index, pts=pts, images=images, status="ok")
+def make_frame(index: int, picture: Picture, views: Callable[[int], Sequence[View]], rotation: int) -> Frame:
+    """The Frame of a picture, with the views that are wanted of it."""
+    image = picture.image
+    if image is None:
+        return Frame(index=index, pts=picture.pts, images=(), status="decode_error")
+    render = render_on_device if image.format.name == "cuda" else render_views
+    status: FrameStatus = "damaged" if picture.damaged else "ok"
+    return Frame(index=index, pts=picture.pts, images=render(image, views(index), rotation), status=status)
 
 
 def read_frame_at(
@@ -111,13 +118,13 @@ def read_images(
     if target is None:
         return
     pictures = read_pictures(uri, start_pts=target, end_pts=None, storage_options=storage_options, identity=identity)
-    for found, picture in pictures:
-        if found == target and picture is not None:
-            yield render_full_size(picture, frame_rotation(picture))
+    for picture in pictures:
+        if picture.pts == target and picture.image is not None:
+            yield render_full_size(picture.image, frame_rotation(picture.image))
             target = next(wanted, None)
             if target is None:
                 return
-        elif found >= target:
+        elif picture.pts >= target:
             break
     raise DecodeError("no decodable frame at this time", uri=redact_uri(uri), pts=target)
 
@@ -132,23 +139,23 @@ def read_pictures(
     decoder: Decoder = "cpu",
     storage_options: StorageOptions | None = None,
     identity: str | None = None,
-) -> Iterator[tuple[int, av.VideoFrame | None]]:
-    """(pts, decoded frame or None when lost) for every frame of [start_pts, end_pts) in display order.
+) -> Iterator[Picture]:
+    """Every frame of [start_pts, end_pts) in display order, lost ones too.
 
-    motion: frames carry the codec's motion vectors as side data, where FFmpeg's decoder gives them out.
+    motion: images carry the codec's motion vectors as side data, where FFmpeg's decoder gives them out.
     decoder: "nvdec" decodes on the GPU, and leaves the frames there, as long as the stream is whole.
     """
     source = _Source(uri, storage_options, identity)
     decoding = _Decoding(threads=1 if decoder == "nvdec" else threads, motion=motion, decoder=decoder)
     num_done = 0
     # A damaged reference picture comes out after the B-frames that were made from it: hold those back until then.
-    held: deque[tuple[int, av.VideoFrame | None]] = deque()
+    held: deque[Picture] = deque()
     num_held = MAX_REORDERED if decoding.conceals else 0
     try:
-        for pts, picture in _read_range(source, start_pts, end_pts, decoding):
-            if picture is None and decoding.conceals:
+        for picture in _read_range(source, start_pts, end_pts, decoding):
+            if picture.image is None and decoding.conceals:
                 raise _Damage
-            held.append((pts, picture))
+            held.append(picture)
             if len(held) > num_held:
                 yield held.popleft()
                 num_done += 1
@@ -193,26 +200,31 @@ class _Damage(Exception):
     """The stream is damaged, or the GPU fails on it, and one thread of the CPU has to say what it looks like."""
 
 
-def _read_range(
-    source: _Source, start_pts: int, end_pts: int | None, decoding: _Decoding
-) -> Iterator[tuple[int, av.VideoFrame | None]]:
+def _read_range(source: _Source, start_pts: int, end_pts: int | None, decoding: _Decoding) -> Iterator[Picture]:
     """Start a margin before the range, twice as far each time until the decoder is in step when the range begins.
 
     Why a margin: a seek in MPEG-TS lands behind the I-frame; frames that lead an open-GOP I-frame are dropped after a
     seek; an intra-refresh stream needs a whole refresh before its first frame.
     """
-    margin_s = _FIRST_MARGIN_S
+    margin_s, from_start = _FIRST_MARGIN_S, False
     while True:
         with source.open(_acceleration(decoding)) as container:
             uri, stream = source.uri, video_stream(container, source.uri)
             target = start_pts - int(margin_s / time_base(stream))
-            from_start = not _seek(container, stream, target)
+            from_start = from_start or target <= (stream.start_time or 0)
+            if not from_start and not _seek(container, stream, target):
+                from_start = True  # in a file opened anew: a seek that failed may have passed the first packets
+                continue
             events = _decode_events(container, stream, uri, decoding)
             limit = None if from_start else start_pts + int(_FIRST_MARGIN_S / time_base(stream))
             head = _read_until_frame(events, limit)
-            in_step = bool(head) and head[-1].frame is not None and head[-1].pts <= start_pts
+            in_step = bool(head) and head[-1].picture is not None and head[-1].pts <= start_pts
             if in_step or from_start:
-                yield from pair_frames(chain(head, events), start_pts, end_pts, redact_uri(uri))
+                # Read beyond the end: what follows says whether the last B-frames were made from a damaged picture.
+                pictures = pair_frames(chain(head, events), start_pts, redact_uri(uri))
+                if not decoding.conceals:
+                    pictures = mark_backwards(mark_after_losses(pictures))
+                yield from takewhile(lambda picture: end_pts is None or picture.pts < end_pts, pictures)
                 return
         margin_s *= 2
 
@@ -229,8 +241,6 @@ def _acceleration(decoding: _Decoding) -> HWAccel | None:
 
 def _seek(container: InputContainer, stream: av.VideoStream, target: int) -> bool:
     """Seek to the sync point at or before `target`; False where the file has to be read from its start instead."""
-    if target <= (stream.start_time or 0):
-        return False
     try:
         container.seek(target, stream=stream)
         return True
@@ -247,6 +257,7 @@ def _decode_events(container: InputContainer, stream: av.VideoStream, uri: str, 
         decoder.flags2 |= Flags2.export_mvs
         decoder.thread_type = "SLICE"  # measured: with threads over frames, vectors of B-frames differ now and then
     errors: list[str] = []
+    trail = DamageTrail()
     in_step = False  # errors before the first frame are those of starting in the middle
     for packet in chain(read_packets(container, stream, uri, errors), [None]):
         if packet is not None:
@@ -258,12 +269,14 @@ def _decode_events(container: InputContainer, stream: av.VideoStream, uri: str, 
             frames = decoder.decode(packet)
         except av.error.FFmpegError as error:
             errors.append(str(error))
-        if decoding.conceals and ((in_step and errors) or any(frame.is_corrupt for frame in frames)):
+        damaged = in_step and (bool(errors) or (packet is not None and packet.is_corrupt))
+        if decoding.conceals and (damaged or any(frame.is_corrupt for frame in frames)):
             raise _Damage
-        if not in_step:
-            errors.clear()
+        if damaged:
+            trail.begin(None if packet is None else packet.pts)
+        errors.clear()
         in_step = in_step or bool(frames)
-        yield from (Event(frame.pts, None, frame) for frame in frames if frame.pts is not None)
+        yield from (Event(frame.pts, None, trail.take(frame)) for frame in frames if frame.pts is not None)
 
 
 def _read_until_frame(events: Iterator[Event], limit_pts: int | None) -> list[Event]:
@@ -271,6 +284,6 @@ def _read_until_frame(events: Iterator[Event], limit_pts: int | None) -> list[Ev
     head: list[Event] = []
     for event in events:
         head.append(event)
-        if event.frame is not None or (limit_pts is not None and event.pts > limit_pts):
+        if event.picture is not None or (limit_pts is not None and event.pts > limit_pts):
             break
     return head

@@ -14,19 +14,6 @@ from gsvnet.video.source import MediaFile
 _MAX_JUMPS, _MAX_BYTES = 100, 16 << 20
 
 
-def has_fragments(source: MediaFile) -> bool:
-    """Whether an MP4 file has its media in fragments, from the headers of its first boxes."""
-    position = 0
-    while position + 8 <= source.size:
-        header = source.read_at(position, 16)
-        length, kind = int.from_bytes(header[:4], "big"), header[4:8]
-        length = int.from_bytes(header[8:16], "big") if length == 1 else length
-        if kind in (b"moof", b"mdat") or length < 8 or not kind.isalnum():
-            return kind == b"moof"
-        position += length
-    return False
-
-
 def describe_fragments(source: MediaFile, uri: str, num_sync_frames: int) -> list[str]:
     """What to tell a person about a fragmented file: nothing where seeking in it is cheap, else cost and remedy.
 
@@ -43,7 +30,7 @@ def describe_fragments(source: MediaFile, uri: str, num_sync_frames: int) -> lis
     if not probe.had_enough:
         return []
     return [
-        "fragmented without an index: each shard first walks through the headers of all fragments "
+        "fragmented without an index that can be used: each shard first walks through the headers of all fragments "
         f"(often one per I-frame, here {num_sync_frames:,}, and as many requests to a store); "
         "remux it: ffmpeg -i IN -c copy -movflags +faststart OUT.mp4"
     ]

@@ -5,14 +5,19 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from functools import lru_cache
+from typing import Any, Literal
 
 import av
 import numpy as np
+from av.sidedata.sidedata import SideDataContainer
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
 _HD_ROWS = 720
 _BT709, _UNSPECIFIED, _BT601 = 1, 2, 6  # AVCOL_SPC_BT709, _UNSPECIFIED, _SMPTE170M
+_NO_MATRIX = frozenset({0, _UNSPECIFIED, 3})  # AVCOL_SPC_RGB, which says nothing of YUV, and _RESERVED
+_CONVERTIBLE = frozenset({_BT709, 4, 5, _BT601, 7, 9})  # swscale has no other: FCC, BT.470BG, SMPTE 240M, BT.2020
+_INCONVERTIBLE = {8: "YCgCo", 10: "BT.2020 of constant luminance", 11: "SMPTE 2085", 14: "ICtCp", 15: "IPT-C2"}
 # Measured against float arithmetic at 1/2 to 1/8 size: without full horizontal chroma, swscale is 2 levels too dark and
 # smears colour over pixel pairs (mean error 2.0 against 0.3); without the other two, rounding depends on the processor.
 _AREA = Interpolation.AREA | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
@@ -59,10 +64,28 @@ def render_full_size(frame: av.VideoFrame, rotation: int = 0) -> np.ndarray:
 
 
 def guess_colorspace(frame: av.VideoFrame) -> int:
-    """AVColorSpace of a decoded frame: its tag, else the standard of its size, as players have it."""
-    if frame.colorspace != _UNSPECIFIED:
+    """AVColorSpace of a decoded frame: its tag where that is convertible, else the standard of its size."""
+    if frame.colorspace in _CONVERTIBLE:
         return frame.colorspace
     return _BT709 if frame.height >= _HD_ROWS else _BT601
+
+
+def inconvertible_colours(frame: av.VideoFrame) -> str | None:
+    """Name of the colours of a decoded frame where they cannot be turned into RGB, else None.
+
+    `render` takes such a frame for one without a tag: a flipped bit in the middle of a video should not end it.
+    """
+    if frame.colorspace in _CONVERTIBLE | _NO_MATRIX or frame.format.is_rgb or len(frame.format.components) < 3:
+        return None
+    return _INCONVERTIBLE.get(frame.colorspace, f"colour matrix {frame.colorspace}")
+
+
+def find_side_data(frame: av.VideoFrame, name: str) -> Any:
+    """What the decoder tells beside a frame's pixels, such as "DISPLAYMATRIX"; None: nothing of that name.
+
+    PyAV's own `frame.side_data` refers back to the frame, whose memory would then stay until Python looks for cycles.
+    """
+    return SideDataContainer(frame).get(name)  # type: ignore[call-arg]
 
 
 def _area(frame: av.VideoFrame, view: View, rotation: int) -> np.ndarray:
@@ -73,7 +96,7 @@ def _area(frame: av.VideoFrame, view: View, rotation: int) -> np.ndarray:
 
 def _convert(frame: av.VideoFrame, height: int, width: int) -> np.ndarray:
     colorspace = None
-    if frame.colorspace == _UNSPECIFIED:
+    if frame.colorspace not in _CONVERTIBLE:
         colorspace = Colorspace.ITU709 if guess_colorspace(frame) == _BT709 else Colorspace.ITU601
     same_size = (height, width) == (frame.height, frame.width)
     picture = _reformatter(height, width).reformat(
@@ -88,7 +111,18 @@ def _convert(frame: av.VideoFrame, height: int, width: int) -> np.ndarray:
     )
     plane = picture.planes[0]  # read in place: a copy of a keyframe costs more than its conversion
     rows = np.frombuffer(memoryview(plane), np.uint8).reshape(height, plane.line_size)
-    return rows[:, : width * 3].reshape(height, width, 3)
+    image = rows[:, : width * 3].reshape(height, width, 3)
+    is_gray = len(frame.format.components) < 3 and not frame.format.has_palette
+    if is_gray and frame.color_range == ColorRange.MPEG:  # swscale takes all gray for full range
+        return _stretch_table(frame.format.components[0].bits)[image]
+    return image
+
+
+@lru_cache(maxsize=16)
+def _stretch_table(bits: int) -> np.ndarray:
+    """(256,) uint8: levels of full range for those of limited range that were read as if they were full."""
+    unit = 255 * 2 ** (bits - 8) / (2**bits - 1)  # one level of 8 bits
+    return np.clip(np.rint((np.arange(256) - 16 * unit) * 255 / (219 * unit)), 0, 255).astype(np.uint8)
 
 
 _per_thread = threading.local()

@@ -88,8 +88,8 @@ def read_frames_and_motion(
     )
     looks = max_distance > 1
     seen = (
-        (make_frame(index, pts, picture, views, rotation), see_picture(pts, picture, with_luma=looks))
-        for index, (pts, picture) in enumerate(pictures, start=first_frame)
+        (make_frame(index, picture, views, rotation), see_picture(picture.pts, picture.image, with_luma=looks))
+        for index, picture in enumerate(pictures, start=first_frame)
     )
     for frame, window in _with_neighbours(seen, max_distance if looks else 0):
         here = window[len(window) // 2]

@@ -8,6 +8,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from gsvnet.video.frames import find_side_data
 from gsvnet.video.references import CodedPicture, vectors_px
 
 CELL_PX = 8  # FFmpeg reports no smaller blocks
@@ -101,9 +102,10 @@ def see_picture(pts: int, picture: av.VideoFrame | None, *, with_luma: bool) -> 
     """What motion needs of a decoded frame. Vectors of fields, which count in fields, and of damage are left out."""
     if picture is None:
         return CodedPicture(pts, 0, 0, _NO_VECTORS, None)
-    side_data = picture.side_data.get("MOTION_VECTORS")
+    side_data = find_side_data(picture, "MOTION_VECTORS")
     usable = side_data is not None and not picture.interlaced_frame and not picture.is_corrupt
-    vectors = side_data.to_ndarray() if side_data is not None and usable else _NO_VECTORS
+    # A copy: the array itself holds on to the picture.
+    vectors = side_data.to_ndarray().copy() if side_data is not None and usable else _NO_VECTORS
     luma = np.asarray(picture.to_ndarray(format="gray"), np.uint8) if with_luma else None
     return CodedPicture(pts, picture.height, picture.width, vectors, luma)
 

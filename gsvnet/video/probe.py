@@ -6,14 +6,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from math import atan2, degrees
 
 import av
+import numpy as np
 from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 
 from gsvnet.errors import DecodeError, NotAVideo
 from gsvnet.uris import StorageOptions, redact_text, redact_uri
 from gsvnet.video.explain import explained
+from gsvnet.video.frames import find_side_data, inconvertible_colours
+from gsvnet.video.limits import MAX_PIXELS, check_sample_counts, limit_pixels
+from gsvnet.video.mfra import is_index_right
 from gsvnet.video.source import InOrder, MediaFile, open_source, stat_source
 
 __all__ = ["VideoInfo", "open_video", "probe_video", "video_identity", "video_stream"]
@@ -87,6 +92,8 @@ def open_container(
     """
     name = redact_uri(uri)
     with explained(uri):
+        # Without an index at the end that is right, FFmpeg reads all fragments' headers to open a fragmented MP4.
+        by_index = isinstance(source, MediaFile) and is_index_right(source)
         try:
             container = av.open(
                 source,
@@ -94,7 +101,8 @@ def open_container(
                 options={
                     "format_whitelist": _CONTAINERS,
                     "protocol_whitelist": "none",
-                    "use_mfra_for": "pts",  # of fragmented MP4; else FFmpeg reads all fragments' headers to open it
+                    "max_pixels": str(MAX_PIXELS),  # of the frames that FFmpeg decodes to know what a stream is
+                    **({"use_mfra_for": "pts"} if by_index else {}),
                     # PyAV asks FFmpeg to invent missing pts; with B-frames in AVI those are wrong: show the gap.
                     "fflags": "-genpts" if parse else "-genpts+noparse+nofillin",
                 },
@@ -111,7 +119,10 @@ def open_container(
 
 
 def video_stream(container: InputContainer, uri: str) -> av.VideoStream:
-    """The first video stream that is no cover picture and can be decoded. Raises NotAVideo."""
+    """The first video stream that is no cover picture and can be decoded; none of its frames gets beyond MAX_PIXELS.
+
+    Raises NotAVideo.
+    """
     streams = container.streams.video
     pictures = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
     usable = [s for s in streams if not s.disposition & pictures and s.codec_context is not None]
@@ -119,6 +130,7 @@ def video_stream(container: InputContainer, uri: str) -> av.VideoStream:
         others = ", ".join(sorted({s.type for s in container.streams})) or "no stream at all"
         found = "a video stream in a codec that FFmpeg cannot decode" if streams else f"no video stream: {others}"
         raise NotAVideo(f"the file has {found}", uri=redact_uri(uri))
+    limit_pixels(usable[0], uri)
     return usable[0]
 
 
@@ -130,35 +142,63 @@ def video_identity(uri: str, storage_options: StorageOptions | None = None) -> s
 def probe_video(uri: str, storage_options: StorageOptions | None = None) -> VideoInfo:
     """Facts about a video from its header and first decodable frame. Raises VideoNotFound or NotAVideo."""
     size_bytes, identity = stat_source(uri, storage_options)
-    with open_video(uri, storage_options) as container:
-        stream = video_stream(container, uri)
-        frame = _first_frame(container, stream, uri)
-        rotation = frame_rotation(frame)
-        turned = rotation in (90, 270)
-        return VideoInfo(
-            uri=redact_uri(uri),
-            container=container.format.name,
-            codec=stream.codec.canonical_name,
-            pixel_format=frame.format.name,
-            coded_height=frame.height,
-            coded_width=frame.width,
-            height=frame.width if turned else frame.height,
-            width=frame.height if turned else frame.width,
-            rotation=rotation,
-            time_base=time_base(stream),
-            average_rate=Fraction(stream.average_rate) if stream.average_rate else None,
-            color_range=_COLOR_RANGES.get(frame.color_range, "unspecified"),
-            color_space=_COLOR_SPACES.get(frame.colorspace, "unspecified"),
-            duration_s=duration_s(container, stream),
-            has_b_frames=bool(stream.codec_context.has_b_frames),
-            size_bytes=size_bytes,
-            identity=identity,
-        )
+    with open_source(uri, storage_options) as source:
+        check_sample_counts(source, uri)
+        with open_container(source, uri) as container:
+            return _describe(container, uri, size_bytes=size_bytes, identity=identity)
+
+
+def _describe(container: InputContainer, uri: str, *, size_bytes: int, identity: str) -> VideoInfo:
+    stream = video_stream(container, uri)
+    frame = _first_frame(container, stream, uri)
+    _check_picture(frame, uri)
+    rotation = frame_rotation(frame)
+    turned = rotation in (90, 270)
+    return VideoInfo(
+        uri=redact_uri(uri),
+        container=container.format.name,
+        codec=stream.codec.canonical_name,
+        pixel_format=frame.format.name,
+        coded_height=frame.height,
+        coded_width=frame.width,
+        height=frame.width if turned else frame.height,
+        width=frame.height if turned else frame.width,
+        rotation=rotation,
+        time_base=time_base(stream),
+        average_rate=Fraction(stream.average_rate) if stream.average_rate else None,
+        color_range=_COLOR_RANGES.get(frame.color_range, "unspecified"),
+        color_space=_COLOR_SPACES.get(frame.colorspace, "unspecified"),
+        duration_s=duration_s(container, stream),
+        has_b_frames=bool(stream.codec_context.has_b_frames),
+        size_bytes=size_bytes,
+        identity=identity,
+    )
 
 
 def frame_rotation(frame: av.VideoFrame) -> int:
     """Degrees counterclockwise (0, 90, 180, 270) that bring a decoded frame into display orientation."""
-    return round(frame.rotation / 90) * 90 % 360
+    right, down = _display_matrix(frame)[:2]
+    return round(-degrees(atan2(down, right)) / 90) * 90 % 360
+
+
+def _display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int]:
+    """Where a step to the right and a step down in a decoded frame lead on the display: x and y of each."""
+    matrix = find_side_data(frame, "DISPLAYMATRIX")
+    if matrix is None:
+        return 1, 0, 0, 1
+    a, b, _, c, d = np.frombuffer(memoryview(matrix), np.int32, count=5).tolist()
+    return a, b, c, d
+
+
+def _check_picture(frame: av.VideoFrame, uri: str) -> None:
+    """Refuse what cannot be shown as it should be."""
+    a, b, c, d = _display_matrix(frame)
+    if a * d < b * c:
+        raise NotAVideo("its pictures are stored mirrored; re-encode it: ffmpeg -i IN OUT.mkv", uri=redact_uri(uri))
+    colours = inconvertible_colours(frame)
+    if colours is not None:
+        said = f"its colours are stored as {colours}, which is not read; convert them to BT.709"
+        raise NotAVideo(said, uri=redact_uri(uri))
 
 
 def time_base(stream: av.VideoStream) -> Fraction:
@@ -178,6 +218,8 @@ def _first_frame(container: InputContainer, stream: av.VideoStream, uri: str) ->
     name = redact_uri(uri)
     try:
         for count, packet in enumerate(container.demux(stream)):
+            if packet.has_sidedata("encryption_info"):  # decoders would make grey frames and damage of it
+                raise NotAVideo("the video is encrypted; decrypt it first", uri=name)
             try:
                 for frame in packet.decode():
                     return frame

@@ -11,7 +11,7 @@ before them that decoding needs) in the middle of one hour at 3 Mbit/s, 1.35 GB,
 | MP4, faststart | 5, 6.8 | 3, 5.2 | 6, 6.7 |
 | MKV, cues at the end | 5, 5.8 | 4, 5.3 | 6, 5.4 |
 | MPEG-TS | 5, 6.0 | 3, 5.2 | 10, 7.8 |
-| MP4 in fragments, with mfra | 6, 5.8 | 3, 5.2 | 906, 979 |
+| MP4 in fragments, with mfra | 7, 6.6 | 3, 5.2 | 906, 979 |
 """
 
 from __future__ import annotations

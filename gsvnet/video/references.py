@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 _SAMPLES = 4  # per axis of a block, to compare it by
 _STEP_PENALTY = 0.5  # grey levels by which a frame has to fit better than one that is a frame nearer
+_VECTORS_AT_ONCE = 1 << 16  # at 1 kB each; a picture of 8192 x 4320 pixels has up to two million
 _WORST_FIT = 10.0  # grey levels; where nothing fits better, the vector leads farther than was looked
 
 Floats = NDArray[np.float32]
@@ -40,19 +41,28 @@ def find_distances(window: tuple[CodedPicture | None, ...]) -> NDArray[np.int8]:
 
     Where several frames fit alike, the nearest: nothing moves there, or nothing can be told apart.
     """
-    reach = len(window) // 2
-    here = window[reach]
+    here = window[len(window) // 2]
     assert here is not None
-    vectors, best = here.vectors, np.zeros(len(here.vectors), np.int8)
-    if here.luma is None or not len(vectors):
+    best = np.zeros(len(here.vectors), np.int8)
+    if here.luma is None:
         return best
+    for start in range(0, len(best), _VECTORS_AT_ONCE):
+        some = slice(start, start + _VECTORS_AT_ONCE)
+        best[some] = _find_some(window, here.luma, here.vectors[some])
+    return best
+
+
+def _find_some(
+    window: tuple[CodedPicture | None, ...], luma: NDArray[np.uint8], vectors: np.ndarray
+) -> NDArray[np.int8]:
+    reach, best = len(window) // 2, np.zeros(len(vectors), np.int8)
     x, y = _sample_points(vectors)
-    block, shift = _sample(here.luma, x, y), vectors_px(vectors)[..., None]
+    block, shift = _sample(luma, x, y), vectors_px(vectors)[..., None]
     lowest = np.full(len(vectors), _WORST_FIT, np.float32)
     for distance in sorted((d for d in range(-reach, reach + 1) if d), key=abs):
         other, penalty = window[reach - distance], _STEP_PENALTY * (abs(distance) - 1)
         open_ = np.flatnonzero(((vectors["source"] < 0) == (distance > 0)) & (lowest > penalty))
-        if other is None or other.luma is None or other.luma.shape != here.luma.shape or not len(open_):
+        if other is None or other.luma is None or other.luma.shape != luma.shape or not len(open_):
             continue
         found = _sample(other.luma, x[open_] + shift[0, open_], y[open_] + shift[1, open_])
         cost = np.abs(found - block[open_]).mean(1) + penalty

@@ -58,7 +58,7 @@ def read_usual(labels: Labels, videos: Sequence[str]) -> Usual:
     ]
     table = run_sql(
         labels,
-        f"select count(*), count(*) filter (status <> 'ok'), count(drift_agreement), {', '.join(moments)} "
+        f"select count(*), count(*) filter (status = 'decode_error'), count(drift_agreement), {', '.join(moments)} "
         f"from frames where {among}",
     )
     frames, lost, measured, *found = (column.to_pylist()[0] for column in table.columns)
@@ -174,7 +174,7 @@ def _lost_sql(among: str, min_gap_s: float) -> str:
                 from (
                     select video, frame_index,
                         frame_index - row_number() over (partition by video order by frame_index) as run
-                    from frames where status <> 'ok' and {among}
+                    from frames where status = 'decode_error' and {among}
                 ) group by video, run
             ) join frames using (video, frame_index)
             where status = 'ok'

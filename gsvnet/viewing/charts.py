@@ -31,8 +31,8 @@ from gsvnet.viewing.words import clock, main_classes_in_words
 MAX_KEYFRAMES = 120
 _INK, _QUIET, _GRID, _LINE = "#1d2733", "#66717f", "#e4e8ec", "#1f6feb"
 _DRIFT = "#8250df"
-_TROUBLE = {"lost": "#d1242f", "failed": "#d1242f", "gap": "#e5747c"}
-_HATCH: dict[str, Any] = {"lost": "blank", "failed": "diagonal_cross", "gap": "right_diagonal_line"}
+_TROUBLE = {"lost": "#d1242f", "damaged": "#e5a11b", "failed": "#d1242f", "gap": "#e5747c"}
+_HATCH: dict[str, Any] = {"lost": "blank", "damaged": "blank", "failed": "diagonal_cross", "gap": "right_diagonal_line"}
 _FONT = "system-ui, sans-serif"
 _LANE = 0.1  # of the areas' height, below them: keyframe ticks
 _BORDER_PX = 52
@@ -247,7 +247,7 @@ def _hover_columns(
     if pictures:
         columns["picture"] = [picture.name for picture in pictures]
         columns["pictured"] = [f"{picture.frame_index:,}" for picture in pictures]
-    holes = [span for span in spans if span.kind != "lost"]
+    holes = [span for span in spans if span.kind not in ("lost", "damaged")]
     nothing: dict[str, Any] = {
         "frames": "none",
         "confidence": "none",

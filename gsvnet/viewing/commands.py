@@ -94,7 +94,7 @@ def _write_target(data: bytes, target: str, options: StorageOptions, *, may_repl
 
 def _say_written(target: str, data: bytes, console: Console) -> None:
     text = f"{redact_uri(target)}: {size_in_words(len(data))}"
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    console.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 def _exists(target: str) -> str:
@@ -118,7 +118,7 @@ def view(config: ViewConfig, console: Console) -> int:
         is_any = ipaddress.ip_address(address).is_unspecified
         hosts = _host_names(config.host, is_any=is_any)
         for style, line in _describe(config, f"http://{hosts[-1]}:{port}/", ipaddress.ip_address(address).is_loopback):
-            console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
+            console.print(line, style=style, markup=False, emoji=False, highlight=False, soft_wrap=True)
         serve(make_app(viewer, hosts, any_address=is_any), listener, viewer.stop)
     return 0
 

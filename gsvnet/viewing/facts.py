@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from typing import Any
 
 from gsvnet.chunks import shard_name
@@ -14,6 +13,7 @@ from gsvnet.store.filesystem import StorageOptions, has_object
 from gsvnet.store.job import FailureRecord, list_failures, list_plans, read_plan
 from gsvnet.store.layout import SUCCESS, derived_uri, list_label_pages, split_shard_path
 from gsvnet.store.read import Labels
+from gsvnet.store.sources import parse_time_base
 from gsvnet.store.timeline import VideoSummary, summarise_videos
 from gsvnet.uris import redact_uri
 
@@ -153,7 +153,7 @@ def _read_plans(out: str, storage_options: StorageOptions) -> dict[str, _Plan]:
         data = read_plan(out, video, storage_options) or {}
         try:
             return _to_plan(data)
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             raise StoreError(
                 f"the stored plan of {video} in {redact_uri(out)} is not of this version: {error!r}"
             ) from error
@@ -164,16 +164,23 @@ def _read_plans(out: str, storage_options: StorageOptions) -> dict[str, _Plan]:
 
 
 def _to_plan(data: Mapping[str, Any]) -> _Plan:
-    tick_s = Fraction(data["video"]["time_base"])
+    tick_s = parse_time_base(data["video"]["time_base"])
     shards = []
     for shard in data["shards"]:
         end_pts = data.get("end_pts") if shard["end_pts"] is None else shard["end_pts"]
         shards.append(
             MissingShard(
-                name=shard_name(int(shard["index"])),
-                num_frames=int(shard["num_frames"]),
-                start_s=float(shard["start_pts"] * tick_s),
-                end_s=None if end_pts is None else float(end_pts * tick_s),
+                name=shard_name(_whole(shard["index"])),
+                num_frames=_whole(shard["num_frames"]),
+                start_s=float(_whole(shard["start_pts"]) * tick_s),
+                end_s=None if end_pts is None else float(_whole(end_pts) * tick_s),
             )
         )
     return _Plan(uri=str(data["video"]["uri"]), shards=tuple(shards))
+
+
+def _whole(value: Any) -> int:
+    """A number of 64 bits, as frames and ticks are."""
+    if isinstance(value, bool) or not isinstance(value, int) or abs(value) >= 2**63:
+        raise ValueError(f"{value!r:.40} is no number of frames or ticks")
+    return value

@@ -57,12 +57,14 @@ def _badges(facts: OutputFacts) -> list[dict[str, str]]:
 def _figures(facts: OutputFacts) -> list[dict[str, str]]:
     frames = sum(summary.frames for summary in facts.summaries)
     lost = sum(summary.lost for summary in facts.summaries)
+    damaged = sum(summary.damaged for summary in facts.summaries)
     gaps = sum(video.gap_frames for video in facts.videos)
     values = {
         "videos": f"{len(facts.summaries):,}",
         "frames": f"{frames:,}",
         "of video": duration(sum(summary.labeled_s for summary in facts.summaries)),
         "frames lost": f"{lost:,}",
+        "frames damaged": _some(damaged),
         "frames without labels": f"{gaps:,}",
         "of label files": size_in_words(facts.label_bytes),
         "bytes a frame": f"{facts.label_bytes / frames:,.0f}" if frames else "",

@@ -20,6 +20,7 @@ from gsvnet.words import count
 
 FORMATS = (".csv", ".json")
 _SHOWN, _VIDEOS_SHOWN = 15, 5
+_FORMULA_BEGINS = ("=", "+", "-", "@", "\t", "\r")
 NO_DRIFT = (
     "no drift was measured in these labels (by an earlier version, with --no-drift, or by a network that does not "
     "propagate labels): what is here was chosen without it"
@@ -34,8 +35,13 @@ def write_frames(review: Review, suffix: str) -> bytes:
     sink = io.StringIO()
     writer = csv.DictWriter(sink, [field.name for field in fields(ReviewFrame)], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(records)
+    writer.writerows({name: _as_text(value) for name, value in record.items()} for record in records)
     return sink.getvalue().encode()
+
+
+def _as_text(value: Any) -> Any:
+    """A value that no spreadsheet takes for a formula: names may come from anybody."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA_BEGINS) else value
 
 
 def to_records(review: Review) -> list[dict[str, Any]]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gsvnet.store.filesystem import StorageOptions, read_bytes
+from gsvnet.errors import CorruptLabels
+from gsvnet.store.filesystem import StorageOptions
+from gsvnet.store.json_object import read_json
 from gsvnet.store.layout import derived_uri
 
 _BUSY_STAGE = 0.7  # below this share no stage is busy enough to hold up the others
@@ -65,10 +66,10 @@ class RunFacts:
 
 def read_run(out: str, storage_options: StorageOptions = None) -> RunFacts | None:
     """How the run went that ended last; None where there is no such file, or none that this version understands."""
-    data = read_bytes(derived_uri(out, "_report.json"), storage_options)
     try:
-        return None if data is None else _to_run(json.loads(data))
-    except (KeyError, TypeError, ValueError, AttributeError):
+        data = read_json(derived_uri(out, "_report.json"), storage_options)
+        return None if data is None else _to_run(data)
+    except (AttributeError, CorruptLabels, KeyError, OverflowError, TypeError, ValueError):
         return None
 
 

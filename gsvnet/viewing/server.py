@@ -138,6 +138,7 @@ async def _video(request: Request) -> Response:
             "last_frame": summary.last_frame,
             "num_frames": summary.frames,
             "num_lost": summary.lost,
+            "num_damaged": summary.damaged,
             "num_missing": summary.missing,
             "frame_s": summary.frame_s,
             "height": summary.height,

@@ -1,4 +1,4 @@
-"""Stretches of a video's time in which something is wrong: lost frames, shards that failed, frames without labels."""
+"""Where something is wrong in a video: frames lost, damaged or without labels, shards that failed."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Literal
 import numpy as np
 
 from gsvnet.store.read import Labels
-from gsvnet.store.timeline import MAX_BINS, Timeline
+from gsvnet.store.timeline import MAX_BINS, LostRun, Timeline
 from gsvnet.viewing.facts import MissingShard, VideoFacts
 from gsvnet.viewing.words import shorten
 
 _MESSAGE_CHARACTERS = 120  # of a failure: a page has room for many
 
-Kind = Literal["lost", "gap", "failed"]
+Kind = Literal["lost", "damaged", "gap", "failed"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,14 +30,19 @@ class Span:
 
 
 def find_spans(labels: Labels, facts: VideoFacts, timeline: Timeline) -> list[Span]:
-    """All of a video's spans: lost frames from its rows; gaps from its plan, or else from the shards that are there."""
-    lost = [
-        Span(kind="lost", start_s=run.start_s, end_s=run.end_s, text=_count(run.num_frames, "lost", run.first_frame))
-        for run in timeline.lost_runs
+    """All of a video's spans: of rows that say lost or damaged, and of gaps, from its plan or between its shards."""
+    runs: tuple[tuple[Kind, tuple[LostRun, ...]], ...] = (
+        ("lost", timeline.lost_runs),
+        ("damaged", timeline.damaged_runs),
+    )
+    spans = [
+        Span(kind=kind, start_s=run.start_s, end_s=run.end_s, text=_count(run.num_frames, kind, run.first_frame))
+        for kind, those in runs
+        for run in those
     ]
     if facts.missing:
-        return lost + [_missing_span(shard, timeline) for shard in facts.missing]
-    return lost + (_find_gaps(labels, timeline) if facts.gap_frames else [])
+        return spans + [_missing_span(shard, timeline) for shard in facts.missing]
+    return spans + (_find_gaps(labels, timeline) if facts.gap_frames else [])
 
 
 def merge_spans(spans: Sequence[Span], closest_s: float, *, shortest_s: float = 0.0) -> list[Span]:

@@ -15,7 +15,7 @@ from gsvnet.benchmark.running import run_model
 from gsvnet.benchmark.standin_tdnet import as_single_frames, build_tdnet_stand_in
 from gsvnet.benchmark.streaming import stream_labels
 from gsvnet.classes import CITYSCAPES
-from gsvnet.models.checkpoints import content_hash
+from gsvnet.models.content_hash import content_hash
 from gsvnet.nn.upsample import upsample_labels
 from tests.tiny_tdnet import build_tdnet, draw_video
 

@@ -34,7 +34,7 @@ def test_a_looped_clip_shows_its_frames_again_and_again(tiny_setting):
     pts = index_video(str(looped)).pts
     assert len(pts) == 36
     assert set(np.diff(pts)) == {pts[1] - pts[0]}
-    pictures = [frame.to_ndarray() for _, frame in read_pictures(str(looped), start_pts=0, end_pts=None)]
+    pictures = [picture.image.to_ndarray() for picture in read_pictures(str(looped), start_pts=0, end_pts=None)]
     assert all(np.array_equal(pictures[i], pictures[i + 12]) for i in range(24))
 
 

@@ -13,7 +13,8 @@ from gsvnet.benchmark.standin import UNKNOWN_LOGIT, build_stand_in, widen_propag
 from gsvnet.benchmark.standin_arseg import build_arseg_stand_in
 from gsvnet.classes import CAMVID, CITYSCAPES, find_counterparts
 from gsvnet.evaluation.cost import measure_cost
-from gsvnet.models.checkpoints import content_hash, load_default
+from gsvnet.models.checkpoints import load_default
+from gsvnet.models.content_hash import content_hash
 from gsvnet.models.noise import draw_chunks
 from gsvnet.models.published import PUBLISHED
 from gsvnet.models.segmenter import SizeRule

@@ -43,6 +43,11 @@ def test_signals_reach_the_program(steps):
     assert json.loads(values(steps, "CMD")[0])[:2] == ["gsvnet", "label"]
 
 
+def test_rays_launcher_finds_what_it_runs_in_the_container(steps):
+    (install,) = [run for run in values(steps, "RUN") if "apt-get install" in run]
+    assert {"rsync", "openssh-client"} <= set(install.split())
+
+
 def test_versions_are_those_that_are_tested(steps):
     (install,) = [run for run in values(steps, "RUN") if "[label,s3,gcs,azure]" in run]
     assert "-c constraints.txt" in install

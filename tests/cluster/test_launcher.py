@@ -54,5 +54,11 @@ def test_the_head_may_do_more_than_a_worker(launcher):
     assert sorted(profiles) == ["gsvnet-head", "gsvnet-worker"]
 
 
+def test_every_node_asks_for_the_token_of_who_launched_it(launcher, cluster_dir):
+    assert "--env RAY_AUTH_MODE=token" in launcher["docker"]["run_options"]
+    assert launcher["file_mounts"] == {"/home/ray/.ray/auth_token": "~/.ray/auth_token"}  # Ray's default for its user
+    assert "useradd --create-home --uid 1000 ray" in (cluster_dir / "Dockerfile").read_text()
+
+
 def test_the_dashboard_is_not_open_to_the_network(launcher):
     assert "--dashboard-host=127.0.0.1" in " ".join(launcher["head_start_ray_commands"])

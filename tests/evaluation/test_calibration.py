@@ -25,7 +25,8 @@ from gsvnet.evaluation.calibration_counts import (
 from gsvnet.evaluation.calibration_streets import draw_calibration_clips
 from gsvnet.evaluation.camvid import open_camvid
 from gsvnet.models.calibration import calibration_of
-from gsvnet.models.checkpoints import content_hash, load_checkpoint
+from gsvnet.models.checkpoints import load_checkpoint
+from gsvnet.models.content_hash import content_hash
 from gsvnet.models.segmenter import FrameNeeds, LogitsBatch
 from gsvnet.nn.confidence import Calibration, measure_confidence
 

@@ -48,13 +48,15 @@ def test_labels_that_change_at_every_second_frame_agree_in_half_of_the_pairs(dat
     data.clips[0].frames[2].image.write_bytes(data.clips[0].frames[1].image.read_bytes())
     result = compare_consistency(Alternates(), data, interval=2).model  # labels 0 0 1 1 0
     assert result.per_class[:2].tolist() == pytest.approx([100 / 3, 100 / 3])
+    assert result.per_pair == [[100, 0, 100, 0]]  # lost where a keyframe begins
 
 
 def test_at_interval_one_the_model_is_its_per_frame_labels(data):
     figures = compare_consistency(Alternates(), data, interval=1, mode="etc").to_dict()
     assert figures["model"] == figures["per_frame"]
     assert (figures["mode"], figures["keyframe_interval"]) == ("etc", 1)
-    assert {"miou", "per_class", "num_pairs"} <= set(figures["truth"])
+    assert {"miou", "per_class", "per_pair", "num_pairs"} <= set(figures["truth"])
+    assert figures["clips"] == [data.clips[0].name]
     assert "flow" not in figures["truth"]
 
 

@@ -30,7 +30,7 @@ class ReadsRed(torch.nn.Module):
     def segment(self, chunks):
         chunk, position = chunks.valid.nonzero(as_tuple=True)
         ids = (chunks.frames[chunk, position][:, 0].long() // 10).clamp(max=len(self.classes) - 1)
-        logits = torch.nn.functional.one_hot(ids, len(self.classes)).movedim(-1, 1).float()
+        logits = torch.nn.functional.one_hot(ids, len(self.classes)).movedim(-1, 1).float() * 9
         yield LogitsBatch(chunk=chunk, position=position, logits=logits)
 
 
@@ -151,7 +151,7 @@ def test_consistency_compares_the_model_with_per_frame_labels_and_truth(camvid, 
     assert _evaluate("camvid", "--root", camvid, "--split", "val", "--keyframe-interval", 2, "--consistency",
                      "--json", out) == 0  # fmt: skip
     consistency = json.loads(out.read_text())["consistency"]
-    assert {"mode", "flow", "note", "keyframe_interval", "model", "per_frame", "truth"} == set(consistency)
+    assert {"mode", "flow", "note", "keyframe_interval", "clips", "model", "per_frame", "truth"} == set(consistency)
     assert consistency["model"] == consistency["per_frame"]  # it labels every frame by itself
     assert consistency["truth"]["num_pairs"] == 3
     assert "keyframe every 2 frames" in capsys.readouterr().out
@@ -195,6 +195,20 @@ def test_plots_of_one_result_and_of_several(camvid, model_is, tmp_path, capsys):
     assert _evaluate("plot", *files, "--out", tmp_path / "both") == 0
     assert (tmp_path / "both" / "distance.svg").is_file()
     assert "wrote" in capsys.readouterr().out
+
+
+def test_consistency_of_one_run_and_of_two_is_plotted(camvid, model_is, tmp_path):
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("cv2")
+    model_is(ReadsRed(CAMVID))
+    files = [tmp_path / "a.json", tmp_path / "b.json"]
+    for out, plots in zip(files, ([], ["--plots", tmp_path / "one"])):
+        assert _evaluate("camvid", "--root", camvid, "--split", "val", "--keyframe-interval", 1, "--consistency",
+                         "--model", f"model-{out.stem}", "--json", out, *plots) == 0  # fmt: skip
+    assert "every frame, TC" in (tmp_path / "one" / "consistency.svg").read_text()
+    assert _evaluate("plot", *files, "--out", tmp_path / "both") == 0
+    both = (tmp_path / "both" / "consistency.svg").read_text()
+    assert all(f">{name}, TC " in both for name in ("model-a, L=1", "model-b, L=1", "truth"))
 
 
 @pytest.mark.parametrize(

@@ -122,6 +122,31 @@ def test_clips_pool_their_pixels_and_keep_their_own_figures():
     assert both.num_pairs == 4
 
 
+def test_each_pair_has_its_own_figure_in_the_order_of_time_and_their_mean_is_not_the_pooled_one():
+    steady, flickering = np.zeros((H, W), np.uint8), np.zeros((H, W), np.uint8)
+    flickering[: H // 4] = 1
+    result = _measure([steady, steady, flickering])
+    assert result.per_pair == [[100, 37.5]]  # class 1 counts only where it occurs
+    assert result.miou == (87.5 + 0) / 2
+
+
+@pytest.mark.parametrize("mode", ["sound", "etc"])
+def test_of_a_single_pair_its_figure_is_that_of_the_clip(mode):
+    result = _measure([_halves(), _halves(0, 2)], mode=mode)
+    assert result.per_pair == [[result.miou]]
+
+
+def test_pairs_stay_with_their_clips():
+    both = _measure([_halves()] * 4) + _measure([np.zeros((H, W), np.uint8), np.ones((H, W), np.uint8)])
+    assert both.per_pair == [[100] * 3, [0]]
+
+
+def test_a_pair_without_anything_to_compare_is_null_between_the_others():
+    nothing = np.full((H, W), 255, np.uint8)
+    figures = _measure([_halves(), _halves(), nothing, _halves(), _halves()]).to_dict(["a", "b", "c", "d"])
+    assert figures["per_pair"] == [[100, None, None, 100]]
+
+
 @pytest.mark.parametrize("other", [{"mode": "etc"}, {"flow": _shift(1, 0)}, {"num_classes": 5}])
 def test_figures_of_unequal_arithmetic_do_not_add_up(other):
     with pytest.raises(ConfigError, match="cannot pool"):

@@ -30,10 +30,16 @@ def fill(*rows: tuple[int, int]) -> np.ndarray:
 
 @pytest.fixture
 def write(tmp_path):
-    """write(name, masks, **options): an output in tmp_path whose frames have these masks (None: lost)."""
+    """write(name, masks, **options): an output in tmp_path whose frames have these masks (None: lost).
 
-    def write(name, masks, *, video=VIDEO, step_s=0.1, interval=2, **options) -> str:
-        frames = [Drawn(labels=mask, time_s=i * step_s, interval=interval) for i, mask in enumerate(masks)]
+    damaged: frames that are marked so.
+    """
+
+    def write(name, masks, *, video=VIDEO, step_s=0.1, interval=2, damaged=(), **options) -> str:
+        frames = [
+            Drawn(labels=mask, time_s=i * step_s, interval=interval, damaged=i in damaged)
+            for i, mask in enumerate(masks)
+        ]
         write_video(str(tmp_path / name), video, frames, spool=tmp_path / "spool", **options)
         return str(tmp_path / name)
 
@@ -44,9 +50,9 @@ def write(tmp_path):
 def compare(make_console):
     """compare(out1, out2, **options): the result as JSON."""
 
-    def compare(out1, out2, **options):
+    def compare(out1, out2, *, exit_code=0, **options):
         console = make_console(soft_wrap=True)
-        assert diff(DiffConfig(out1=out1, out2=out2, json=True, **options), console) == 0
+        assert diff(DiffConfig(out1=out1, out2=out2, json=True, **options), console) == exit_code
         return json.loads(console.file.getvalue())
 
     return compare
@@ -110,6 +116,47 @@ def test_lost_frames_are_left_out(write, compare):
     mask = fill((ROAD, 12))
     found = compare(write("a", [mask, None, mask, None]), write("b", [mask, mask, None, None]))
     assert (found["frames"], found["frames_lost"], found["agreement"]) == (1, 3, 1.0)
+
+
+def test_labels_of_damaged_pictures_are_compared(write, compare):
+    good, bad = fill((ROAD, 4)), fill((CAR, 4))
+    found = compare(write("a", [good] * 2), write("b", [good, bad], damaged={1}))
+    assert (found["frames"], found["frames_lost"], found["agreement"]) == (2, 0, 0.5)
+
+
+def test_a_bound_is_kept_up_to_the_very_pixel(write, compare):
+    """3 of 400 pixels differ."""
+    bad = fill((ROAD, 10)).copy()
+    bad[0, :3] = CAR
+    first, second = write("a", [fill((ROAD, 10))] * 4), write("b", [fill((ROAD, 10))] * 3 + [bad])
+    found = compare(first, second, max_differing=3 / 400)
+    assert (found["pixels"], found["pixels_differing"], found["keeps_bound"]) == (400, 3, True)
+    assert compare(first, second, max_differing=0.0074, exit_code=1)["keeps_bound"] is False
+    assert compare(first, second)["keeps_bound"] is None
+    assert compare(first, first, max_differing=0.0)["keeps_bound"] is True
+
+
+def test_no_bound_is_kept_where_one_output_lacks_labels(write, compare):
+    mask = fill((ROAD, 4))
+    first, fewer = write("a", [mask] * 4), write("b", [mask] * 3)
+    lost, more = write("c", [mask] * 3 + [None]), write("d", [mask] * 4)
+    write("d", [mask], video=NIGHT)
+    for other in (fewer, lost, more):
+        compare(first, other, max_differing=1.0, exit_code=1)
+        compare(other, first, max_differing=1.0, exit_code=1)
+    compare(lost, lost, max_differing=0.0)  # lost in both
+    compare(first, more, max_differing=0.0, video=("drive",))  # the other video was not asked about
+
+
+def test_where_no_pixel_counts_no_bound_is_kept(write, compare):
+    out = write("a", [fill((255, 4))])
+    compare(out, out, max_differing=1.0, exit_code=1)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])
+def test_a_bound_is_a_share(share):
+    with pytest.raises(ConfigError, match="a share of the pixels, from 0 to 1"):
+        DiffConfig(out1="a", out2="b", max_differing=share)
 
 
 def test_frames_that_only_one_has_are_listed(write, compare):
@@ -265,11 +312,26 @@ def test_lines_for_people(write, capsys):
         "frames   2 compared, 1 of them equal",
         "equal    99.99 % of the pixels, mIoU 99.99 %",  # never 100.00 % for less
     ]
+    assert lines[4] == "differ   10 of 200,000 pixels (0.005 %), in 1 frame"
     assert f"in OUT2  1 frame that the other lacks: {VIDEO} 2-2" in lines
     assert lines[-1] == f"worst    {VIDEO} frame 1 at 0.100 s: 99.99 % equal"
     assert any(
         a.split()[:1] == ["class"] and b.split() == ["road", "99.99", "%", "100.00", "%"] for a, b in pairwise(lines)
     )
+
+
+def test_a_bound_in_words(write, capsys):
+    good, bad = fill((ROAD, 10_000)), fill((ROAD, 9_999), (CAR, 1))
+    first, second = write("a", [good] * 2), write("b", [good, bad])
+    for share, code, words in (
+        ("0.0001", 0, "at most 0.01 % of the pixels: kept"),
+        ("0.00001", 1, "at most 0.001 % of the pixels: not kept"),
+    ):
+        assert main(["diff", first, second, "--max-differing", share]) == code
+        assert f"bound    {words}" in capsys.readouterr().out.splitlines()
+    assert main(["diff", first, write("c", [good, None, good]), "--max-differing", "0"]) == 1
+    words = "bound    at most 0 % of the pixels: not kept, 1 frame lost in one of them, not the same frames"
+    assert words in capsys.readouterr().out.splitlines()
 
 
 def test_nothing_to_compare_is_exit_code_2(write, capsys):

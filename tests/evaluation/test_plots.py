@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 from gsvnet.errors import ConfigError, MissingExtra
-from gsvnet.evaluation.plots import plot_classes, plot_distances, plot_throughput, write_plots
-from gsvnet.evaluation.plotted import read_results
+from gsvnet.evaluation.drawing import draw_consistency
+from gsvnet.evaluation.plots import plot_classes, plot_consistency, plot_distances, plot_throughput, write_plots
+from gsvnet.evaluation.plotted import PlottedRow, read_results
 
 
 def result(model: str = "default", interval: int = 3, **changes) -> dict:
@@ -32,6 +33,19 @@ def result(model: str = "default", interval: int = 3, **changes) -> dict:
     return usual | changes
 
 
+def consistency(*kinds: str, clips: tuple[str, ...] = ("drive",), mode: str = "sound", **pooled: float) -> dict:
+    """Temporal consistency as `gsvnet evaluate --json` writes it: of four pairs per clip, one of them not compared.
+
+    pooled: TC of a kind of labels; default: 80. Clips are the less consistent the later they come.
+    """
+    rows = {}
+    for kind in ("model", *kinds):
+        tc = pooled.get(kind, 80.0)
+        per_clip = [tc - number for number in range(len(clips))]
+        rows[kind] = {"miou": tc, "per_clip": per_clip, "per_pair": [[tc, None, tc - 1, tc + 1] for tc in per_clip]}
+    return {"mode": mode, "flow": "DIS", "clips": list(clips), **rows}
+
+
 def texts(svg: Path) -> list[str]:
     return [element.text or "" for element in ElementTree.parse(svg).iter("{http://www.w3.org/2000/svg}text")]
 
@@ -44,10 +58,10 @@ def height_of(svg: Path, text: str) -> float:
 
 
 def test_every_plot_is_written_as_png_and_as_svg(tmp_path):
-    files = write_plots([result(interval=1), result(interval=3)], tmp_path / "new" / "folder")
-    assert {path.name for path in files} == {
-        f"{n}.{e}" for n in ("throughput", "distance", "classes") for e in ("png", "svg")
-    }
+    results = [result(interval=1), result(interval=3, consistency=consistency("truth"))]
+    files = write_plots(results, tmp_path / "new" / "folder")
+    names = ("throughput", "distance", "consistency", "classes")
+    assert {path.name for path in files} == {f"{name}.{ending}" for name in names for ending in ("png", "svg")}
     for path in files:
         if path.suffix == ".png":
             with Image.open(path) as image:
@@ -60,15 +74,21 @@ def test_every_plot_is_written_as_png_and_as_svg(tmp_path):
         ([result()], {"distance", "classes"}),
         ([result(interval=1), result("other", 1)], {"throughput", "classes"}),
         ([result(), result("other", frames_per_s=None)], {"distance", "classes"}),
+        ([result(consistency={"model": {"miou": 80.0, "per_clip": [80.0]}})], {"distance", "classes"}),
+        ([result(consistency=consistency()), result("b", frames_per_s=None)], {"distance", "classes"}),
+        (
+            [result(consistency=consistency(), frames_per_s=None), result("b", consistency=consistency(mode="etc"))],
+            {"distance", "classes"},
+        ),
     ],
-    ids=["one result", "per frame only", "one not timed"],
+    ids=["one result", "per frame only", "one not timed", "no TC of pairs", "one without TC", "TC of two modes"],
 )
 def test_plots_that_the_results_do_not_allow_are_left_out(tmp_path, results, names):
     assert {path.stem for path in write_plots(results, tmp_path)} == names
 
 
 def test_equal_input_gives_equal_bytes(tmp_path):
-    results = [result(interval=1), result(interval=3), result("other")]
+    results = [result(model, interval, consistency=consistency()) for model, interval in (("a", 1), ("a", 3), ("b", 3))]
     first, second = (write_plots(results, tmp_path / name) for name in ("a", "b"))
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
 
@@ -125,6 +145,83 @@ def test_classes_stand_in_the_order_of_their_iou_absent_ones_last(tmp_path):
     _, svg = plot_classes([result(per_class={"fence": None, "pole": 0.0, "road": 90.0, "car": 80.0})], tmp_path)
     heights = [height_of(svg, name) for name in ("road", "car", "pole", "fence")]
     assert heights == sorted(heights)
+
+
+def test_consistency_of_one_model_has_a_curve_per_kind_of_labels(tmp_path):
+    figures = consistency("smoothed", "per_frame", "truth", model=81.25, smoothed=88.0, per_frame=70.5, truth=90.0)
+    _, svg = plot_consistency([result(interval=1), result(interval=5, step_ms=50.0, consistency=figures)], tmp_path)
+    kinds = {"keyframe every 5 frames, TC 81.2", "smoothed, TC 88.0", "per frame, TC 70.5", "truth, TC 90.0"}
+    assert kinds <= set(texts(svg))
+    assert {"camvid val: default", "drive", "TC of each pair (%)"} <= set(texts(svg))
+
+
+def test_a_network_without_keyframes_has_one_curve(tmp_path):
+    _, svg = plot_consistency([result(consistency=consistency("per_frame"))], tmp_path)
+    assert "drive: every frame, TC 80.0" in texts(svg)
+
+
+def test_consistency_of_two_models_has_a_curve_of_each_and_one_of_the_truth(tmp_path):
+    figures = [consistency("per_frame", "truth", model=tc) for tc in (75.0, 85.0)]
+    _, svg = plot_consistency(
+        [result("without", consistency=figures[0]), result("with", consistency=figures[1])], tmp_path
+    )
+    found = [text for text in texts(svg) if ", TC " in text]
+    assert found == ["without, L=3, TC 75.0", "with, L=3, TC 85.0", "truth, TC 80.0"]
+
+
+def test_of_many_clips_those_of_the_lowest_consistency_have_a_panel(tmp_path, monkeypatch):
+    monkeypatch.setattr("gsvnet.evaluation.plots._MOST_CLIPS", 2)
+    clips = ("street 0", "street 1", "street 2")
+    _, svg = plot_consistency([result(consistency=consistency("truth", clips=clips))], tmp_path)
+    assert [text for text in texts(svg) if text.startswith("street")] == list(clips[1:])
+    assert "camvid val: default, the 2 of 3 clips whose TC is lowest" in texts(svg)
+
+
+@pytest.mark.parametrize(
+    ("step_ms", "times", "label"),
+    [
+        (50.0, [0.05, 0.1, 0.15], "time of a pair's later frame (s)"),
+        (None, [1, 2, 3], "pair of neighbouring frames"),
+    ],
+)
+def test_pairs_stand_at_their_time_or_number_with_a_gap_where_nothing_was_compared(step_ms, times, label):
+    figure = pytest.importorskip("matplotlib.figure").Figure()
+    row = PlottedRow(pooled=80.0, per_clip=(None, 80.0), per_pair=((None,) * 9, (90.0, None, 70.0)))
+    draw_consistency(figure, {"model": row}, {1: "drive"}, "camvid val", step_ms)
+    [axes] = figure.axes
+    np.testing.assert_allclose(axes.lines[0].get_xdata(), times)
+    np.testing.assert_array_equal(axes.lines[0].get_ydata(), [90, np.nan, 70])
+    assert axes.get_xlabel() == label
+
+
+def test_as_many_models_as_there_are_colours_leave_one_to_the_truth():
+    figure = pytest.importorskip("matplotlib.figure").Figure()
+    row = PlottedRow(pooled=80.0, per_clip=(80.0,), per_pair=((80.0,),))
+    draw_consistency(figure, dict.fromkeys([*"abcdefg", "truth"], row), {0: "drive"}, "camvid val", None)
+    assert len({line.get_color() for line in figure.axes[0].lines}) == 8
+
+
+def test_consistency_ends_at_100_percent():
+    figure = pytest.importorskip("matplotlib.figure").Figure()
+    row = PlottedRow(pooled=100.0, per_clip=(100.0,), per_pair=((100.0,) * 3,))
+    draw_consistency(figure, {"model": row}, {0: "drive"}, "camvid val", None)
+    assert 100 < figure.axes[0].get_ylim()[1] < 101
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({}, "other at interval 3 has no TC of pairs"),
+        (consistency(mode="etc"), "'sound, DIS: drive .4 pairs.' and 'etc, DIS: "),
+        (consistency(clips=("street",)), "'sound, DIS: drive .4 pairs.' and 'sound, DIS: street"),
+        (consistency() | {"clips": ["a", "b"]}, "consistency of model is not of the clips and pairs"),
+        (consistency("truth") | {"model": consistency(clips=("a", "b"))["model"]}, "of the clips and pairs"),
+    ],
+)
+def test_consistency_on_another_basis_is_refused(tmp_path, other, message):
+    with pytest.raises(ConfigError, match=message):
+        plot_consistency([result(consistency=consistency()), result("other", consistency=other)], tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_model_with_several_intervals_has_bars_of_its_shortest_and_longest(tmp_path):

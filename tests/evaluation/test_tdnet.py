@@ -188,7 +188,7 @@ def run(camvid, tmp_path, monkeypatch):
     def run(*options, **model):
         monkeypatch.setattr("gsvnet.evaluation.commands.load_model", lambda name: build_tdnet(**model))
         monkeypatch.setattr("gsvnet.evaluation.commands._SECONDS", 0.01)
-        monkeypatch.setattr("gsvnet.models.prepared._SAMPLE_SIZE", (24, 32))
+        monkeypatch.setattr("gsvnet.models.contract.SAMPLE_SIZE", (24, 32))
         out = tmp_path / "result.json"
         command = ["evaluate", "camvid", "--root", camvid, "--split", "val", "--device", "cpu", "--json", out]
         code = main([str(word) for word in (*command, *options)])

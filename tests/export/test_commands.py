@@ -131,13 +131,13 @@ def test_frames_are_chosen_by_sql_every_limit_and_video(write_labels, run_export
 def test_lost_frames_are_left_out_and_counted(write_labels, run_export, awkward):
     folder, said = run_export("png", write_labels(awkward, lost=[0, 5, 7]))
     assert stems(folder) == ["1", "2", "3", "4", "6"]
-    assert "frames   5 of 1 video; 3 lost in decoding are left out" in said
+    assert "frames   5 of 1 video; 3 lost or damaged in decoding are left out" in said
 
 
 @pytest.mark.parametrize("form", [form for form in ALL if form != "mp4"])
 def test_an_output_of_lost_frames_alone_makes_an_empty_dataset(write_labels, run_export, awkward, form):
     _, said = run_export(form, write_labels(awkward[:2], lost=[0, 1]), images="none")
-    assert "frames   0 of 1 video; 2 lost in decoding are left out" in said
+    assert "frames   0 of 1 video; 2 lost or damaged in decoding are left out" in said
 
 
 @pytest.mark.parametrize("form", [form for form in ALL if form != "mp4"])
@@ -411,6 +411,9 @@ def test_labels_that_grew_since_are_another_export(write_labels, run_export, awk
         (["png", "OUT", "--to", "OUT"], 2),
         (["png", "OUT", "--to", "s3://bucket/x"], 2),
         (["png", "OUT", "--to", ""], 2),
+        (["png", "OUT", "--beside", "OUT", "--to", "TO"], 2),
+        (["mp4", "OUT", "--beside", "OUT", "--to", "TO"], 1),
+        (["mp4", "OUT", "--beside", "TO", "--to", "TO"], 1),
         (["yolo", "OUT", "--to", "TO"], 1),
         (["png", "TO", "--to", "TO"], 1),
     ],

@@ -50,7 +50,7 @@ def test_text_is_drawn():
     assert np.ptp(columns) > 50
 
 
-@pytest.mark.parametrize("names", [("車", "дерево"), ("a" * 300, "b")])
+@pytest.mark.parametrize("names", [("車", "дерево"), ("a" * 200, "b")])
 def test_odd_names_do_no_harm(names):
     legend = Legend(ClassSet(name="x", names=names, colours=((1, 2, 3), (4, 5, 6))), 90, 160)
     assert legend.draw([0, 1], "x").shape[1] == 160

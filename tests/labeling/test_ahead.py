@@ -126,6 +126,24 @@ def test_what_is_prepared_ends_with_the_reader_which_may_still_be_asked():
     assert list(ahead.items("b")) == [("b", n) for n in range(3)]
 
 
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_thread_whose_reader_was_interrupted_as_it_began_ends_with_the_reader(monkeypatch, when):
+    start = threading.Thread.start
+
+    def interrupted(thread):
+        if when == "after":
+            start(thread)
+        raise KeyboardInterrupt
+
+    source = Source(num=1000)
+    ahead = ReadAhead(source, 2)
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        next(ahead.items("a"))
+    ahead.close()
+    assert num_threads() == 0
+
+
 def test_an_error_in_the_consumer_stops_the_thread():
     ahead = ReadAhead(Source(num=1000), 2)
 

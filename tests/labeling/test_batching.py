@@ -31,7 +31,7 @@ def shard(first_frame, num_frames, restarts=()):
     )
 
 
-def decode(where, needs, *, lost=(), interval=4, first=None, stop=None):
+def decode(where, needs, *, lost=(), damaged=(), interval=4, first=None, stop=None):
     """Frames of a shard as the decoder gives them: every pixel holds the frame's index."""
     views = views_by_need(where, interval=interval, needs=needs)
     first = where.first_frame if first is None else first
@@ -40,7 +40,7 @@ def decode(where, needs, *, lost=(), interval=4, first=None, stop=None):
             yield Frame(index=index, pts=index * 10, images=(), status="decode_error")
         else:
             images = tuple(np.full((v.height, v.width, 3), index, np.uint8) for v in views(index))
-            yield Frame(index=index, pts=index * 10, images=images, status="ok")
+            yield Frame(index=index, pts=index * 10, images=images, status="damaged" if index in damaged else "ok")
 
 
 def batches(where, needs, *, num_chunks=2, interval=4, **damage):
@@ -417,3 +417,32 @@ def test_a_keyframe_to_which_no_motion_leads_is_as_good_as_none():
 def test_the_time_that_motion_takes_is_told():
     [batch] = moving(shard(0, 8))
     assert batch.tracing.wall > 0
+
+
+def damaged_frames(needs, **arguments):
+    where = shard(0, 12)
+    return [place.index for batch in batches(where, needs, **arguments) for place in batch.places if place.damaged]
+
+
+def test_damage_spreads_from_a_keyframe_and_on_the_way_to_the_next():
+    assert damaged_frames(NEEDS, damaged=(4,)) == [4, 5, 6, 7]
+    assert damaged_frames(NEEDS, damaged=(6,)) == [6, 7]
+
+
+def test_damage_of_a_frame_is_its_own_where_nothing_is_propagated():
+    assert damaged_frames(replace(PER_FRAME, basis="itself"), damaged=(5,)) == [5]
+
+
+def test_damage_reaches_as_far_as_a_network_looks():
+    needs = replace(PER_FRAME, basis="neighbours", before=3, after=1)
+    assert damaged_frames(needs, damaged=(5,)) == [4, 5, 6, 7, 8]
+
+
+def test_a_damaged_frame_takes_the_place_of_a_lost_keyframe():
+    found = batches(shard(0, 8), NEEDS, lost=(0,), damaged=(1,))
+    assert [place.keyframe for place in found[0].places] == [1] * 4 + [4] * 4
+
+
+def test_a_damaged_keyframe_is_nobodys_next_one():
+    found = batches(shard(0, 8), replace(NEEDS, next_frame=True), damaged=(4,))
+    assert found[0].chunks.next_valid.tolist() == [False, False]

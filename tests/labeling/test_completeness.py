@@ -6,9 +6,9 @@ from gsvnet.labeling.completeness import state_of_output
 from gsvnet.store.job import FailureRecord, write_failure, write_plan
 
 
-def shard(index):
-    return {"video_id": "x", "index": index, "first_frame": index, "num_frames": 1, "start_pts": index,
-            "end_pts": None, "restarts": []}  # fmt: skip
+def shard(video, index, count):
+    return {"video_id": video, "index": index, "first_frame": index, "num_frames": 1, "start_pts": index,
+            "end_pts": None if index == count - 1 else index + 1, "restarts": []}  # fmt: skip
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def state(tmp_path, label_config):
         for name, count in (known if stored is None else stored).items():
             video = {"id": name, "uri": name, "identity": "1", "height": 1, "width": 1, "rotation": 0,
                      "time_base": "1/10", "num_frames": count}  # fmt: skip
-            shards = [shard(index) for index in range(count)]
+            shards = [shard(name, index, count) for index in range(count)]
             write_plan(out, name, {"video": video, "shards": shards, "problems": [], "numbers_from": "scan"})
         for name, index in failed:
             record = FailureRecord(video=name, uri=name, shard=index, error="E", message="m", attempts=1)

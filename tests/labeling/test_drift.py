@@ -11,6 +11,7 @@ from torch import nn
 
 from gsvnet.chunks import STRETCH_FRAMES, Shard
 from gsvnet.classes import CAMVID
+from gsvnet.errors import NotNumbers
 from gsvnet.labeling.batching import batch_chunks, views_by_need
 from gsvnet.labeling.clock import StageClock
 from gsvnet.labeling.drift import Arrival, DriftMaker, Measured, join_drift
@@ -101,6 +102,29 @@ def expected(*keyframes):
 def test_a_chunk_agrees_with_the_keyframe_after_it_wherever_batches_end(pipeline, num_chunks):
     rows = rows_of(shard(0, 20, is_last=True), pipeline=pipeline, num_chunks=num_chunks)
     assert [row.frame_index for row in rows] == list(range(20))
+    assert agreement_of(rows) == expected(0, 4, 8, 12, 16)
+
+
+def spoiled(value, label):
+    """`stands_still` with `value` as the logit of class `label` everywhere."""
+
+    def segment(batch):
+        for output in stands_still(batch):
+            if output.role == "arrival" or value == -torch.inf:
+                output.logits[:, label] = value
+            yield output
+
+    return segment
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_no_drift_is_told_of_what_is_no_number(value):
+    with pytest.raises(NotNumbers, match="NaN or infinity"):
+        rows_of(shard(0, 20, is_last=True), spoiled(value, 0))
+
+
+def test_a_class_that_is_ruled_out_does_not_change_drift():
+    rows = rows_of(shard(0, 20, is_last=True), spoiled(-torch.inf, 2))
     assert agreement_of(rows) == expected(0, 4, 8, 12, 16)
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+
 import fsspec
 import pytest
 
@@ -166,3 +168,50 @@ def test_a_store_that_is_out_is_no_empty_folder(monkeypatch, given):
     with pytest.raises(StoreUnavailable, match="s3://videos") as refused:
         expand_inputs([given], storage_options=down)
     assert "hush" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"a.mp4\0b.mp4\n", "is no text in UTF-8: it holds a NUL"),
+        ("a.mp4\n".encode("utf-16"), "is no text in UTF-8"),
+        (b"**a\n", r"is no glob: .*'\*\*'"),
+    ],
+)
+def test_what_is_no_list_of_names_is_one_line(folder, tmp_path, content, problem):
+    (tmp_path / "list.txt").write_bytes(content)
+    with pytest.raises(ConfigError, match=problem):
+        expand_inputs(["@list.txt"])
+
+
+def test_a_list_as_windows_writes_it_is_read(folder):
+    (folder / "list.txt").write_bytes(b"\xef\xbb\xbfa.mp4\r\ndeep/c.ts\r\n")
+    assert names(expand_inputs(["@videos/list.txt"]), folder) == ["videos/a.mp4", "videos/deep/c.ts"]
+
+
+def test_names_of_any_bytes_are_found_by_a_list(folder):
+    name = os.fsdecode(b"caf\xe9\xc2\x85.mp4")  # latin-1, then what Unicode takes for the end of a line
+    (folder / name).write_bytes(b"x")
+    (folder / "list.txt").write_bytes(os.fsencode(name) + b"\n")
+    (found,) = expand_inputs(["@videos/list.txt"])
+    assert os.path.exists(found)  # noqa: PTH110 Path would do the same
+
+
+def test_a_name_longer_than_any_file_has_is_taken_as_it_is(folder):
+    name = "x" * 300 + "[1].mp4"
+    with pytest.raises(ConfigError, match="no video there"):
+        expand_inputs([name])
+    assert expand_inputs(["y" * 5000]) == ["y" * 5000]
+
+
+def test_a_name_with_a_nul_is_a_config_error():
+    with pytest.raises(ConfigError, match="holds a NUL"):
+        expand_inputs(["a\0.mp4"])
+
+
+def test_a_video_in_place_of_a_list_is_not_read(folder, monkeypatch):
+    with (folder / "day.mp4").open("wb") as file:
+        file.truncate(2**29)
+    monkeypatch.setattr("gsvnet.labeling.inputs.read_bytes", lambda *_: pytest.fail("it was read"))
+    with pytest.raises(ConfigError, match=r"day\.mp4: 537 MB; lists have at most 268"):
+        expand_inputs(["@videos/day.mp4"])

@@ -16,6 +16,7 @@ from gsvnet.labeling.failures import failure_record, failure_recorder
 from gsvnet.labeling.fingerprint import describe_settings, fingerprint_fields
 from gsvnet.labeling.limits import LimitsConfig
 from gsvnet.labeling.network import load_network
+from gsvnet.labeling.planning import in_share
 from gsvnet.labeling.progress import JobProgress
 from gsvnet.labeling.tasks import ShardFailure
 from gsvnet.models.calibration import set_calibration
@@ -23,6 +24,7 @@ from gsvnet.models.checkpoints import load_model
 from gsvnet.models.segmenter import FrameNeeds
 from gsvnet.nn.confidence import Calibration
 from gsvnet.store.job import list_failures
+from gsvnet.video.source import video_id
 from tests.tiny_arseg import build_arseg
 from tests.tiny_gsvnet import build_gsvnet
 from tests.tiny_tdnet import build_tdnet
@@ -139,13 +141,15 @@ def test_failures_that_are_allowed_exit_with_0_but_are_no_success(label_config, 
 
 
 def test_jobs_of_an_array_share_the_videos_and_the_last_one_finishes_the_output(label_config, media, tmp_path):
-    videos = tuple(str(media.write_clip(tmp_path / f"{name}.mp4", num_frames=12)) for name in "abcdef")
+    paths = [tmp_path / f"{n}.mp4" for n in range(100)]
+    of_each = [[path for path in paths if in_share(video_id(str(path)), index, 2)] for index in (0, 1)]
+    videos = tuple(str(media.write_clip(path, num_frames=12)) for path in (*of_each[0][:2], *of_each[1][:4]))
     config = label_config(videos=videos)
     first, second = (replace(config, array_count=2, array_index=index) for index in (0, 1))
     reports = [gsvnet.label(first)]
     assert not (Path(config.out) / "_manifest.parquet").exists()
     reports.append(gsvnet.label(second))
-    assert sorted(report.videos for report in reports) != [0, 6]
+    assert [report.videos for report in reports] == [2, 4]
     assert sum(report.frames for report in reports) == 72
     assert (Path(config.out) / "_SUCCESS").exists()
     assert len(gsvnet.open_labels(config.out).videos) == 6

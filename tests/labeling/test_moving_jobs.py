@@ -152,7 +152,7 @@ def test_lost_frames_keep_their_place_and_those_before_them_their_labels(job, cl
     settings = {"motion": motion, "references": "both"}
     found = label_rows(job(videos=(str(damaged),), **settings, out=str(tmp_path / "damaged")))
     assert found["frame_index"].to_pylist() == list(range(NUM_FRAMES))
-    lost = [i for i, status in enumerate(found["status"].to_pylist()) if status != "ok"]
+    lost = [i for i, status in enumerate(found["status"].to_pylist()) if status == "decode_error"]
     assert 20 <= lost[0] < lost[-1] < 28
     if motion == "proxy":  # the codec's references are looked for in a damaged file, and known in a whole one
         whole = label_rows(job(**settings, out=str(tmp_path / "whole")))

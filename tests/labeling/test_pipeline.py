@@ -120,6 +120,15 @@ def test_lanes_work_side_by_side_with_one_torch_thread_each():
     assert indices(Lanes(2).rows([Batch(0), Batch(4)], segment, Maker())) == list(range(8))
 
 
+@both
+def test_a_thread_keeps_its_one_torch_thread_whatever_others_ask_for_meanwhile(start):
+    """Smoothing is work without torch; the next shard's caller sets its own number of threads."""
+    pipeline = start(1)
+    assert pipeline.submit(int).result() == 0
+    torch.set_num_threads(2)
+    assert {pipeline.submit(torch.get_num_threads).result() for _ in range(3)} == {1}
+
+
 @pytest.mark.parametrize("at_once", [1, 2, 3])
 def test_where_memory_is_short_fewer_lanes_are_at_work(at_once):
     lanes, running, most = Lanes(3), [], 0

@@ -283,3 +283,61 @@ def test_a_plan_of_the_first_version_is_none_for_a_network_that_looks_around(cli
     path.write_text(json.dumps(data))
     with pytest.raises(OutputConflict, match="frames looked at before a batch 0 there, 3 now"):
         stored_or_new_plan(out, str(clip), rule=AROUND)
+
+
+def shard_change(index, **changes):
+    return lambda plan: plan["shards"][index].update(changes)
+
+
+CONTRADICTIONS = {
+    "another video": lambda plan: plan["video"].update(id="other-0123456789ab"),
+    "a uri that is no text": lambda plan: plan["video"].update(uri=None),
+    "an identity that is no text": lambda plan: plan["video"].update(identity=["x"]),
+    "no size": lambda plan: plan["video"].update(height=0),
+    "a rotation by half a turn and a bit": lambda plan: plan["video"].update(rotation=181),
+    "more frames than shards": lambda plan: plan["video"].update(num_frames=31),
+    "no frames": lambda plan: plan["video"].update(num_frames=True),
+    "no time base": lambda plan: plan["video"].update(time_base="1/0"),
+    "a time base beyond numbers": lambda plan: plan["video"].update(time_base="1e999999999"),
+    "no shards": lambda plan: plan.update(shards=[]),
+    "a shard twice": lambda plan: plan["shards"].insert(0, plan["shards"][0]),
+    "a shard of another video": shard_change(1, video_id="other-0123456789ab"),
+    "a gap": shard_change(1, first_frame=11),
+    "a shard in text": shard_change(1, num_frames="10"),
+    "a shard from half a frame on": shard_change(1, first_frame=10.0),
+    "no time between shards": shard_change(0, end_pts=None),
+    "time that goes back": shard_change(1, start_pts=0),
+    "a closed last shard": shard_change(2, end_pts=10**6),
+    "restarts outside": shard_change(0, restarts=[12]),
+    "restarts in disorder": shard_change(0, restarts=[7, 3]),
+    "an end before the last shard": lambda plan: plan.update(end_pts=1),
+    "an end that is no number": lambda plan: plan.update(end_pts={}),
+    "motion from nowhere": lambda plan: plan.update(motion={"source": "x", "reason": "", "max_distance": 1}),
+    "one reach for all": lambda plan: plan.update(reaches=[{"first_frame": 0, "start_pts": 0, "end_pts": None}]),
+    "a reach inside its shard": lambda plan: plan.update(
+        reaches=[{"first_frame": 25, "start_pts": 0, "end_pts": None}] * 3
+    ),
+    "a narrower shard to label": lambda plan: plan.update(widened=[plan["shards"][0] | {"num_frames": 5}] * 3),
+    "a rule that is none": lambda plan: plan.update(rule=[]),
+}
+
+
+@pytest.fixture(scope="module")
+def planned(media, tmp_path_factory):
+    """A clip, and the output that holds its plan of three shards."""
+    folder = tmp_path_factory.mktemp("planned")
+    options = {"x264-params": "keyint=10:scenecut=0:bframes=2"}
+    clip = media.write_clip(folder / "clip.mp4", num_frames=30, options=options)
+    return clip, str(folder / "out"), stored_or_new_plan(str(folder / "out"), str(clip), rule=RULE).video.id
+
+
+@pytest.mark.parametrize("wrong", CONTRADICTIONS)
+def test_a_stored_plan_that_contradicts_itself_is_refused(planned, tmp_path, wrong):
+    clip, out, name = planned
+    plan = json.loads(Path(plan_uri(out, name)).read_text())
+    CONTRADICTIONS[wrong](plan)
+    changed = Path(plan_uri(str(tmp_path / "out"), name))
+    changed.parent.mkdir(parents=True)
+    changed.write_text(json.dumps(plan))
+    with pytest.raises(StoreError, match=f"the stored plan of {name} is not of this version"):
+        stored_or_new_plan(str(tmp_path / "out"), str(clip), rule=RULE)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -7,10 +8,12 @@ import pytest
 import torch
 
 from gsvnet.classes import IGNORE
+from gsvnet.errors import NotNumbers
 from gsvnet.labeling.batching import FramePlace
 from gsvnet.labeling.clock import StageClock
 from gsvnet.labeling.rows import RowMaker, enlarge_nearest
 from gsvnet.models.segmenter import LogitsBatch
+from gsvnet.nn.confidence import Calibration
 from gsvnet.store.codec import decode_mask
 
 INTERVAL = 4
@@ -23,8 +26,7 @@ def label(basis="keyframe", *, uncertain=False, **parts):
     output = LogitsBatch(
         chunk=torch.zeros(3, dtype=torch.int64),
         position=torch.arange(3),
-        logits=torch.zeros(3, 2, 2, 2),
-        **parts,
+        **{"logits": torch.zeros(3, 2, 2, 2)} | parts,
     )
     return maker.label(output, places)
 
@@ -55,6 +57,33 @@ def drawn_on(rows):
 )
 def test_rows_say_what_the_labels_are_drawn_from(basis, rows):
     assert drawn_on(label(basis)) == rows
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@pytest.mark.parametrize("calibration", [None, Calibration(slope=2.0)])
+def test_no_label_is_drawn_from_what_is_no_number(value, calibration):
+    maker = replace(make_maker("keyframe"), calibration=calibration)
+    places = {(0, p): FramePlace(index=10 + p, pts=p, keyframe=10, chunk=0, position=p) for p in range(2)}
+    logits = torch.zeros(2, 2, 2, 2)
+    logits[1, 0, 0, 0] = value
+    output = LogitsBatch(chunk=torch.zeros(2, dtype=torch.int64), position=torch.arange(2), logits=logits)
+    with pytest.raises(NotNumbers, match="frame 11: the network's output holds NaN or infinity"):
+        maker.label(output, places)
+
+
+def test_a_place_without_any_class_has_no_label():
+    logits = torch.zeros(3, 2, 2, 2)
+    logits[1, :, 0, 0] = -torch.inf
+    with pytest.raises(NotNumbers, match="rules out every class"):
+        label(logits=logits)
+
+
+def test_a_class_may_be_ruled_out_by_minus_infinity():
+    logits = torch.zeros(3, 2, 2, 2)
+    logits[:, 1] = -torch.inf
+    for row in label(logits=logits):
+        assert row.confidence == 1
+        assert not decode_mask(row.mask, row.height, row.width).any()
 
 
 def test_the_distance_to_the_next_keyframe_counts_where_that_was_used():

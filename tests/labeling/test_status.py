@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -90,6 +91,15 @@ def test_nothing_is_promised_where_nobody_is_at_work(half_done):
     status = half_done.status(now=NOW + 3600)
     assert (status.at_work, status.to_go_s) == (False, None)
     assert describe_status(status)["state"] == "not at work, 2 shards without labels, last label 1:00:10 ago"
+
+
+def test_a_run_that_ended_with_failures_is_not_at_work(half_done):
+    half_done.label("a-1", 2)
+    half_done.put("_report.json", json.dumps({"exit_code": 3}).encode())
+    status = half_done.status()
+    assert (status.shards_done, status.num_failed, status.shards) == (4, 1, 5)
+    assert replace(status, quiet_s=10.0).at_work is False
+    assert replace(status, quiet_s=10.0, last_exit_code=None).at_work
 
 
 def test_a_failure_is_void_once_the_labels_exist(half_done):

@@ -2,20 +2,26 @@ from __future__ import annotations
 
 import pickle
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 import torch
+from torch import nn
 
+from gsvnet.classes import CAMVID
 from gsvnet.errors import ConfigError, SourceChanged, StoreError, StoreRefused, WorkerError
 from gsvnet.labeling.ledger import shard_tasks
 from gsvnet.labeling.plan import PlanRule, plan_video
 from gsvnet.labeling.tasks import ShardTask
 from gsvnet.labeling.worker import LabelWorkerSpec
-from gsvnet.models.checkpoints import content_hash, load_model
+from gsvnet.models.checkpoints import load_model
+from gsvnet.models.content_hash import content_hash
+from gsvnet.models.segmenter import Normalise, PerFrame
 from gsvnet.store.schema import parse_footer
+from tests.outputs import assert_equal_rows
 
 
 @pytest.fixture
@@ -126,6 +132,31 @@ def test_a_closed_worker_has_no_decoder_open(spec, model, tasks):
     worker(tasks[0])
     worker.close()
     assert not any(thread.name == "gsvnet-decode" for thread in threading.enumerate())
+
+
+class HandsOn(nn.Conv2d):
+    """Hands its images on in itself, and waits, as a slower network would: another thread's may come in between."""
+
+    def forward(self, x):
+        self.skip = x
+        time.sleep(0.02)
+        return super().forward(x) + 9 * self.skip[:, torch.arange(11) % 3]
+
+
+def test_a_network_that_keeps_features_in_itself_is_not_run_in_two_threads(spec, tasks):
+    torch.manual_seed(0)
+    normalise = Normalise(mean=(0.5,) * 3, std=(0.25,) * 3)
+    own = PerFrame(HandsOn(3, 11, 1), classes=CAMVID, normalise=normalise).eval()
+    found = []
+    for num_threads in (1, 2):
+        worker = replace(spec, out=f"{spec.out}{num_threads}").build(own, device="cpu", num_threads=num_threads)
+        worker(tasks[0])
+        worker.close()
+        found += [
+            pq.read_table(path, columns=["frame_index", "pixels", "mask"])
+            for path in Path(f"{spec.out}{num_threads}").rglob("*.parquet")
+        ]
+    assert_equal_rows(*found)
 
 
 def test_threads_are_those_of_the_job_even_if_the_process_says_otherwise(spec, model, tasks):

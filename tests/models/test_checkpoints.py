@@ -11,7 +11,8 @@ from torch import nn
 from gsvnet.classes import CAMVID, ClassSet
 from gsvnet.errors import ModelError
 from gsvnet.models import checkpoints
-from gsvnet.models.checkpoints import content_hash, load_checkpoint, load_model, read_notes, save_checkpoint
+from gsvnet.models.checkpoints import load_checkpoint, load_model, read_notes, save_checkpoint
+from gsvnet.models.content_hash import content_hash
 from gsvnet.models.gsvnet import GSVNet
 from gsvnet.models.noise import draw_chunks
 from gsvnet.models.published import PUBLISHED
@@ -195,6 +196,8 @@ def cityscapes():
     return make(CITYSCAPES)
 def bare():
     return nn.Conv2d(3, 11, 1)
+def lost():
+    raise ValueError("weights not there")
 """
     (folder / "my_factories.py").write_text(text)
     monkeypatch.syspath_prepend(folder)
@@ -209,7 +212,12 @@ def test_a_factory_is_called_and_set_to_evaluation(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("my_factories:bare", "PerFrame"), ("my_factories:gone", "gone"), ("no_such_module_x:make", "no_such_module_x")],
+    [
+        ("my_factories:bare", "PerFrame"),
+        ("my_factories:gone", "gone"),
+        ("my_factories:lost", r"lost raised ValueError: weights not there \(my_factories.py, line 13\)"),
+        ("no_such_module_x:make", "no_such_module_x"),
+    ],
 )
 def test_a_factory_that_does_not_fit_says_what_to_do(name, words, tmp_path, monkeypatch):
     write_factories(tmp_path, monkeypatch)

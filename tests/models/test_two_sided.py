@@ -8,9 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from gsvnet.models.gsvnet import GSVNet
-from gsvnet.models.propagation import SELF_TAP
+from gsvnet.models.prepared import prepare_for_inference
+from gsvnet.models.propagation import SELF_TAP, with_gain
 from gsvnet.models.runs import Runs, Timeline, whole_chunks
 from gsvnet.models.segmenter import ChunkBatch, LogitsBatch
+from gsvnet.models.steps import Views
+from gsvnet.models.transfer import with_references
 from gsvnet.models.two_sided import (
     CHANGE_LEVELS,
     NEAR_FRAMES,
@@ -25,6 +28,7 @@ from gsvnet.models.two_sided import (
 from gsvnet.nn.best_class import best_class
 from gsvnet.nn.warp import warp
 from tests.models.test_gsvnet import tiny_gsvnet
+from tests.tiny_gsvnet import build_gsvnet
 
 SIZE = (48, 64)
 
@@ -48,7 +52,13 @@ def standing_gsvnet() -> GSVNet:
     return model
 
 
-def chunks_between(model: GSVNet, valid: Tensor, *, followed: list[bool] | None = None, seed: int = 0) -> ChunkBatch:
+def chunks_between(
+    model: GSVNet,
+    valid: Tensor,
+    *,
+    followed: list[bool] | None = None,
+    seed: int = 0,
+) -> ChunkBatch:
     """Noise, with the keyframe behind each chunk; every chunk's keyframe is its first frame on both sizes."""
     g = torch.Generator().manual_seed(seed)
     needs = model.needs(*SIZE)
@@ -225,6 +235,40 @@ def test_short_chunks_lost_frames_and_padding_are_as_alone():
             assert_same(together[c, position], alone)
 
 
+EMPTY, WHOLE, SHORT, GAPPED = [False] * 6, [True] * 6, [True] * 4 + [False] * 2, [True, True, False, False, True, True]
+
+
+@pytest.mark.parametrize("chunk", [WHOLE, SHORT, GAPPED], ids=["whole", "short", "gapped"])
+@pytest.mark.parametrize("other", [SHORT, GAPPED, EMPTY], ids=["short", "gapped", "empty"])
+def test_what_else_is_in_a_batch_changes_not_even_the_last_bit(chunk, other):
+    """In the order of memory that labeling has, and with enough classes that the order of a sum can be seen."""
+    model = prepare_for_inference(with_references(build_gsvnet(), "both"), device="cpu", precision="fp32")
+
+    def label_first(other, *, followed):
+        chunks = chunks_between(model, torch.tensor([chunk, other]), followed=[True, followed])
+        return {place: batch.logits for place, batch in label(model, chunks).items() if place[0] == 0}
+
+    found, expected = label_first(other, followed=False), label_first(WHOLE, followed=True)
+    assert [place for place in expected if not torch.equal(found[place], expected[place])] == []
+
+
+def test_flow_is_found_for_the_same_positions_whatever_is_in_a_batch(monkeypatch):
+    """So the networks run over as many images at once, of which their last bits depend."""
+    model, asked, flow = two_sided_gsvnet(), set(), Views.flow
+
+    def remember(views, positions, sources):
+        asked.add(frozenset(positions))
+        return flow(views, positions, sources)
+
+    monkeypatch.setattr(Views, "flow", remember)
+    for first in (WHOLE, SHORT, GAPPED):
+        for second in (WHOLE, SHORT, EMPTY):
+            for followed in (True, False):
+                label(model, chunks_between(model, torch.tensor([first, second]), followed=[True, followed]))
+    usual = frozenset({1, 2, 3}), frozenset({3, 4, 5})  # near their keyframe, and where the other side only moves
+    assert asked == {*usual, *(frozenset(range(7)) - positions for positions in usual)}
+
+
 def test_a_lost_frame_is_stepped_over_from_both_sides():
     """Frame 3 of 6 is lost: the others are labeled as if it had never been there, at the distances that they have."""
     model = two_sided_gsvnet()
@@ -379,3 +423,14 @@ def test_near_a_keyframe_half_of_its_labels_never_saw_the_filter(monkeypatch):
     behind = model.propagation(behind, frames[2:3], frames[1:2])
     wanted = torch.cat([best_class(before[:, :-1]), best_class(behind[:, :-1])])
     assert torch.equal(label(model, chunks)[0, 1].sides, wanted)
+
+
+@torch.no_grad()
+def test_the_order_in_memory_changes_no_bit_of_fused_states():
+    torch.manual_seed(0)
+    states = [with_gain(torch.randn(2, 11, 24, 32) * 4) for _ in range(2)]
+    trust = [torch.rand(2, 1, 24, 32) for _ in range(2)]
+    other = [state.contiguous(memory_format=torch.channels_last) for state in states]
+    nearness = torch.tensor([0.3, 0.6])
+    fused = [fuse_sides(*s, trust_before=trust[0], trust_behind=trust[1], nearness=nearness) for s in (states, other)]
+    assert torch.equal(*fused)

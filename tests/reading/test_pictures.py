@@ -39,7 +39,7 @@ def damaged(label_config, media, tmp_path):
     clip.write_bytes(data)
     labels = gsvnet.open_labels(gsvnet.label(label_config(videos=(str(clip),))).out)
     rows = labels.frames.to_table(columns=["frame_index", "status"]).to_pylist()
-    lost = [row["frame_index"] for row in rows if row["status"] != "ok"]
+    lost = [row["frame_index"] for row in rows if row["status"] == "decode_error"]
     assert lost
     return labels, lost
 
@@ -123,6 +123,13 @@ def test_lost_frames_are_left_out_of_a_stream(damaged):
     labels, lost = damaged
     found = [picture.frame_index for picture in stream_pictures(labels, "clip")]
     assert found == [index for index in labels.indices("clip").tolist() if index not in lost]
+
+
+def test_damaged_frames_are_in_a_stream_and_say_so(damaged):
+    labels, _ = damaged
+    found = [p.frame_index for p in stream_pictures(labels, "clip") if p.row.status == "damaged"]
+    assert found
+    assert found == [frame.row.frame_index for frame in labels.stream("clip") if frame.row.status == "damaged"]
 
 
 def test_a_lost_frame_has_no_picture(damaged):

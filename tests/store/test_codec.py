@@ -259,3 +259,36 @@ def test_the_gap_between_chains_may_exceed_16_bits():
     labels = np.zeros((400, 400), np.uint8)
     labels[-1, -1] = 1
     np.testing.assert_array_equal(decode_mask(encode_mask(labels), 400, 400), labels)
+
+
+def one_long_chain(height: int, width: int, edges: int) -> bytes:
+    body = struct.pack("<II", 0, edges) + b"\1" + bytes(edges - 1)
+    return forge(body, 1, edges, height, width)
+
+
+@pytest.mark.parametrize("edges", [1024 * 1024 - 8, 1024 * 1024 // 4 + 1])
+def test_few_bytes_that_claim_more_edges_than_any_map_has_take_no_memory(edges):
+    data = one_long_chain(1024, 1024, edges)
+    tracemalloc.start()
+    with pytest.raises(CorruptLabels, match="edges do not fit"):
+        decode_mask(data, 1024, 1024)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(data) < 200
+    assert peak < 2**16
+
+
+def test_no_decoding_takes_more_than_12_bytes_per_pixel():
+    stripes = np.tile(np.repeat(np.arange(128, dtype=np.uint8), 4), (512, 1))  # as many edges as a map may have
+    data = encode_mask(stripes)
+    tracemalloc.start()
+    np.testing.assert_array_equal(decode_mask(data, *stripes.shape), stripes)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert 4 * stripes.size < peak < 12 * stripes.size
+
+
+@pytest.mark.parametrize("size", [(2**14, 2**14 + 1), (1, 2**28 + 1), (2**16, 2**15)])
+def test_no_mask_is_larger_than_any_frame(size):
+    with pytest.raises(CorruptLabels, match="a mask cannot be"):
+        decode_mask(bytes(20), *size)

@@ -23,9 +23,11 @@ from gsvnet.store.job import (
     open_job,
     read_job,
     read_plan,
+    read_settled,
     remove_failure,
     write_failure,
     write_plan,
+    write_settled,
 )
 
 FIELDS = {"keyframe_interval": 5, "mask_size": "full", "strides": (8, 4)}
@@ -188,3 +190,75 @@ def test_the_first_failure_stays_until_it_is_removed(out):
     remove_failure(out, FAILURE)
     remove_failure(out, FAILURE)
     assert list_failures(out) == []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"schema_version": None},
+        {"classes": None},
+        {"classes": {"name": "x", "names": ["a"], "colours": [[0, 0, 300]]}},
+        {"classes": {"name": "x", "names": "ab", "colours": [[0, 0, 0], [1, 1, 1]]}},
+        {"model_hash": None},
+        {"keyframe_interval": "five"},
+    ],
+    ids=lambda changes: f"{changes!s:.40}",
+)
+def test_a_record_without_what_readers_need_is_damaged(tmp_path, changes):
+    start(str(tmp_path))
+    record = json.loads((tmp_path / "_job.json").read_text())
+    fields = {name: value for name, value in (record["fields"] | changes).items() if value is not None}
+    (tmp_path / "_job.json").write_text(json.dumps(record | {"fields": fields}))
+    with pytest.raises(CorruptLabels, match=r"_job\.json is no job record"):
+        read_job(str(tmp_path))
+
+
+@pytest.mark.parametrize("compacted", [[], "x", {"files": "many"}, {"files": 10**12}, {"files": -1}])
+def test_a_copy_of_impossible_size_is_damaged(tmp_path, compacted):
+    start(str(tmp_path))
+    record = json.loads((tmp_path / "_job.json").read_text())
+    (tmp_path / "_job.json").write_text(json.dumps(record | {"compacted": compacted}))
+    with pytest.raises(CorruptLabels, match="is no job record"):
+        read_job(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "content", [b"[" * 100_000, b'{"a": 1e999}', b'{"a": NaN}', b'{"a": ' + b"9" * 5000 + b"}", b'{"a": "\xff"}']
+)
+def test_what_is_no_json_is_damaged(tmp_path, content):
+    for name in ("_plan/v.json", "_failed/v/000001.json"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(CorruptLabels, match="is not JSON"):
+        read_plan(str(tmp_path), "v")
+    with pytest.raises(CorruptLabels, match="is not JSON"):
+        list_failures(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "change", [{"video": ["v"]}, {"shard": []}, {"shard": 1}, {"attempts": "2"}, {"more": 1}], ids=str
+)
+def test_a_failure_of_other_values_is_damaged(tmp_path, change):
+    write_failure(str(tmp_path), FAILURE)
+    path = tmp_path / "_failed" / "v" / "000001.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(CorruptLabels, match="is no failure record"):
+        list_failures(str(tmp_path))
+
+
+def test_texts_that_are_no_utf8_are_kept_as_valid_json(tmp_path):
+    failure = replace(FAILURE, uri="\udcff.mp4", message="caf\u00e9 \ud800")
+    write_failure(str(tmp_path), failure)
+    content = (tmp_path / "_failed" / "v" / "000001.json").read_bytes()
+    assert json.loads(content.decode("utf-8"))["uri"] == "\udcff.mp4"
+    assert list_failures(str(tmp_path)) == [failure]
+
+
+@pytest.mark.parametrize("content", ["{}", '{"batch_chunks": 0}', '{"batch_chunks": "4"}', '{"batch_chunks": true}'])
+def test_what_was_settled_is_a_number_of_chunks(tmp_path, content):
+    (tmp_path / "_settled").mkdir()
+    (tmp_path / "_settled" / "cuda.json").write_text(content)
+    with pytest.raises(CorruptLabels, match=r"_settled/cuda\.json: batch_chunks is"):
+        read_settled(str(tmp_path), "cuda")
+    with pytest.raises(CorruptLabels, match="settles it anew"):
+        write_settled(str(tmp_path), "cuda", {"batch_chunks": 4})

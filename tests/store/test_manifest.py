@@ -8,6 +8,7 @@ import time
 import uuid
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -180,3 +181,13 @@ def test_options_with_secrets_are_not_shown(out):
 
     files = LabelFiles(out=str(out), paths=(), sizes=(), storage_options={"secret": "secretword"})
     assert "secretword" not in repr(files)
+
+
+@pytest.mark.parametrize(("name", "value"), [("path", None), ("shard", None), ("shard", "²"), ("first_frame", None)])
+def test_a_manifest_with_entries_that_are_none_counts_as_none(out, name, value):
+    write_derived(str(out), complete=False)
+    path = out / "_manifest.parquet"
+    entries = pq.read_table(path)
+    column = pa.array([value, *entries[name].to_pylist()[1:]], entries[name].type)
+    pq.write_table(entries.set_column(entries.column_names.index(name), name, column), path)
+    assert len(read_manifest(str(out))) == 0

@@ -326,3 +326,8 @@ def test_a_missing_object_is_a_store_error(moto_s3, tmp_path):
     moto_s3.client().put_object(Bucket=out.split("/")[2], Key=labels.paths[1].partition("/")[2], Body=b"no Parquet")
     with pytest.raises(CorruptLabels, match=r"000001\.parquet.*gsvnet verify"):
         run_sql(labels, "select sum(pixels.car) from frames")
+
+
+def test_a_statement_that_is_no_utf8_is_refused(labels):
+    with pytest.raises(ConfigError, match="text in UTF-8"):
+        select_frames(labels, where="video = '\udcff'")

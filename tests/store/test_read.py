@@ -84,11 +84,10 @@ def test_each_file_is_opened_once_also_where_more_are_read_than_kept(tmp_path, w
     monkeypatch.setattr(
         label_file.LabelFileReader, "_open", lambda self, path: opened.append(path) or open_file(self, path)
     )
-    labels = open_labels(out)
-    assert labels.indices(VIDEO).tolist() == list(range(20))
+    assert open_labels(out).indices(VIDEO).tolist() == list(range(20))
     assert len(opened) == 4
     opened.clear()
-    assert labels.find_video("s3://videos/b.mp4") == "b-0"
+    assert open_labels(out).find_video("s3://videos/b.mp4") == "b-0"  # another reader, which has kept no file yet
     assert len(opened) == 5
 
 

@@ -383,3 +383,10 @@ def test_a_foreign_or_damaged_footer_is_no_label_file(footer, key):
         parse_footer(metadata, "x.parquet")
     with pytest.raises(CorruptLabels):
         parse_footer(None, "x.parquet")
+
+
+def test_rows_of_damaged_pictures_have_labels_like_any_other(row_of):
+    row = replace(row_of(1), status="damaged")
+    assert row.mask is not None
+    with pytest.raises(StoreError, match="exactly if its status is ok or damaged"):
+        replace(row, mask=None)

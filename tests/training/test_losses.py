@@ -288,6 +288,16 @@ def test_presence_is_asked_of_every_class_once_per_image():
     assert presence_loss(presence, targets).item() == pytest.approx((5 * sure + unsure) / 6, rel=1e-6)
 
 
+def test_presence_is_not_learned_from_images_without_labels():
+    targets = torch.stack([torch.tensor([[0, 0, 2]]), torch.full((1, 3), IGNORE)])
+    presence = torch.randn(2, 3, requires_grad=True)
+    loss = presence_loss(presence, targets)
+    assert loss.item() == pytest.approx(presence_loss(presence[:1], targets[:1]).item())
+    loss.backward()
+    assert presence.grad[1].abs().max() == 0
+    assert presence_loss(presence, torch.full((2, 1, 3), IGNORE)) == 0
+
+
 def test_a_network_that_tells_which_classes_are_there_learns_it(normalise):
     network = PSPNet18Up(num_classes=3, auxiliary_heads=True)
     loss = StillLoss(network, ONES, distillation=0.0, bf16=False, loss="ohem")

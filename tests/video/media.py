@@ -5,12 +5,14 @@ So tests read a frame's identity from its pixels and never from the decoder that
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
+
+Draw = Callable[[int, int, int], np.ndarray | av.VideoFrame]
 
 BITS = 12
 GRID_ROWS, GRID_COLUMNS = 3, 4
@@ -54,37 +56,71 @@ def write_clip(
     rotation: int = 0,
     container_options: Mapping[str, str] | None = None,
     audio_first: bool = False,
+    draw: Draw = draw_frame,
+    prepare: Callable[[av.VideoStream], None] = lambda stream: None,
 ) -> Path:
-    """Encode frames 0..num_frames-1 (at 30 frames/s, or at `pts` ticks of `time_base`) and return `path`."""
-    height, width = size
+    """Encode frames 0..num_frames-1 (at 30 frames/s, or at `pts` ticks of `time_base`) and return `path`.
+
+    draw: makes a frame of its number, height and width. prepare: sets up the stream before its first frame.
+    """
     with av.open(str(path), "w", options=dict(container_options or {})) as output:
         audio = output.add_stream("aac", rate=16000, layout="mono") if audio_first else None
-        stream = output.add_stream(codec, rate=30, options=dict(options or {}))
-        stream.width, stream.height, stream.pix_fmt = width, height, pixel_format
-        stream.codec_context.time_base = time_base
-        stream.codec_context.thread_count = 1
+        stream = add_video(output, codec=codec, options=options, size=size, pixel_format=pixel_format)
         if rotation:
             stream.set_display_rotation(rotation)
+        prepare(stream)
         if audio is not None:
-            _encode_silence(output, audio, num_samples=16000 * num_frames // 30)
-        for number in range(num_frames):
-            frame = av.VideoFrame.from_ndarray(draw_frame(number, height, width), format="rgb24")
-            frame.pts = pts[number] if pts is not None else number
-            frame.time_base = time_base
-            output.mux(stream.encode(frame))
-        output.mux(stream.encode(None))
+            encode_silence(output, audio, num_samples=16000 * num_frames // 30)
+        encode_frames(output, stream, range(num_frames), pts=pts, time_base=time_base, draw=draw)
     return path
+
+
+def add_video(
+    output: av.container.OutputContainer,
+    *,
+    codec: str = "libx264",
+    options: Mapping[str, str] | None = None,
+    size: tuple[int, int] = (72, 96),
+    pixel_format: str = "yuv420p",
+) -> av.VideoStream:
+    """A new stream of 30 frames/s, encoded by one thread."""
+    stream = output.add_stream(codec, rate=30, options=dict(options or {}))
+    stream.height, stream.width = size
+    stream.pix_fmt = pixel_format
+    stream.codec_context.thread_count = 1
+    return stream
+
+
+def encode_frames(
+    output: av.container.OutputContainer,
+    stream: av.VideoStream,
+    numbers: Iterable[int],
+    *,
+    pts: Sequence[int] | None = None,
+    time_base: Fraction = Fraction(1, 30),
+    draw: Draw = draw_frame,
+) -> None:
+    """Draw, encode and write frames of these numbers, at 0, 1, 2, ... or `pts` ticks."""
+    stream.codec_context.time_base = time_base
+    for place, number in enumerate(numbers):
+        picture = draw(number, stream.height, stream.width)
+        frame = picture if isinstance(picture, av.VideoFrame) else av.VideoFrame.from_ndarray(picture, format="rgb24")
+        frame.pts = pts[place] if pts is not None else place
+        frame.time_base = time_base
+        output.mux(stream.encode(frame))
+    output.mux(stream.encode(None))
 
 
 def write_audio(path: Path) -> Path:
     """Encode one second of silence, no video, and return `path`."""
     with av.open(str(path), "w") as output:
         stream = output.add_stream("aac", rate=16000, layout="mono")
-        _encode_silence(output, stream, num_samples=16000)
+        encode_silence(output, stream, num_samples=16000)
     return path
 
 
-def _encode_silence(output: av.container.OutputContainer, stream: av.AudioStream, num_samples: int) -> None:
+def encode_silence(output: av.container.OutputContainer, stream: av.AudioStream, num_samples: int) -> None:
+    """Write so many samples of silence, 16,000 a second."""
     for start in range(0, num_samples, 1024):
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
         frame.sample_rate, frame.pts = 16000, start
@@ -92,15 +128,16 @@ def _encode_silence(output: av.container.OutputContainer, stream: av.AudioStream
     output.mux(stream.encode(None))
 
 
-def _x264(**parameters: object) -> dict[str, str]:
+def x264(**parameters: object) -> dict[str, str]:
+    """Options of libx264 with these parameters of its own."""
     text = ":".join(f"{name.replace('_', '-')}={value}" for name, value in parameters.items())
     return {"x264-params": text, "preset": "veryfast"}
 
 
-_B_FRAMES = _x264(keyint=12, bframes=3)
-_OPEN_GOP = _x264(keyint=12, bframes=3, open_gop=1)
-_ONE_I_FRAME = _x264(keyint=1000, bframes=3, scenecut=0)
-_REFRESH = _x264(keyint=30, intra_refresh=1, bframes=0)
+_B_FRAMES = x264(keyint=12, bframes=3)
+_OPEN_GOP = x264(keyint=12, bframes=3, open_gop=1)
+_ONE_I_FRAME = x264(keyint=1000, bframes=3, scenecut=0)
+_REFRESH = x264(keyint=30, intra_refresh=1, bframes=0)
 _HEVC = {"preset": "ultrafast", "x265-params": "keyint=12:bframes=3:log-level=none"}
 _FRAGMENTED = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
 _UNEVEN_PTS = [n * 33 + (n % 5) * 3 + (40_000 if n >= 70 else 0) for n in range(110)]

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from gsvnet.video.decode import read_frames
 from gsvnet.video.frames import View
 from gsvnet.video.index import index_video
+from gsvnet.video.mfra import is_index_right
+from gsvnet.video.source import MediaFile, open_source
 
 NUM_FRAMES = 150
 
@@ -44,6 +47,38 @@ def with_half_an_index(path, folder):
     return copy
 
 
+def with_a_late_index(path, folder):
+    """The table of fragments says that each begins a frame later than it does."""
+    content = bytearray(path.read_bytes())
+    start = content.rindex(b"tfra") + 20
+    size = (content.rindex(b"mfro") - 4 - start) // NUM_FRAMES
+    for place in range(start, start + NUM_FRAMES * size, size):
+        content[place : place + 8] = (int.from_bytes(content[place : place + 8], "big") + 512).to_bytes(8, "big")
+    copy = folder / "late.mp4"
+    copy.write_bytes(content)
+    return copy
+
+
+def test_an_index_is_believed_where_its_times_are_those_of_the_fragments(fragmented, tmp_path):
+    late, half = with_a_late_index(fragmented, tmp_path), with_half_an_index(fragmented, tmp_path)
+    bare = without_index(fragmented, tmp_path)
+    found = []
+    for path in (fragmented, half, late, bare):
+        with open_source(str(path)) as source:
+            found.append(is_index_right(source))
+    assert found == [True, True, False, False]
+
+
+def test_a_damaged_index_is_no_error(fragmented, tmp_path):
+    content = fragmented.read_bytes()
+    start, generator = content.rindex(b"mfra") - 4, np.random.default_rng(0)
+    for _ in range(300):
+        damaged = bytearray(content)
+        for place in generator.integers(start, len(content), 4):
+            damaged[place] = generator.integers(256)
+        is_index_right(MediaFile(lambda at, count, data=bytes(damaged): data[at : at + count], len(damaged)))
+
+
 def test_fragments_with_an_index_are_no_problem(fragmented):
     index = index_video(str(fragmented))
     assert (len(index.pts), index.numbers_from, index.problems) == (NUM_FRAMES, "scan", ())
@@ -59,7 +94,7 @@ def test_fragments_without_an_index_are_named_with_their_cost_and_a_remedy(fragm
     assert "ffmpeg -i IN -c copy -movflags +faststart OUT.mp4" in problem
 
 
-@pytest.mark.parametrize("change", [None, without_index, with_half_an_index])
+@pytest.mark.parametrize("change", [None, without_index, with_half_an_index, with_a_late_index])
 def test_every_range_of_fragments_is_complete(media, fragmented, tmp_path, change):
     path = str(change(fragmented, tmp_path) if change else fragmented)
     pts = index_video(path).pts.tolist()

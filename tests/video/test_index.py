@@ -109,7 +109,7 @@ def test_frames_with_one_timestamp_count_once(media, tmp_path):
 
 def test_streams_without_times_are_refused_with_a_remedy(media, tmp_path):
     path = media.write_clip(tmp_path / "raw.h264", num_frames=20)
-    with pytest.raises(NotAVideo, match=r"20 frames have no timestamp; remux it: ffmpeg"):
+    with pytest.raises(NotAVideo, match=r"20 frames have no usable timestamp; re-encode it: ffmpeg"):
         index_video(str(path))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import av
 import numpy as np
 import pytest
@@ -9,10 +11,11 @@ import pytest
 from gsvnet.errors import ConfigError
 from gsvnet.synthetic import SceneConfig, write_video
 from gsvnet.synthetic.scene import StreetScene
-from gsvnet.video.decode import read_frames
+from gsvnet.video.decode import read_frames, read_pictures
 from gsvnet.video.frames import View
 from gsvnet.video.index import index_video
 from gsvnet.video.motion import read_frames_and_motion, read_motion, trace_to_keyframe
+from gsvnet.video.motion_field import see_picture
 from tests.video.moving import draw_texture, field
 
 HEIGHT, WIDTH = 140, 232  # no multiples of 16: blocks reach out of the picture
@@ -221,3 +224,21 @@ def test_cells_of_other_references_are_not_mixed_in():
 def test_a_vector_that_fits_nowhere_leads_to_no_frame(pan):
     frames = list(read_motion(pan(num_pictures=3, bf="0", refs="3", sc_threshold="0"), max_distance=2))
     assert (frames[8].distance == 0).mean() > 0.8
+
+
+def count_frames() -> int:
+    return sum(type(found) is av.VideoFrame for found in gc.get_objects())
+
+
+def test_frames_are_let_go_when_their_vectors_were_read(zoo):
+    """PyAV's side data refers back to its frame: hundreds of pictures would wait for Python to look for cycles."""
+    gc.collect()
+    gc.disable()
+    try:
+        before = count_frames()
+        pictures = read_pictures(str(zoo("b_frames_mp4")), start_pts=0, end_pts=None, motion=True)
+        seen = [see_picture(picture.pts, picture.image, with_luma=False) for picture in pictures]
+        assert any(len(picture.vectors) for picture in seen)
+        assert count_frames() <= before + 1
+    finally:
+        gc.enable()

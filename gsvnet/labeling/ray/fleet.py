@@ -29,6 +29,8 @@ from gsvnet.labeling.tasks import Raised, ShardResult, ShardTask, WorkerSpec, de
 _LOST = (RayActorError, NodeDiedError, OutOfMemoryError, WorkerCrashedError, TaskCancelledError)
 _NODE_DIED = "its node has died"  # in Ray's words for an actor
 _ASKS_PER_S = 50  # for progress, so that hundreds of actors cost the driver no more
+_IN_CREATION = "error raised in its creation task"  # likewise; the error itself is the last line
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _ID_LINE = re.compile(r"\s*(class_name|actor_id|pid|namespace|name|ip):")
 
 
@@ -197,6 +199,9 @@ def _read(reference: Any) -> Answer:
 
 def _reason(error: BaseException) -> str:
     """Ray's reason on one line, without its table of ids and its general advice."""
-    text = " ".join(line.strip() for line in str(error).splitlines() if not _ID_LINE.match(line))
+    lines = [line.strip() for line in _COLOURS.sub("", str(error)).splitlines() if not _ID_LINE.match(line)]
+    text = " ".join(lines)
+    if _IN_CREATION in text:
+        return f"it could not be made: {[line for line in lines if line][-1][:300]}"
     text = text.removeprefix("The actor died unexpectedly before finishing this task.").strip()
     return text.partition(" Some common causes include")[0][:300] or type(error).__name__

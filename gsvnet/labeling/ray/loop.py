@@ -15,7 +15,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
-from gsvnet.errors import WorkerError
+from gsvnet.errors import ConfigError, WorkerError
 from gsvnet.labeling.ray.cluster import resolve_options
 from gsvnet.labeling.ray.events import ActorLost, ActorReport, ActorUp, Drained, Event, FleetStatus, ShardRetried
 from gsvnet.labeling.ray.fleet import Answer, Fleet, Gone, HiredActor
@@ -197,6 +197,8 @@ class _Driver:
 
     def _fail_to_start(self, actor: HiredActor, raised: Raised) -> Iterator[Event]:
         """The first actor that cannot build its worker ends the job; later ones are losses."""
+        if not self.was_up and isinstance(raised.original, ConfigError):
+            raise raised.original
         if not self.was_up:
             raise WorkerError(f"a worker could not be built: {raised.error}: {raised.message}\n{raised.traceback}")
         yield from self._lose(actor, Gone(reason=f"{raised.error}: {raised.message}"), cause=None)

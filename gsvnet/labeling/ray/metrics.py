@@ -15,6 +15,7 @@ from gsvnet.labeling.tasks import ShardFailure, ShardResult
 _WHERE = ("fingerprint", "node", "gpu")
 COUNTERS = {  # name -> (what it counts, labels)
     "gsvnet_frames_total": ("Frames labeled", _WHERE),
+    "gsvnet_unsound_frames_total": ("Of these, frames lost or damaged in decoding", (*_WHERE, "status")),
     "gsvnet_shards_total": ("Shards labeled", _WHERE),
     "gsvnet_label_bytes_total": ("Bytes of Parquet written", _WHERE),
     "gsvnet_video_seconds_total": ("Seconds of video labeled", _WHERE),
@@ -69,6 +70,8 @@ class JobMetrics:
     def _count_result(self, result: ShardResult) -> None:
         where = {"node": result.node, "gpu": result.gpu}
         self._add("gsvnet_frames_total", result.num_frames, **where)
+        self._add("gsvnet_unsound_frames_total", result.num_lost, **where, status="decode_error")
+        self._add("gsvnet_unsound_frames_total", result.num_damaged, **where, status="damaged")
         self._add("gsvnet_shards_total", 1, **where)
         self._add("gsvnet_label_bytes_total", result.num_bytes, **where)
         self._add("gsvnet_video_seconds_total", result.media_s, **where)

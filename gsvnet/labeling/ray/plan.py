@@ -32,6 +32,7 @@ from gsvnet.labeling.planning import (
     try_again_later,
 )
 from gsvnet.labeling.tasks import Raised, describe_error
+from gsvnet.process import limited_memory
 from gsvnet.uris import local_path, redact_uri
 from gsvnet.video.source import video_id
 
@@ -42,6 +43,7 @@ MOST_TASKS = 64
 ANSWERS_AHEAD = 4  # per task at a time
 TASK_TIMEOUT_S = 3600.0
 LOOK_EVERY_S = 1.0
+PLANNING_BYTES = 1792 << 20  # more than a task begins with; a day of video takes some 300 MB
 MOST_DEATHS_IN_A_ROW = 10
 
 # Actors reserve every CPU for as long as a job runs; a task that asked for one would wait for its end.
@@ -209,8 +211,14 @@ def _give_up_when_all_die(answers: Iterable[Planned | None]) -> Iterator[Planned
 
 def _plan_videos(request: PlanRequest, uris: list[str], stored: frozenset[str]) -> list[Planned] | Raised:
     """In a task. Errors of no video come back as data: exceptions of other packages need not survive pickling."""
+
+    def plan(uri: str) -> Planned:
+        return plan_one(request, uri, stored)
+
     try:
-        return list(in_order(lambda uri: plan_one(request, uri, stored), uris, THREADS_PER_TASK, len(uris)))
+        with limited_memory(PLANNING_BYTES):
+            planned = list(in_order(plan, uris, THREADS_PER_TASK, len(uris)))
+            return [plan(video.uri) if video.is_short_of_memory else video for video in planned]
     except Exception as error:
         return describe_error(error, traceback=traceback.format_exc())
 

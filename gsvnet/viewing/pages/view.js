@@ -127,7 +127,11 @@ function readIds(bitmap) {
 
 function present(loaded) {
   state.shown = loaded;
-  say(loaded.facts.status === "ok" ? loaded.why : "This frame was lost in decoding; it has neither picture nor labels.");
+  const said = {
+    decode_error: "This frame was lost in decoding; it has neither picture nor labels.",
+    damaged: "The video is damaged here: this picture, or one that its labels draw on, may not be what was filmed.",
+  };
+  say(said[loaded.facts.status] ?? loaded.why);
   draw();
   tellFrame(loaded.facts);
   allowCopies(true);

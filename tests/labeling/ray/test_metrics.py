@@ -26,7 +26,8 @@ def result(node, gpu, num_frames):
         video_id="a-1",
         shard_index=0,
         num_frames=num_frames,
-        num_lost=0,
+        num_lost=3,
+        num_damaged=5,
         num_keyframes=10,
         num_bytes=100,
         media_s=num_frames / 20,
@@ -75,7 +76,7 @@ def scrape(port):
             text = answer.read().decode()
     except OSError:
         return {}
-    ours = ("node", "gpu", "stage", "error")
+    ours = ("node", "gpu", "stage", "error", "status")
     return {
         (sample.name, *(sample.labels[key] for key in ours if key in sample.labels)): sample.value
         for family in text_string_to_metric_families(text)
@@ -87,6 +88,8 @@ def scrape(port):
 def test_work_is_counted_by_node_and_gpu(scraped):
     assert scraped["ray_gsvnet_frames_total", "10.0.0.1", "0"] == 80
     assert scraped["ray_gsvnet_frames_total", "10.0.0.2", "1"] == 20
+    assert scraped["ray_gsvnet_unsound_frames_total", "10.0.0.1", "0", "decode_error"] == 6
+    assert scraped["ray_gsvnet_unsound_frames_total", "10.0.0.1", "0", "damaged"] == 10
     assert scraped["ray_gsvnet_shards_total", "10.0.0.1", "0"] == 2
     assert scraped["ray_gsvnet_label_bytes_total", "10.0.0.1", "0"] == 200
     assert scraped["ray_gsvnet_video_seconds_total", "10.0.0.2", "1"] == 1
