@@ -12,6 +12,7 @@ import ray
 from gsvnet.errors import WorkerError
 from gsvnet.labeling.ray.events import ActorReport
 from gsvnet.labeling.ray.options import DeviceChoice
+from gsvnet.labeling.ray.same_code import own_code
 from gsvnet.labeling.tasks import Device, Raised, ShardResult, ShardTask, Worker, WorkerSpec, describe_error
 from gsvnet.process import keep_freed_memory, yield_idle_cores
 
@@ -39,6 +40,7 @@ class ShardActor:
                 pid=os.getpid(),
                 gpu=self._gpu,
                 notes=self._worker.notes,
+                code=own_code(),
             )
         except Exception as error:
             return describe_error(error, traceback=traceback.format_exc())

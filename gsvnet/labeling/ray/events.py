@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from gsvnet.labeling.ray.same_code import Code
 from gsvnet.labeling.tasks import Device, ShardFailure, ShardResult
 
 
@@ -11,8 +12,8 @@ from gsvnet.labeling.tasks import Device, ShardFailure, ShardResult
 class ActorReport:
     """What an actor says of itself before it gets work.
 
-    device_name: the GPU's name, or "cpu". gpu: indices of the GPUs that Ray gave it on its node ("0", "0,1"), or "".
-    notes: of the worker.
+    device_name: the GPU's name, or "cpu". code: what it runs. gpu: indices of the GPUs that Ray gave it on its node
+    ("0", "0,1"), or "". notes: of the worker.
     """
 
     model_hash: str
@@ -21,6 +22,7 @@ class ActorReport:
     node_id: str
     node_ip: str
     pid: int
+    code: Code
     gpu: str = ""
     notes: tuple[str, ...] = ()
 

@@ -23,6 +23,7 @@ from gsvnet.labeling.ray.losses import Losses
 from gsvnet.labeling.ray.options import RayOptions
 from gsvnet.labeling.ray.patience import check_start, overdue
 from gsvnet.labeling.ray.rests import Rests
+from gsvnet.labeling.ray.same_code import check_same_code
 from gsvnet.labeling.ray.schedule import Cause, Mishap, Schedule
 from gsvnet.labeling.ray.view import ClusterView
 from gsvnet.labeling.tasks import Raised, ShardResult, ShardTask, WorkerSpec
@@ -51,8 +52,9 @@ def run_shards(
     stop: once set, no shard is begun, and running ones may finish within `options.drain_s`. cut: once set, these are
     not waited for either. Several jobs may share a cluster: one whose actors find no place waits for it.
     Close the generator (`contextlib.closing`) to be sure that no actor outlives it. Raises WorkerError when actors do
-    not come up, build another model or are lost too often, or the cluster's head is gone; a worker's own ConfigError
-    or WorkerError; StoreUnavailable, SourceUnavailable or NoSpace when nothing got done for `options.outage_timeout_s`.
+    not come up, run other code, build another model or are lost too often, or the cluster's head is gone; a worker's
+    own ConfigError or WorkerError; StoreUnavailable, SourceUnavailable or NoSpace when nothing got done for
+    `options.outage_timeout_s`.
     """
     options = resolve_options(options, ray.nodes())
     driver = _Driver(
@@ -185,6 +187,7 @@ class _Driver:
             self.schedule.scatter(os.getpid())
 
     def _welcome(self, actor: HiredActor, report: ActorReport) -> ActorUp:
+        check_same_code(report.code, node_ip=report.node_ip)
         self.model_hash = self.model_hash or report.model_hash
         if report.model_hash != self.model_hash:
             raise WorkerError(

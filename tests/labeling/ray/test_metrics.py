@@ -12,9 +12,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from gsvnet.labeling.ray.cluster import connect
 from gsvnet.labeling.ray.events import ActorLost, ActorReport, FleetStatus, ShardRetried
 from gsvnet.labeling.ray.metrics import COUNTERS, GAUGES, JobMetrics
+from gsvnet.labeling.ray.same_code import own_code
 from gsvnet.labeling.tasks import DriftFigures, ShardFailure, ShardResult
 
-REPORT = ActorReport(model_hash="a", device="cuda", device_name="X", node_id="n", node_ip="10.0.0.2", pid=1)
+REPORT = ActorReport(
+    model_hash="a", device="cuda", device_name="X", node_id="n", node_ip="10.0.0.2", pid=1, code=own_code()
+)
 EVENTS = (
     *(("10.0.0.1", "0", frames) for frames in (50, 30)),
     ("10.0.0.2", "1", 20),

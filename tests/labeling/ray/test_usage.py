@@ -3,9 +3,12 @@ from __future__ import annotations
 import pytest
 
 from gsvnet.labeling.ray.events import ActorLost, ActorReport, ActorResting, ActorUp, FleetStatus, ShardRetried
+from gsvnet.labeling.ray.same_code import own_code
 from gsvnet.labeling.ray.usage import Usage, UsageMeter
 
-REPORT = ActorReport(model_hash="a", device="cuda", device_name="X", node_id="n", node_ip="10.0.0.1", pid=1)
+REPORT = ActorReport(
+    model_hash="a", device="cuda", device_name="X", node_id="n", node_ip="10.0.0.1", pid=1, code=own_code()
+)
 
 
 class Run:
