@@ -25,7 +25,7 @@ _WIDE_FONTS = ("NotoSansCJK-Regular.ttc", "DejaVuSans.ttf")  # for names that th
 class Legend:
     """Draws bands of one size. height: in pixels.
 
-    Each class has its place, if there is room for all; else those present fill the places in the order of their ids.
+    Each class has its place, if there is room for all; else those present fill the places, the largest of them in the order of their ids.
     """
 
     def __init__(self, classes: ClassSet, height: int, width: int) -> None:
@@ -44,12 +44,15 @@ class Legend:
         self._tiles = {(i, lit): self._draw_tile(i, lit) for i in range(len(classes)) for lit in (True, False)}
 
     def draw(self, present: Sequence[int], text: str) -> np.ndarray:
-        """The band (height, width, 3) uint8 RGB with a line of text and the classes of these ids lit up."""
+        """The band (height, width, 3) uint8 RGB with a line of text and the classes of these ids lit up.
+
+        present: ids, the one with the largest area first.
+        """
         image = self._images.new("RGB", (self._width, self.height), BACKGROUND)
         middle = self._margin_px + self._line_px / 2
         self._draw.Draw(image).text((self._margin_px, middle), text, _TEXT, self._font, anchor="lm")
         everything = len(self._classes) <= self._num_places
-        shown = range(len(self._classes)) if everything else present[: self._num_places]
+        shown = range(len(self._classes)) if everything else sorted(present[: self._num_places])
         for place, label in enumerate(shown):
             column, row = divmod(place, self._rows)
             corner = (self._margin_px + column * self._cell_px, self._margin_px + (row + 1) * self._line_px)

@@ -104,18 +104,16 @@ def draw_frame(frame: ExportedFrame, classes: ClassSet, legend: Legend) -> np.nd
     """Picture (H, W, 3) uint8 with labels laid over and the legend below; H and W are even."""
     assert frame.image is not None
     picture = blend(frame.image, classes.colourise(frame.labels))
-    return _stack(picture, legend.draw(_present(frame.labels, classes), describe_frame(frame)))
+    return _stack(picture, legend.draw(_present([frame.labels], classes), describe_frame(frame)))
 
 
 def draw_pair(frame: PairedFrame, classes: ClassSet, legend: Legend, captions: Sequence[Caption]) -> np.ndarray:
     """Two pictures as `draw_frame` makes them, with a caption over each and one legend below."""
     assert frame.image is not None
     halves = [_draw_half(frame.image, side, classes, caption) for side, caption in zip(frame.sides, captions)]
-    present = {label for side in frame.sides if side.labels is not None for label in _present(side.labels, classes)}
     gap = np.full((len(halves[0]), _GAP_PX, 3), BACKGROUND, np.uint8)
-    return _stack(
-        np.concatenate([halves[0], gap, halves[1]], axis=1), legend.draw(sorted(present), describe_time(frame))
-    )
+    present = _present([side.labels for side in frame.sides if side.labels is not None], classes)
+    return _stack(np.concatenate([halves[0], gap, halves[1]], axis=1), legend.draw(present, describe_time(frame)))
 
 
 def describe_frame(frame: ExportedFrame) -> str:
@@ -140,8 +138,10 @@ def _draw_half(image: np.ndarray, side: Side, classes: ClassSet, caption: Captio
     return np.concatenate([caption.draw(describe_distance(side.keyframe_distance), side.problem), picture])
 
 
-def _present(labels: np.ndarray, classes: ClassSet) -> list[int]:
-    return [label for label in np.unique(labels).tolist() if label < len(classes)]
+def _present(maps: Sequence[np.ndarray], classes: ClassSet) -> list[int]:
+    """Ids of the classes in uint8 label maps, the one with the largest area first."""
+    areas = sum((np.bincount(labels.ravel(), minlength=256) for labels in maps), np.zeros(256, np.int64))
+    return [label for label in np.argsort(-areas, kind="stable").tolist() if areas[label] and label < len(classes)]
 
 
 def _stack(picture: np.ndarray, band: np.ndarray) -> np.ndarray:

@@ -34,6 +34,7 @@ from gsvnet.store.schema import FrameRow, ShardFooter, label_schema, table_to_ro
 from gsvnet.store.sources import Source
 from gsvnet.store.unlocked import unlock
 from gsvnet.uris import redact_uri
+from gsvnet.words import count
 
 _KEPT_TIMES, _KEPT_SIZES = 256, 4096
 _LOCATED_AT_ONCE = 4096
@@ -95,6 +96,10 @@ class Labels:
     def __reduce__(self) -> tuple:
         return (Labels, (self.uri, self.job, self.storage_options, self.paths))
 
+    def __repr__(self) -> str:
+        videos, classes = count(len(self.videos), "video"), f"{len(self.classes)} classes"
+        return f"<Labels of {videos} and {classes} at {redact_uri(self.uri)}>"
+
     @property
     def classes(self) -> ClassSet:
         """The classes of the labels: names, identifiers, colours, by id."""
@@ -154,6 +159,7 @@ class Labels:
         """Frames of a video in ascending order, one row group in memory at a time. indices: ascending; None: all."""
         video = self.find_video(video)
         wanted = self.indices(video) if indices is None else indices
+        _check_are_several(wanted)
         for start in range(0, len(wanted), _LOCATED_AT_ONCE):
             some = _to_integers(wanted[start : start + _LOCATED_AT_ONCE])
             located = self._locate(video, some)
@@ -324,8 +330,17 @@ def _source_in(file: LabelFile, video: str, piece: _Piece) -> Source:
     return sources[piece.number]
 
 
+def _check_are_several(indices: object) -> None:
+    """Raise ConfigError for one index alone."""
+    try:
+        iter(indices)  # type: ignore[call-overload]
+    except TypeError as error:
+        raise ConfigError(f"{indices!r}: frame indices come as a list, that of one frame as [{indices!r}]") from error
+
+
 def _to_integers(indices: Iterable[SupportsIndex]) -> list[int]:
     """Frame indices as Python's integers. Raises ConfigError for fractions, and for booleans: a mask is no index."""
+    _check_are_several(indices)
     found = []
     for each in indices:
         try:

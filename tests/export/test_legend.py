@@ -40,6 +40,8 @@ def test_of_too_many_classes_those_present_are_shown():
     legend = Legend(ClassSet(name="x", names=tuple(f"class number {i}" for i in range(200)), colours=colours), 360, 640)
     assert has_colour(legend.draw([3, 199], "x"), colours[199])
     assert legend.draw(range(200), "x").shape == (legend.height, 640, 3)
+    assert has_colour(legend.draw([199, *range(199)], "x"), colours[199])  # the largest
+    assert not has_colour(legend.draw(range(200), "x"), colours[199])
 
 
 def test_text_is_drawn():

@@ -67,6 +67,18 @@ def test_what_is_no_integer_is_no_frame_index(out, index):
         labels.row(VIDEO, index)
 
 
+@pytest.mark.parametrize("index", [5, np.int64(5), np.array(5)])
+def test_one_index_alone_is_no_list_of_indices(out, index):
+    labels = open_labels(out)
+    for read in (labels.labels_at, labels.uncertain_at, lambda *asked: list(labels.stream(*asked))):
+        with pytest.raises(ConfigError, match="frame indices come as a list"):
+            read(VIDEO, index)
+
+
+def test_labels_say_what_they_are_of(out):
+    assert repr(open_labels(out)) == f"<Labels of 2 videos and 11 classes at {out}>"
+
+
 @pytest.mark.parametrize("kind", [np.uint8, np.int64])
 def test_every_sort_of_integer_is_a_frame_index(out, kind, labels_of):
     np.testing.assert_array_equal(open_labels(out).labels_at(VIDEO, np.array([7], kind))[0], labels_of(7))
