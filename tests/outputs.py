@@ -31,7 +31,7 @@ def assert_equal_rows(found, expected):
     assert differing == []
 
 
-def wait_until(condition, *, limit_s=60.0):
+def wait_until(condition, *, limit_s=240.0):
     deadline_s = time.monotonic() + limit_s
     while not condition():
         assert time.monotonic() < deadline_s, "waited in vain"

@@ -138,7 +138,7 @@ def test_nodes_form_a_cluster_with_a_token_for_as_long_as_the_job_runs(cluster_d
         wait_until_gone(short)
 
 
-def wait_until_gone(folder, *, limit_s=30.0):
+def wait_until_gone(folder, *, limit_s=120.0):
     """No process has the folder in its command line any more."""
     deadline_s = time.monotonic() + limit_s
     while any(folder in " ".join(each.info["cmdline"] or ()) for each in psutil.process_iter(["cmdline"])):

@@ -41,7 +41,7 @@ def test_an_actor_killed_while(undisturbed, label_config, die_at, tmp_path, wher
     job.start()
     wait_until(lambda: die_at.met() or not job.is_alive())
     before = {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in shards_of(config.out)}
-    job.join(timeout=120)
+    job.join(timeout=240)
     assert die_at.met()
     assert len(before) >= num_before
     assert {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in before} == before
@@ -58,7 +58,7 @@ def test_two_jobs_on_one_output_label_every_shard_once(undisturbed, label_config
     for job in jobs:
         job.start()
     for job in jobs:
-        job.join(timeout=120)
+        job.join(timeout=240)
     assert [report.exit_code for report in reports] == [0, 0]
     assert sum(report.shards_labeled for report in reports) == 7
     assert len(shards_of(config.out)) == 7

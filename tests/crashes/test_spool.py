@@ -32,7 +32,7 @@ def test_a_full_spool_disk_costs_only_time(undisturbed, label_config, ray_here, 
     with fill(disk):
         time.sleep(3)
         num_while_full = visible.look()
-    job.join(timeout=120)
+    job.join(timeout=240)
     assert (reports[0].exit_code, reports[0].shards_labeled) == (0, 7)
     assert num_while_full < 7
     assert visible.look() == 7

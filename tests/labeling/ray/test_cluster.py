@@ -92,7 +92,7 @@ class Driver:
         return self.process.stdout.readline().strip()
 
     def finish(self):
-        return self.process.communicate("\n", timeout=60)
+        return self.process.communicate("\n", timeout=240)
 
 
 LOCAL = """
