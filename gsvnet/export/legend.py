@@ -25,7 +25,8 @@ _WIDE_FONTS = ("NotoSansCJK-Regular.ttc", "DejaVuSans.ttf")  # for names that th
 class Legend:
     """Draws bands of one size. height: in pixels.
 
-    Each class has its place, if there is room for all; else those present fill the places, the largest of them in the order of their ids.
+    Each class has its place, if there is room for all; else those present fill the places, the largest of them in the
+    order of their ids.
     """
 
     def __init__(self, classes: ClassSet, height: int, width: int) -> None:
