@@ -11,7 +11,7 @@ import pytest
 
 from gsvnet.process import yield_idle_cores
 from tests.material import save_tiny_model
-from tests.outputs import rows_of
+from tests.outputs import assert_nothing_half_written, rows_of
 
 yield_idle_cores()  # before any test imports torch
 
@@ -203,3 +203,28 @@ def ray_here():
 
     with connect(min_cpus=2) as cluster:
         yield cluster
+
+
+@pytest.fixture
+def gsvnet_label(tiny_model, tmp_path, monkeypatch, capsys):
+    """gsvnet_label(*arguments) -> exit code, standard output, standard error; videos and output stand in tmp_path."""
+    from gsvnet.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    usual = ["--no-ray", "--cpus-per-actor", "1", "--batch-chunks", "2", "--shard-frames", "12"]
+
+    def run(*arguments, out="out", model=str(tiny_model)):
+        capsys.readouterr()
+        code = main(["label", *map(str, arguments), "--out", str(out), "--model", model, *usual])
+        printed, complaint = capsys.readouterr()
+        assert "Traceback" not in printed + complaint
+        assert_nothing_half_written(tmp_path)
+        return code, printed, complaint
+
+    return run
+
+
+@pytest.fixture
+def good(drive, tmp_path):
+    (tmp_path / "good.mp4").symlink_to(drive)
+    return "good.mp4"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 
 import pyarrow.parquet as pq
 
 import gsvnet
+from gsvnet.store.layout import EXPORT_JOURNAL
 from gsvnet.store.schema import parse_footer
 
 
@@ -49,3 +51,14 @@ class Visible:
             assert pq.read_table(path).num_rows == pq.ParquetFile(path).metadata.num_rows > 0
             self.seen.add(path)
         return len(self.seen)
+
+
+def assert_nothing_half_written(folder):
+    for path in Path(folder).rglob("labels/*/*.parquet"):
+        assert pq.read_table(path).num_rows > 0
+    hidden = {path for path in Path(folder).rglob(".*") if path.is_file()}
+    assert hidden == set(Path(folder).rglob(EXPORT_JOURNAL))
+
+
+def failures(out="out"):
+    return [json.loads(path.read_text()) for path in sorted(Path(out).glob("_failed/*/*.json"))]

@@ -2,49 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 from pathlib import Path
 
 import av
-import pyarrow.parquet as pq
 import pytest
 
 from gsvnet.cli import main
-
-
-@pytest.fixture
-def gsvnet_label(tiny_model, tmp_path, monkeypatch, capsys):
-    """gsvnet_label(*arguments) -> exit code, standard output, standard error; videos and output stand in tmp_path."""
-    monkeypatch.chdir(tmp_path)
-    usual = ["--no-ray", "--cpus-per-actor", "1", "--batch-chunks", "2", "--shard-frames", "12"]
-
-    def run(*arguments, out="out", model=str(tiny_model)):
-        capsys.readouterr()
-        code = main(["label", *map(str, arguments), "--out", str(out), "--model", model, *usual])
-        printed, complaint = capsys.readouterr()
-        assert "Traceback" not in printed + complaint
-        assert_nothing_half_written(tmp_path)
-        return code, printed, complaint
-
-    return run
-
-
-@pytest.fixture
-def good(drive, tmp_path):
-    (tmp_path / "good.mp4").symlink_to(drive)
-    return "good.mp4"
-
-
-def assert_nothing_half_written(folder):
-    for path in Path(folder).rglob("labels/*/*.parquet"):
-        assert pq.read_table(path).num_rows > 0
-    assert [path for path in Path(folder).rglob(".*") if path.is_file()] == []
-
-
-def failures(out="out"):
-    return [json.loads(path.read_text()) for path in sorted(Path(out).glob("_failed/*/*.json"))]
+from tests.outputs import failures
 
 
 def make_empty(path, media):
@@ -245,57 +211,6 @@ def test_a_model_with_other_classes_is_refused_for_an_existing_output(gsvnet_lab
     assert "--model (its classes): camvid (11 classes) in the output, three (3 classes) now" in said
     assert said.count("\n") == 1
     assert gsvnet_label(good, model=f"{module}:make", out="other")[0] == 0  # on its own output any classes will do
-
-
-@pytest.fixture
-def own_network(tmp_path, monkeypatch):
-    """own_network(code) -> --model of a network whose logits of images x are `code`; logits: what a sound one gives."""
-
-    def write(code):
-        module = f"own_network_of_{tmp_path.name}"
-        (tmp_path / f"{module}.py").write_text(
-            "import torch\n"
-            "from gsvnet import CAMVID, PerFrame\n"
-            "from gsvnet.models.segmenter import Normalise\n"
-            "class Network(torch.nn.Conv2d):\n"
-            "    def forward(self, x):\n"
-            "        logits = super().forward(x)\n"
-            f"        return {code}\n"
-            "def make():\n"
-            "    normalise = Normalise(mean=(0.5,) * 3, std=(0.5,) * 3)\n"
-            "    return PerFrame(Network(3, 11, 1), classes=CAMVID, normalise=normalise)\n"
-        )
-        monkeypatch.syspath_prepend(str(tmp_path))
-        return f"{module}:make"
-
-    return write
-
-
-def test_a_network_whose_output_is_no_number_labels_nothing(gsvnet_label, good, own_network):
-    only_of_noise = "logits if x.shape[-1] == 512 else logits * torch.nan"
-    code, printed, said = gsvnet_label(good, model=own_network(only_of_noise))
-    assert code == 3
-    assert "frame 0: the network's output holds NaN or infinity" in printed + said
-    assert not list(Path("out/labels").rglob("*.parquet"))
-
-
-def test_a_network_that_gives_probabilities_is_refused_before_the_output_is_claimed(gsvnet_label, good, own_network):
-    code, _, said = gsvnet_label(good, model=own_network("logits.softmax(dim=1)"))
-    assert code == 2
-    assert said.startswith("gsvnet: Network gives probabilities")
-    assert not Path("out").exists()
-
-
-def test_two_sides_of_a_network_without_any_are_refused_by_the_flag_that_asked(gsvnet_label, good, own_network):
-    model = own_network("logits")
-    code, _, said = gsvnet_label(good, "--propagation", "two-sided", model=model)
-    assert (code, said) == (2, f"gsvnet: --propagation two-sided: {model} labels every frame by itself\n")
-
-
-def test_a_network_that_skips_a_frame_ends_the_job(gsvnet_label, good, own_network):
-    code, _, said = gsvnet_label(good, model=own_network("logits if x.shape[-1] == 512 else logits[:0]"))
-    assert code == 2
-    assert said.startswith("gsvnet: Network gave logits of 0 images for ")
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from gsvnet.export.choice import choose_frames, choose_pairs
 from gsvnet.export.config import ExportConfig
 from gsvnet.export.format import ExportedFrame, Fact, Format, import_extra
 from gsvnet.export.formats import FORMATS
-from gsvnet.export.frames import check_sources, digest_choice, stream_frames, write_images
+from gsvnet.export.frames import check_sources, digest_choice, digest_sources, stream_frames, write_images
 from gsvnet.export.target import Target, open_target
 from gsvnet.store.layout import check_name
 from gsvnet.store.read import Labels, open_labels
@@ -130,6 +130,7 @@ def _describe_settings(config: ExportConfig, labels: Labels, chosen: Choice) -> 
         "ids": config.ids,
         "frames": sum(map(len, chosen.values())),
         "choice": digest_choice(chosen),
+        "video files": digest_sources(labels, chosen),
     }
 
 
@@ -142,7 +143,13 @@ def _describe_beside(beside: Beside | None, chosen: Choice) -> dict[str, Any]:
         sum(len(np.intersect1d(indices, labels.indices(name))) for name, indices in zip(names, chosen.values()))
         for labels, names in of_each
     ]
-    return {"beside": beside.outputs[1].job.fingerprint, "captions": list(beside.captions), "frames of each": frames}
+    other = beside.outputs[1]
+    return {
+        "beside": other.job.fingerprint,
+        "captions": list(beside.captions),
+        "frames of each": frames,
+        "video files beside": digest_sources(other, [beside.videos[video] for video in chosen]),
+    }
 
 
 def _explain_nothing(config: ExportConfig, labels: Labels) -> str:

@@ -31,6 +31,14 @@ def digest_choice(chosen: Mapping[str, np.ndarray]) -> str:
     return digest.hexdigest()[:16]
 
 
+def digest_sources(labels: Labels, videos: Iterable[str]) -> str:
+    """16 hex digits that tell the files that were labeled under these ids from others."""
+    digest = hashlib.sha256()
+    for video in videos:
+        digest.update(f"{video} {labels.footer(video).identity}\n".encode())
+    return digest.hexdigest()[:16]
+
+
 def check_sources(labels: Labels, videos: Iterable[str], config: ExportConfig) -> None:
     """Raise VideoNotFound where local videos are gone, ConfigError for one source file of several videos."""
     uris = [labels.footer(video).uri for video in videos]

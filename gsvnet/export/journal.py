@@ -10,7 +10,6 @@ from typing import Any
 
 from gsvnet.errors import StoreError
 
-JOURNAL = ".gsvnet-export.jsonl"
 _FRAME = '{"frame": '
 _RECORD = ', "record": '
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from gsvnet.errors import ConfigError, NoSpace, StoreError
-from gsvnet.export.journal import JOURNAL, JournalState, encode_line, iterate_records, read_journal
+from gsvnet.export.journal import JournalState, encode_line, iterate_records, read_journal
+from gsvnet.store.layout import EXPORT_JOURNAL
 
 _ANEW = "--overwrite removes what it wrote and starts anew"
 
@@ -73,7 +74,7 @@ class Target:
 
     def records(self) -> Iterator[dict[str, Any]]:
         """What was recorded, in order; one record in memory at a time."""
-        return iterate_records(self.folder / JOURNAL)
+        return iterate_records(self.folder / EXPORT_JOURNAL)
 
     def complete(self) -> None:
         """Note that all is written."""
@@ -84,7 +85,7 @@ class Target:
         try:
             _write_line(self._journal, value)
         except OSError as error:
-            raise _explain(self.folder / JOURNAL, error) from error
+            raise _explain(self.folder / EXPORT_JOURNAL, error) from error
 
 
 @contextlib.contextmanager
@@ -111,7 +112,7 @@ def open_target(folder: Path, settings: Mapping[str, Any], *, overwrite: bool) -
 
 def _prepare(folder: Path, journal: FileIO, settings: dict[str, Any], overwrite: bool) -> JournalState:
     """The state to go on from, with all that is unfinished removed."""
-    state = read_journal(folder / JOURNAL)
+    state = read_journal(folder / EXPORT_JOURNAL)
     present = _list_files(folder, state)
     if state.settings is not None and (overwrite or state.is_removing):
         journal.truncate(state.line_bytes)
@@ -129,7 +130,7 @@ def _prepare(folder: Path, journal: FileIO, settings: dict[str, Any], overwrite:
 
 
 def _open_locked(folder: Path) -> FileIO:
-    path = folder / JOURNAL
+    path = folder / EXPORT_JOURNAL
     if path.is_symlink() or (not path.exists() and any(folder.iterdir())):
         shown = ", ".join(sorted(entry.name for entry in folder.iterdir())[:3])
         raise ConfigError(
@@ -155,7 +156,7 @@ def _list_files(folder: Path, state: JournalState) -> set[str]:
             relative = (Path(root) / name).relative_to(folder).as_posix()
             if relative in state.files and name not in links:
                 present.add(relative)
-            elif relative != JOURNAL and _of_temporary(relative) not in state.files:
+            elif relative != EXPORT_JOURNAL and _of_temporary(relative) not in state.files:
                 foreign.append(relative)
     if foreign:
         shown = ", ".join(sorted(foreign)[:3]) + (", ..." if len(foreign) > 3 else "")

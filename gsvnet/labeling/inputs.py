@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from fsspec.spec import AbstractFileSystem
@@ -13,8 +13,10 @@ from fsspec.utils import get_protocol, glob_translate
 from gsvnet.errors import ConfigError, StoreError, StoreRefused, StoreUnavailable
 from gsvnet.store.faults import attempt, is_missing
 from gsvnet.store.filesystem import open_filesystem, read_bytes
+from gsvnet.store.layout import EXPORT_JOURNAL
 from gsvnet.store.listing import list_pages
 from gsvnet.uris import local_path, redact_uri
+from gsvnet.words import count
 
 VIDEO_SUFFIXES = frozenset(
     (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg", ".flv", ".wmv")
@@ -24,11 +26,14 @@ VIDEO_SUFFIXES = frozenset(
 _MOST_LIST_BYTES = 2**28  # millions of names
 
 
-def expand_inputs(inputs: Iterable[str], *, storage_options: dict | None = None) -> list[str]:
+def expand_inputs(
+    inputs: Iterable[str], *, storage_options: dict | None = None, note: Callable[[str], None] = lambda text: None
+) -> list[str]:
     """Video URIs in the order given, without duplicates.
 
     A folder stands for all files below it whose suffix is a video's, a glob for what it matches, @file for the lines of
     that file (# starts a comment). A plain path is taken as it is: whether it can be read shows when it is planned.
+    What `gsvnet export` wrote below a folder, videos with labels painted over them, is left out; `note` hears of it.
     Raises ConfigError for a list, folder or glob that yields nothing (such a job would silently label less than asked)
     or that may not be looked at, and for what is no list or no name, StoreUnavailable when the store does not answer.
     """
@@ -37,7 +42,7 @@ def expand_inputs(inputs: Iterable[str], *, storage_options: dict | None = None)
         if "\0" in text:
             raise ConfigError(f"{text!r} is no name: it holds a NUL")
         for uri in _lines(text[1:], storage_options) if text.startswith("@") else [text]:
-            found.update(dict.fromkeys(_expand(uri, storage_options)))
+            found.update(dict.fromkeys(_expand(uri, storage_options, note)))
     return list(found)
 
 
@@ -85,7 +90,7 @@ def _without_comment(line: str) -> str:
     return "" if line.startswith("#") else line
 
 
-def _expand(uri: str, storage_options: dict | None) -> Iterator[str]:
+def _expand(uri: str, storage_options: dict | None, note: Callable[[str], None]) -> Iterator[str]:
     is_glob = any(c in uri.split("://")[-1].split("?X-")[0] for c in "*[") or ("://" not in uri and "?" in uri)
     local = local_path(uri)
     try:
@@ -99,7 +104,7 @@ def _expand(uri: str, storage_options: dict | None) -> Iterator[str]:
         return
     anything = False
     try:
-        for found in _list(uri, is_glob, _options(uri, storage_options)):
+        for found in _list(uri, is_glob, _options(uri, storage_options), note):
             anything = True
             yield found
     except StoreRefused as error:
@@ -111,7 +116,7 @@ def _expand(uri: str, storage_options: dict | None) -> Iterator[str]:
         raise ConfigError(f"{redact_uri(uri)}: no video there; files with these suffixes count: {suffixes}")
 
 
-def _list(uri: str, is_glob: bool, options: dict) -> Iterator[str]:
+def _list(uri: str, is_glob: bool, options: dict, note: Callable[[str], None]) -> Iterator[str]:
     """URIs of the videos in a folder, or that match a glob, sorted."""
     filesystem, path = open_filesystem(uri, options)
     local = get_protocol(uri) == "file"
@@ -123,9 +128,20 @@ def _list(uri: str, is_glob: bool, options: dict) -> Iterator[str]:
     else:
         pattern = re.compile(glob_translate(path)) if is_glob else None
         files = (file.path for page in list_pages(_fixed_folder(uri) if is_glob else uri, options) for file in page)
-        paths = [found for found in files if _is_video(found) and (pattern is None or pattern.match(found))]
+        listed = [found for found in files if _is_video(found) or found.endswith(f"/{EXPORT_JOURNAL}")]
+        paths = [found for found in _without_exports(listed, note) if pattern is None or pattern.match(found)]
     for found in sorted(filter(_is_video, paths)):
         yield found if local else filesystem.unstrip_protocol(found)
+
+
+def _without_exports(listed: Sequence[str], note: Callable[[str], None]) -> list[str]:
+    """The videos among these files, but for those in folders where `gsvnet export` keeps its journal."""
+    exports = tuple(path.removesuffix(EXPORT_JOURNAL) for path in listed if path.endswith(f"/{EXPORT_JOURNAL}"))
+    videos = [path for path in listed if _is_video(path)]
+    own = [path for path in videos if path.startswith(exports)]
+    if own:
+        note(f"{count(len(own), 'video')} that gsvnet export wrote left out, such as {own[0]}")
+    return [path for path in videos if not path.startswith(exports)] if own else videos
 
 
 def _glob(filesystem: AbstractFileSystem, pattern: str, uri: str) -> list[str]:

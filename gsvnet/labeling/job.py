@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
+from itertools import chain
 
 from rich.console import Console
 
@@ -16,10 +17,12 @@ from gsvnet.labeling.fingerprint import fingerprint_fields
 from gsvnet.labeling.inputs import expand_inputs
 from gsvnet.labeling.ledger import Ledger
 from gsvnet.labeling.network import load_network, plan_rule, sample_needs
+from gsvnet.labeling.plan import check_output_rule
 from gsvnet.labeling.planning import PlanRequest, in_share
 from gsvnet.labeling.progress import JobProgress
 from gsvnet.labeling.report import JobReport, measure, show
 from gsvnet.labeling.tasks import ShardTask
+from gsvnet.labeling.unplanned import changed_without_plan
 from gsvnet.labeling.workplace import Used, Work, open_workplace
 from gsvnet.models.content_hash import content_hash
 from gsvnet.models.segmenter import VideoSegmenter
@@ -41,17 +44,21 @@ def label(config: LabelConfig, *, console: Console | None = None) -> JobReport:
     config.check_for_labeling()
     console = console or Console(quiet=True)
     model = load_network(config)
-    uris = expand_inputs(config.videos, storage_options=config.video_options)
+    notes: list[str] = []
+    uris = expand_inputs(config.videos, storage_options=config.video_options, note=notes.append)
     asked = {video_id(uri): uri for uri in uris}
     videos = own_share(asked, config)
     with open_workplace(config) as workplace:
+        check_output_rule(config.out, plan_rule(config, model), config.storage_options)
         job = claim_output(config, model)
         committed = list_committed(config.out, config.storage_options)
         given_up = earlier_failures(config, videos, committed)
         ledger = Ledger(committed=committed, given_up=given_up)
         with JobProgress(console=console) as progress:
             if len(asked) < len(uris):
-                progress.note(f"{len(uris) - len(asked)} URIs name a video of the list once more (no query counts)")
+                notes.append(f"{len(uris) - len(asked)} URIs name a video of the list once more (no query counts)")
+            for text in notes:
+                progress.note(text)
             work = Work(
                 config=config,
                 job=job,
@@ -60,8 +67,10 @@ def label(config: LabelConfig, *, console: Console | None = None) -> JobReport:
                 progress=progress,
                 on_failure=failure_recorder(config, videos, progress),
             )
-            wanted = [uri for name, uri in videos.items() if (name, None) not in given_up]
-            planned = workplace.plan(plan_request(config, model), wanted)
+            wanted = {name: uri for name, uri in videos.items() if (name, None) not in given_up}
+            changed = {video.uri: video for video in changed_without_plan(config, job, wanted, committed)}
+            unchanged = [uri for uri in wanted.values() if uri not in changed]
+            planned = chain(changed.values(), workplace.plan(plan_request(config, model), unchanged))
             tasks = ledger.pending(planned, progress=progress, on_failure=work.on_failure)
             used = workplace.label(work, no_longer_complete(config, tasks))
         report = finish(work, used, ledger, asked=asked, spread=workplace.spread)
@@ -90,6 +99,9 @@ def finish(work: Work, used: Used, ledger: Ledger, *, asked: Collection[str], sp
         if work.progress.num_failed:  # of this job's own videos something is missing
             remove_success(config.out, options)
     else:
+        if state == "settled" and not (ledger.given_up or work.progress.num_failed):
+            others = "videos that were not asked for now"
+            work.progress.note(f"no _SUCCESS: _failed/ lists {others}; delete there what is not to be labeled any more")
         write_derived(config.out, storage_options=options, complete=state == "complete", spread=spread)
     write_report(config, report)
     return report

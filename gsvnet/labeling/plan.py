@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from fractions import Fraction
 from typing import Any
@@ -17,7 +18,9 @@ from gsvnet.chunks import Shard, Video, chunk_starts, cut_shards, widen_shard
 from gsvnet.errors import OutputConflict, SourceChanged, StoreError
 from gsvnet.labeling.plan_check import check_plan
 from gsvnet.labeling.tasks import Reach, ShardMotion
-from gsvnet.store.job import read_plan, write_plan
+from gsvnet.store.filesystem import has_object
+from gsvnet.store.job import list_plans, read_plan, write_plan
+from gsvnet.store.layout import job_uri
 from gsvnet.store.sources import parse_time_base
 from gsvnet.uris import absolute_uri
 from gsvnet.video.index import VideoIndex, index_video
@@ -207,6 +210,21 @@ def stored_or_new_plan(
             uri=plan.video.uri,
         )
     return plan
+
+
+def check_output_rule(out: str, rule: PlanRule, storage_options: dict | None = None) -> None:
+    """Raise OutputConflict where an output that has no job record yet holds plans of another rule.
+
+    `gsvnet plan` keeps plans; whoever then labels by another rule must not claim the output first. One plan is read.
+    Nothing is said of an output that cannot be read: claiming it says more.
+    """
+    name, stored = "", None
+    with suppress(StoreError):
+        if not has_object(job_uri(out), storage_options):
+            name = next(iter(list_plans(out, storage_options)), "")
+            stored = read_plan(out, name, storage_options) if name else None
+    if stored is not None:
+        _check_rule(stored, rule, name)
 
 
 def _to_dict(plan: VideoPlan, rule: PlanRule) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from rich.console import Console
 
@@ -62,7 +63,9 @@ def preview(config: PlanConfig, *, console: Console) -> Preview:
     if job.out:
         check_rule(job, model)
     committed = list_committed(job.out, job.storage_options) if job.out else ()
-    asked = {video_id(uri): uri for uri in expand_inputs(job.videos, storage_options=job.video_options)}
+    note = partial(console.print, markup=False, highlight=False)
+    uris = expand_inputs(job.videos, storage_options=job.video_options, note=note)
+    asked = {video_id(uri): uri for uri in uris}
     wanted = list(own_share(asked, job).values())
     survey = Survey(array_count=job.array_count if job.array_index is None else None)
     with open_workplace(job) as workplace:

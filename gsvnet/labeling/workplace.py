@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from gsvnet.errors import GsvnetError, MissingExtra
+from gsvnet.errors import ConfigError, GsvnetError, MissingExtra
 from gsvnet.labeling.calibrate import (
     Calibration,
     default_cpu_chunks,
@@ -171,11 +171,13 @@ def calibration(task: ShardTask, config: LabelConfig, device: Device, *, gpu_sha
 
 
 def local_device(config: LabelConfig) -> Device:
-    """Where a worker in this process computes."""
+    """Where a worker in this process computes. Raises ConfigError for CUDA where there is none."""
     import torch
 
     if config.device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("--device cuda: torch sees no CUDA device here")
     return config.device
 
 

@@ -13,7 +13,8 @@ from gsvnet.maintenance.findings import Findings, Kind
 class Piece:
     """A shard that was found. frames [first_frame, stop_frame). times: its first and last pts, None if not read.
 
-    is_readable: False for a file whose footer cannot be believed; a fault of its own tells.
+    identity: of the video file that was labeled. is_readable: False for a file whose footer cannot be believed; a fault
+    of its own tells.
     """
 
     path: str
@@ -21,6 +22,7 @@ class Piece:
     first_frame: int = 0
     stop_frame: int = 0
     times: tuple[int, int] | None = None
+    identity: str = ""
     is_readable: bool = True
 
 
@@ -30,6 +32,14 @@ class PlannedShard:
 
     first_frame: int
     stop_frame: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlannedVideo:
+    """A video as planned. identity: of its file; "" where the plan does not say."""
+
+    shards: Sequence[PlannedShard]
+    identity: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +64,7 @@ COMPACTED_REMEDIES = Remedies(
 def check_video(
     video: str,
     pieces: Iterable[Piece],
-    plan: Sequence[PlannedShard] | None,
+    plan: PlannedVideo | None,
     *,
     gone: Mapping[int, tuple[int, int]],
     failed: Mapping[int | None, str],
@@ -74,11 +84,13 @@ def check_video(
             message = f"shard {shard_name(piece.shard)} is in {other.path} too; {remedies.replace}"
             findings.add("doubled", message, path=piece.path, video=video, frames=frames)
     report = _Report(video=video, gone=gone, failed=failed, remedies=remedies, findings=findings)
-    report.check_order([piece for piece in found.values() if piece.is_readable])
+    readable = [piece for piece in found.values() if piece.is_readable]
+    report.check_order(readable)
+    report.check_identity(readable, None if plan is None else plan.identity)
     if plan is None:
         report.check_footers(found)
     else:
-        report.check_plan(found, plan)
+        report.check_plan(found, plan.shards)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +114,14 @@ class _Report:
                 message = f"its first pts {piece.times[0]} is not above {before.times[1]}, the last of {before.path}"
                 self._add("damaged", f"{message}; {self.remedies.replace}", piece, start, start + 1)
             before = max(before, piece, key=lambda each: each.stop_frame)
+
+    def check_identity(self, pieces: Sequence[Piece], planned: str | None) -> None:
+        """All are labels of one file: of the planned one, else of that of the first piece."""
+        for piece in pieces:
+            planned = planned or piece.identity
+            if piece.identity != planned:
+                message = f"labels of another file ({piece.identity}) than the rest of the video ({planned})"
+                self._add("foreign", f"{message}; {self.remedies.replace}", piece, piece.first_frame, piece.stop_frame)
 
     def check_footers(self, found: Mapping[int, Piece]) -> None:
         """From frame 0 on without gaps, as far as files, the manifest and failures tell."""
@@ -178,6 +198,8 @@ class _Report:
         if None not in reasons:
             why = "; ".join(sorted({str(reason) for reason in reasons})[:3])
             message = f"{what}: given up ({why}); {self.remedies.retry}"
+            if None in self.failed:
+                message += f", or delete _failed/{self.video} if it is not to be labeled any more"
             self.findings.add("failed", message, video=self.video, frames=frames)
             return
         listed = ", which the manifest lists" if any(shard in self.gone for shard in shards) else ""

@@ -10,7 +10,7 @@ from functools import cached_property, partial
 
 from gsvnet.chunks import shard_name
 from gsvnet.errors import CorruptLabels
-from gsvnet.maintenance.account import COMPACTED_REMEDIES, Piece, PlannedShard, Remedies, check_video
+from gsvnet.maintenance.account import COMPACTED_REMEDIES, Piece, PlannedShard, PlannedVideo, Remedies, check_video
 from gsvnet.maintenance.config import VerifyConfig
 from gsvnet.maintenance.findings import Findings, Verification
 from gsvnet.store.committed import Committed
@@ -144,6 +144,7 @@ class _OutputCheck:
                 first_frame=source.first_frame,
                 stop_frame=source.stop_frame,
                 times=found.times[number] if found.times else None,
+                identity=source.footer.identity,
             )
             self.pieces[source.footer.video].append(piece)
         if not found.sources and not self.expected.is_compacted:
@@ -169,16 +170,18 @@ class _OutputCheck:
     def _manifest_time(self) -> float:
         return read_manifest_time(self.config.out, self.config.storage_options)
 
-    def _read_plans(self) -> dict[str, list[PlannedShard]]:
+    def _read_plans(self) -> dict[str, PlannedVideo]:
         config = self.config
 
-        def read(video: str) -> list[PlannedShard] | None:
+        def read(video: str) -> PlannedVideo | None:
             try:
-                shards = (read_plan(config.out, video, config.storage_options) or {})["shards"]
-                ranges = [(int(shard["first_frame"]), int(shard["num_frames"])) for shard in shards]
-            except (CorruptLabels, KeyError, TypeError, ValueError):
+                plan = read_plan(config.out, video, config.storage_options) or {}
+                ranges = [(int(shard["first_frame"]), int(shard["num_frames"])) for shard in plan["shards"]]
+                identity = str(plan.get("video", {}).get("identity", ""))
+            except (CorruptLabels, AttributeError, KeyError, TypeError, ValueError):
                 return None
-            return [PlannedShard(first_frame=first, stop_frame=first + num) for first, num in ranges]
+            shards = [PlannedShard(first_frame=first, stop_frame=first + num) for first, num in ranges]
+            return PlannedVideo(shards=shards, identity=identity)
 
         names, plans = list_plans(config.out, config.storage_options), {}
         for video, plan in zip(names, map_in_threads(read, names, num_threads=4 * NUM_THREADS), strict=True):
@@ -236,4 +239,6 @@ class _OutputCheck:
         if self.leftovers:
             notes.append(f"{self.leftovers} temporary files of writers; the next run of the job removes dead ones'")
         if found.had_success and not found.deserves_success:
-            notes.append("_SUCCESS is there although not all is known to be; --write takes it away")
+            is_written = self.config.write and found.is_sound
+            what_then = "so --write took it away" if is_written else "--write takes it away"
+            notes.append(f"_SUCCESS is older than what is known to be missing; {what_then}")

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from gsvnet.errors import ConfigError, MissingExtra, SourceChanged, StoreError, VideoNotFound
+from gsvnet.store.indices import to_integers
 from gsvnet.store.read import Labels
 from gsvnet.store.schema import FrameRow, ShardFooter
 from gsvnet.uris import EXTRAS, StorageOptions, local_path, protocol_of_uri, redact_uri
@@ -77,7 +78,7 @@ def stream_pictures(
     source: where the video is now, or a folder that holds a file of its name and size; default: the URI in the labels,
     whose file must be the one that was labeled, a local one or one in a bucket or behind HTTP. Frames near each other
     are decoded in one go. Raises VideoError when the video cannot be read, SourceChanged when another file has its
-    name, StoreError for frames without a row.
+    name, StoreError for frames without a row, ConfigError for what are no ascending indices.
     """
     read_images = _import_decoder()
     footer = labels.footer(video)
@@ -147,7 +148,9 @@ def _check_size(where: str, footer: ShardFooter, video_options: StorageOptions |
 
 def _runs(indices: Sequence[int] | np.ndarray) -> list[np.ndarray]:
     """Ascending frames cut where seeking is better than decoding what lies between; it costs about _SEEK_FRAMES."""
-    found = np.asarray(indices, np.int64)
+    found = np.array(to_integers(indices), np.int64)
+    if (np.diff(found) <= 0).any():
+        raise ConfigError("frame indices must ascend here, each once: frames are decoded one after the other")
     return np.split(found, np.flatnonzero(np.diff(found) > _SEEK_FRAMES) + 1)
 
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, islice
 from operator import itemgetter
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -58,9 +59,9 @@ class LabelDataset(IterableDataset):
 
     def __init__(
         self,
-        labels: Labels | str,
+        labels: Labels | str | Path,
         *,
-        videos: Sequence[str] = (),
+        videos: str | Sequence[str] = (),
         where: str | None = None,
         every: int = 1,
         images: bool = False,
@@ -75,7 +76,7 @@ class LabelDataset(IterableDataset):
         buffer_frames: int = 32,
         storage_options: StorageOptions | None = None,
     ) -> None:
-        self.labels = open_labels(labels, storage_options) if isinstance(labels, str) else labels
+        self.labels = labels if isinstance(labels, Labels) else open_labels(labels, storage_options)
         self._process = os.getpid()
         self._relabel = None if relabel is None else _check_table(relabel)
         self.images, self.source, self.video_options = images, source, video_options
@@ -208,8 +209,9 @@ def _shuffle(items: Iterable[T], size: int, rng: np.random.Generator) -> Iterato
     yield from (kept[at] for at in rng.permutation(len(kept)))
 
 
-def _choose(labels: Labels, videos: Sequence[str], where: str | None, every: int) -> FrameChoice:
+def _choose(labels: Labels, videos: str | Sequence[str], where: str | None, every: int) -> FrameChoice:
     _check_at_least({"every": (every, 1)})
+    videos = (videos,) if isinstance(videos, str) else videos
     if where is None:
         return FrameChoice(videos=frozenset(labels.find_video(video) for video in videos), every=every)
     indices = select_frames(labels, where=where, every=every, videos=videos)

@@ -52,7 +52,8 @@ class AgreementWriter:
         finally:
             with contextlib.suppress(OSError, pa.ArrowException):
                 self._writer.close()
-            self._file.close()
+            with contextlib.suppress(OSError):  # what could not be written was told above
+                self._file.close()
             self._temporary.unlink(missing_ok=True)
 
     def append(self, video: str, frame_index: int, agreement: float | None) -> None:

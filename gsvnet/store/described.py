@@ -13,7 +13,7 @@ from gsvnet.errors import CorruptLabels
 from gsvnet.store.columns import check_columns
 from gsvnet.store.filesystem import StorageOptions, open_filesystem
 from gsvnet.store.scan import LabelScan, StoredLabels
-from gsvnet.store.sources import parse_sources
+from gsvnet.store.sources import check_job, parse_sources
 
 _TEXT = ("path", "sha256", "video", "uri", "shard", "time_base")
 
@@ -32,9 +32,10 @@ _READ = ("pts", "status", "height", "width")
 
 @dataclass(frozen=True, kw_only=True)
 class LabelFiles:
-    """Some label files of an output. paths: below it, as in the manifest. sizes: in bytes, as listed."""
+    """Some label files of an output. job: its fingerprint. paths: below it, as in the manifest. sizes: in bytes."""
 
     out: str
+    job: str
     paths: tuple[str, ...]
     sizes: tuple[int, ...]
     storage_options: StorageOptions = field(default=None, repr=False)
@@ -44,7 +45,7 @@ def describe_files(files: LabelFiles) -> pa.RecordBatch:
     """One row per shard in MANIFEST_SCHEMA; a compacted file holds several.
 
     path: of its file, below the output. bytes, sha256, row_groups: of that whole file, as read back. lost: rows
-    without labels. Raises CorruptLabels for a file that is no whole label file, StoreUnavailable, StoreRefused,
+    without labels. Raises CorruptLabels for what is no whole label file of the job, StoreUnavailable, StoreRefused,
     StoreError.
     """
     records = [entry for path, size in zip(files.paths, files.sizes) for entry in _describe(files, path, size)]
@@ -55,6 +56,7 @@ def _describe(files: LabelFiles, path: str, num_bytes: int) -> list[dict[str, An
     fs, full_path = open_filesystem(f"{files.out.rstrip('/')}/{path}", files.storage_options)
     scan = LabelScan(StoredLabels(fs=fs, path=full_path, name=path, num_bytes=num_bytes))
     sources = parse_sources(scan.metadata.metadata, path)
+    check_job(sources, files.job, path)
     num_rows, stated = scan.metadata.num_rows, sum(source.num_rows for source in sources)
     if num_rows != stated or num_rows == 0:
         raise CorruptLabels(f"{path} has {num_rows} rows, its footer says {stated}; gsvnet verify says more")

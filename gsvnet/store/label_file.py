@@ -21,7 +21,7 @@ from gsvnet.store.columns import check_columns, check_group_rows
 from gsvnet.store.faults import attempt, damaged_labels
 from gsvnet.store.filesystem import protocol_of
 from gsvnet.store.schema import LABELED
-from gsvnet.store.sources import Source, parse_sources
+from gsvnet.store.sources import Source, check_job, parse_sources
 
 T = TypeVar("T")
 
@@ -50,10 +50,13 @@ class LabelFile:
 
 
 class LabelFileReader:
-    """Reads label files of one file system. Keeps footers and the row groups that were read last."""
+    """Reads label files of one job on one file system. Keeps footers and the row groups that were read last.
 
-    def __init__(self, fs: AbstractFileSystem) -> None:
-        self.fs = fs
+    job: its fingerprint.
+    """
+
+    def __init__(self, fs: AbstractFileSystem, job: str) -> None:
+        self.fs, self.job = fs, job
         self.open = lru_cache(maxsize=_KEPT_FILES)(self._open)
         self.read_group = lru_cache(maxsize=_KEPT_GROUPS)(self._read_group)
         self._metadata = lru_cache(maxsize=_KEPT_METADATA)(self._read_metadata)
@@ -64,9 +67,10 @@ class LabelFileReader:
             return list(pool.map(self.open, paths))
 
     def _open(self, path: str) -> LabelFile:
-        """Raises CorruptLabels for a file that is no whole label file, StoreError for one of a newer version."""
+        """Raises CorruptLabels for what is no whole label file of the job, StoreError for one of a newer version."""
         metadata = self._metadata(path)
         sources = parse_sources(metadata.metadata, path)
+        check_job(sources, self.job, path)
         counts = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
         stated = sum(source.num_rows for source in sources)
         if not stated == metadata.num_rows == sum(counts) or min(counts, default=0) < 0 or stated == 0:

@@ -12,10 +12,12 @@ from gsvnet.store.filesystem import StorageOptions
 from gsvnet.store.listing import StoredFile, list_pages
 
 MANIFEST, VIDEOS, SUCCESS = "_manifest.parquet", "_videos.parquet", "_SUCCESS"
+EXPORT_JOURNAL = ".gsvnet-export.jsonl"  # in the folder of every export
 COMPACTED = "compacted"  # the folder of all files of a compacted output; no video id is that short
 
 MOST_FILES = 10_000_000  # label files in one folder: their names have seven digits at most
 
+_LABEL_FILE = re.compile(r"\d{6,7}\.parquet")
 _NAME = re.compile(r"[^\W_][\w.-]{0,199}")  # letters of any script, digits, "_", "-", "."
 
 
@@ -90,11 +92,12 @@ def list_label_files(out: str, storage_options: StorageOptions = None) -> list[s
 
 
 def list_label_pages(out: str, storage_options: StorageOptions = None) -> Iterator[list[StoredFile]]:
-    """Paths in the file system, sizes and times of every label file, page by page. Raises as `list_committed` does."""
+    """Paths in the file system, sizes and times of every label file, page by page. Raises as `list_committed` does.
+
+    Files of other names below labels/, such as "000000 (copy).parquet", are none; `gsvnet verify` names them.
+    """
     for page in list_pages(labels_uri(out), storage_options):
-        yield [
-            file for file in page if file.path.endswith(".parquet") and not file.path.rpartition("/")[2].startswith(".")
-        ]
+        yield [file for file in page if _LABEL_FILE.fullmatch(file.path.rpartition("/")[2])]
 
 
 def split_shard_path(path: str) -> tuple[str, str]:

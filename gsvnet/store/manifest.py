@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from gsvnet.store.described import MANIFEST_SCHEMA, LabelFiles, describe_files, table_schema
 from gsvnet.store.faults import attempt
 from gsvnet.store.filesystem import StorageOptions, open_filesystem, read_bytes, remove_path
+from gsvnet.store.job import read_job
 from gsvnet.store.layout import MANIFEST, SUCCESS, VIDEOS, derived_uri, list_label_pages, split_shard_path
 from gsvnet.store.listing import StoredFile
 from gsvnet.store.publish import replace_bytes
@@ -56,10 +57,12 @@ def write_derived(
     listed = _list_labels(out, storage_options)
     known = MANIFEST_SCHEMA.empty_table() if rebuild else read_manifest(out, storage_options)
     kept, new = _split_known(listed, known)
+    job = read_job(out, storage_options).fingerprint if len(new) else ""
     starts = range(0, len(new), BATCH_FILES)
     batches = (
         LabelFiles(
             out=out,
+            job=job,
             paths=tuple(new["path"].slice(i, BATCH_FILES).to_pylist()),
             sizes=tuple(new["bytes"].slice(i, BATCH_FILES).to_pylist()),
             storage_options=storage_options,

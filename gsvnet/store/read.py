@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import groupby
 from operator import attrgetter, itemgetter
-from operator import index as to_integer
-from typing import SupportsIndex
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +20,7 @@ from gsvnet.classes import ClassSet
 from gsvnet.errors import ConfigError, CorruptLabels, StoreError
 from gsvnet.store.codec import check_size
 from gsvnet.store.filesystem import StorageOptions, open_filesystem
+from gsvnet.store.indices import check_are_several, to_integers
 from gsvnet.store.job import JobRecord, read_job
 from gsvnet.store.label_file import (
     MASK_COLUMNS,
@@ -33,7 +34,7 @@ from gsvnet.store.layout import list_label_files, split_shard_path
 from gsvnet.store.schema import FrameRow, ShardFooter, label_schema, table_to_rows
 from gsvnet.store.sources import Source
 from gsvnet.store.unlocked import unlock
-from gsvnet.uris import redact_uri
+from gsvnet.uris import absolute_uri, redact_uri
 from gsvnet.words import count
 
 _KEPT_TIMES, _KEPT_SIZES = 256, 4096
@@ -66,11 +67,12 @@ class _Place:
     row: int
 
 
-def open_labels(uri: str, storage_options: StorageOptions = None) -> Labels:
+def open_labels(uri: str | Path, storage_options: StorageOptions = None) -> Labels:
     """The labels of an output folder, as they are now; shards that appear later need a new call.
 
     Raises StoreError when there is no output, or when a newer version wrote it.
     """
+    uri = os.fspath(uri)
     return Labels(uri, read_job(uri, storage_options), storage_options)
 
 
@@ -88,7 +90,7 @@ class Labels:
     ) -> None:
         self.uri, self.job, self.storage_options = uri, job, storage_options
         fs, _ = open_filesystem(uri, storage_options)
-        self.files = LabelFileReader(fs)
+        self.files = LabelFileReader(fs, job.fingerprint)
         self.paths = list_label_files(uri, storage_options) if paths is None else paths
         self._times = lru_cache(maxsize=_KEPT_TIMES)(self._read_times)
         self._mask_size = lru_cache(maxsize=_KEPT_SIZES)(self._read_mask_size)
@@ -159,9 +161,9 @@ class Labels:
         """Frames of a video in ascending order, one row group in memory at a time. indices: ascending; None: all."""
         video = self.find_video(video)
         wanted = self.indices(video) if indices is None else indices
-        _check_are_several(wanted)
+        check_are_several(wanted)
         for start in range(0, len(wanted), _LOCATED_AT_ONCE):
-            some = _to_integers(wanted[start : start + _LOCATED_AT_ONCE])
+            some = to_integers(wanted[start : start + _LOCATED_AT_ONCE])
             located = self._locate(video, some)
             for (path, group), places in groupby((located[index] for index in some), attrgetter("path", "group")):
                 table = self.files.read_group(path, group).take([place.row for place in places])
@@ -172,7 +174,7 @@ class Labels:
 
     def row(self, video: str, index: int) -> FrameRow:
         """All columns of one frame."""
-        (index,) = _to_integers([index])
+        (index,) = to_integers([index])
         place = self._locate(self.find_video(video), [index])[index]
         return table_to_rows(self.files.read_group(place.path, place.group).slice(place.row, 1))[0]
 
@@ -192,7 +194,7 @@ class Labels:
         return self._source(video, self._pieces[video][0]).footer
 
     def find_video(self, video: str) -> str:
-        """Id of the one video that has this id, readable stem, URI or file name.
+        """Id of the one video that has this id, readable stem, URI (of a local one any path to it) or file name.
 
         Raises ConfigError when no video or more than one has.
         """
@@ -202,7 +204,7 @@ class Labels:
         if not found:
             first = self._open_sources([(v, pieces[0]) for v, pieces in self._pieces.items()])
             uris = {source.footer.video: source.footer.uri for source in first}
-            found = [v for v, uri in uris.items() if uri == video]
+            found = [v for v, uri in uris.items() if uri in (video, absolute_uri(video))]
             found = found or [v for v, uri in uris.items() if uri.rpartition("/")[2] == video]
         if len(found) != 1:
             known = ", ".join((found or self.videos)[:10]) or "none"
@@ -218,7 +220,7 @@ class Labels:
         decode: Callable[[dict, str], np.ndarray],
     ) -> np.ndarray:
         """What `decode` makes of each frame's columns, (N, H, W) uint8 in the order asked for."""
-        wanted = _to_integers(indices)
+        wanted = to_integers(indices)
         video = self.find_video(video)
         places = self._locate(video, sorted(set(wanted)))
         order = np.argsort(wanted, kind="stable")  # each row group is read once
@@ -328,26 +330,3 @@ def _source_in(file: LabelFile, video: str, piece: _Piece) -> Source:
     if sources is None:
         raise CorruptLabels(f"{piece.path} holds labels of another video, not of {video}; gsvnet verify says more")
     return sources[piece.number]
-
-
-def _check_are_several(indices: object) -> None:
-    """Raise ConfigError for one index alone."""
-    try:
-        iter(indices)  # type: ignore[call-overload]
-    except TypeError as error:
-        raise ConfigError(f"{indices!r}: frame indices come as a list, that of one frame as [{indices!r}]") from error
-
-
-def _to_integers(indices: Iterable[SupportsIndex]) -> list[int]:
-    """Frame indices as Python's integers. Raises ConfigError for fractions, and for booleans: a mask is no index."""
-    _check_are_several(indices)
-    found = []
-    for each in indices:
-        try:
-            if isinstance(each, bool):
-                raise TypeError
-            found.append(to_integer(each))
-        except TypeError as error:
-            problem = "an integer is needed; of a mask, take np.flatnonzero"
-            raise ConfigError(f"{each!r} is no frame index: {problem}") from error
-    return found

@@ -44,13 +44,13 @@ _HASHED_BYTES = 1 << 20
 def video_id(uri: str) -> str:
     """A video's id: readable file stem and 12 hex digits of sha256 over the normalised URI.
 
-    Only [A-Za-z0-9._-]; never starts with a dot or underscore. Normalised: real absolute path for local files,
+    Only [A-Za-z0-9._-]; never starts with a dot, underscore or dash. Normalised: real absolute path for local files,
     else the URI without credentials and query.
     """
     path = local_path(uri)
     normalised = f"file://{os.path.realpath(path)}" if path is not None else redact_uri(uri)
     name = normalised.split("::")[0].rstrip("/").rpartition("/")[2]
-    stem = re.sub(r"[^A-Za-z0-9.-]+", "_", name.rpartition(".")[0] or name)[:80].lstrip("._")
+    stem = re.sub(r"[^A-Za-z0-9.-]+", "_", name.rpartition(".")[0] or name)[:80].lstrip("._-")
     return f"{stem or 'video'}-{hashlib.sha256(os.fsencode(normalised)).hexdigest()[:12]}"
 
 

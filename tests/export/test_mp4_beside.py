@@ -207,11 +207,8 @@ def test_videos_are_matched_by_uri_where_their_ids_differ(pair, change):
     assert indices_of(stream(renamed, pair.first, every=15)) == [0, 15, 30, 45]
 
 
-def test_videos_of_one_output_alone_are_left_out_and_counted(pair, write_labels, run_export, tmp_path):
-    out = str(tmp_path / "more")
-    shutil.copytree(pair.first, out)
-    labels = Path(write_labels([np.zeros((4, 4), np.uint8)], video="night-ba9876543210", uri="night.mp4")) / "labels"
-    shutil.copytree(labels, Path(out) / "labels", dirs_exist_ok=True)
+def test_videos_of_one_output_alone_are_left_out_and_counted(pair, change, run_export):
+    out = change(pair.first, video="night-ba9876543210", uri="night.mp4")
     folder, said = run_export("mp4", out, beside=pair.second, every=20)
     assert [path.stem for path in folder.glob("*.mp4")] == [pair.id]
     assert "beside   1 video of one output alone left out" in said

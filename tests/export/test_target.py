@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from gsvnet.errors import ConfigError, NoSpace, StoreError
-from gsvnet.export.journal import JOURNAL, read_journal
+from gsvnet.export.journal import read_journal
 from gsvnet.export.target import open_target
+from gsvnet.store.layout import EXPORT_JOURNAL
 from tests.disks import fill, small_disk
 from tests.export.writing import SETTINGS, write_all
 
@@ -20,10 +21,10 @@ def test_files_records_and_settings_are_kept(tmp_path, files_of):
     assert write_all(tmp_path / "to") == 3
     files = files_of(tmp_path / "to")
     assert sorted(files) == sorted(
-        [JOURNAL, "all.json", *(f"masks/v-{i}.png" for i in range(3)), *(f"images/v-{i}.jpg" for i in range(3))]
+        [EXPORT_JOURNAL, "all.json", *(f"masks/v-{i}.png" for i in range(3)), *(f"images/v-{i}.jpg" for i in range(3))]
     )
     assert json.loads(files["all.json"]) == [{"index": i, "text": "ä\n"} for i in range(3)]
-    lines = [json.loads(line) for line in files[JOURNAL].splitlines()]
+    lines = [json.loads(line) for line in files[EXPORT_JOURNAL].splitlines()]
     assert lines[0] == {"export": SETTINGS}
     assert lines[3] == {
         "frame": {"video": "v", "frame_index": 0, "num_frames": 1},
@@ -61,7 +62,7 @@ def test_after_a_kill_at_any_line_it_goes_on_to_the_same_bytes(tmp_path, files_o
 
 def test_a_replacement_that_was_killed_is_not_taken_for_the_old_export(tmp_path):
     write_all(tmp_path)
-    with (tmp_path / JOURNAL).open("ab") as file:
+    with (tmp_path / EXPORT_JOURNAL).open("ab") as file:
         file.write(b'{"removing": true}\n')
     (tmp_path / "all.json").unlink()
     assert write_all(tmp_path) == 3
@@ -71,7 +72,7 @@ def test_a_replacement_that_was_killed_is_not_taken_for_the_old_export(tmp_path)
 def test_a_torn_last_line_counts_for_nothing(tmp_path, files_of):
     write_all(tmp_path / "undisturbed")
     write_all(tmp_path / "to")
-    journal = tmp_path / "to" / JOURNAL
+    journal = tmp_path / "to" / EXPORT_JOURNAL
     journal.write_bytes(journal.read_bytes()[:-5])
     write_all(tmp_path / "to")
     assert files_of(tmp_path / "to") == files_of(tmp_path / "undisturbed")
@@ -87,7 +88,7 @@ def test_a_file_that_fails_half_way_does_not_appear(tmp_path, files_of):
 
         with pytest.raises(ValueError, match="no"):
             write_half()
-    assert sorted(files_of(tmp_path)) == [JOURNAL]
+    assert sorted(files_of(tmp_path)) == [EXPORT_JOURNAL]
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
@@ -117,7 +118,7 @@ def test_other_settings_are_named_with_both_values(tmp_path):
 def test_overwriting_leaves_nothing_of_the_earlier_export(tmp_path, files_of):
     write_all(tmp_path)
     assert write_all(tmp_path, settings={"format": "coco"}, overwrite=True, num_frames=1) == 1
-    assert sorted(files_of(tmp_path)) == [JOURNAL, "all.json", "images/v-0.jpg", "masks/v-0.png"]
+    assert sorted(files_of(tmp_path)) == [EXPORT_JOURNAL, "all.json", "images/v-0.jpg", "masks/v-0.png"]
 
 
 def test_overwriting_removes_a_link_and_not_what_it_points_to(tmp_path):
@@ -145,7 +146,7 @@ def test_a_folder_that_became_a_link_is_not_followed(tmp_path):
 def test_a_journal_that_names_files_outside_is_refused(tmp_path, name):
     (tmp_path / "precious").write_text("mine")
     write_all(tmp_path / "to")
-    with (tmp_path / "to" / JOURNAL).open("a") as file:
+    with (tmp_path / "to" / EXPORT_JOURNAL).open("a") as file:
         file.write(json.dumps({"file": name}) + "\n")
     with pytest.raises(StoreError, match="is damaged"):
         write_all(tmp_path / "to", overwrite=True)
@@ -155,9 +156,9 @@ def test_a_journal_that_names_files_outside_is_refused(tmp_path, name):
 @pytest.mark.parametrize("line", ["{", "[]", '{"what": 1}', '{"frame": {"video": 1}}', "\x00\x00", '{"a": 1, "b": 2}'])
 def test_a_damaged_journal_is_named(tmp_path, line):
     write_all(tmp_path)
-    with (tmp_path / JOURNAL).open("a") as file:
+    with (tmp_path / EXPORT_JOURNAL).open("a") as file:
         file.write(line + "\n")
-    with pytest.raises(StoreError, match=rf"{JOURNAL} is damaged.*remove the folder"):
+    with pytest.raises(StoreError, match=rf"{EXPORT_JOURNAL} is damaged.*remove the folder"):
         write_all(tmp_path)
 
 
@@ -214,6 +215,6 @@ def test_a_full_disk_is_one_clear_error_and_the_export_goes_on_later(tmp_path, f
 def test_the_state_of_a_long_journal_needs_no_record_in_memory(tmp_path):
     with open_target(tmp_path, SETTINGS, overwrite=False) as target:
         target.record("v", 0, 1, {"broken": "on purpose"})
-    journal = tmp_path / JOURNAL
+    journal = tmp_path / EXPORT_JOURNAL
     journal.write_bytes(journal.read_bytes().replace(b'"on purpose"', b"???"))
     assert read_journal(journal).num_frames == 1

@@ -110,7 +110,7 @@ def _describe(folder: sound.Folder, path: str) -> None:
     """The rows that a manifest would have."""
     size = (folder.path / path).stat().st_size
     with refused():
-        describe_files(LabelFiles(out=folder.out, paths=(path,), sizes=(size,)))
+        describe_files(LabelFiles(out=folder.out, job=read_job(folder.out).fingerprint, paths=(path,), sizes=(size,)))
 
 
 def _copy(folder: sound.Folder) -> None:

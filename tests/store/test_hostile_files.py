@@ -86,11 +86,12 @@ def test_other_columns_are_corrupt_and_foreign(output, wrong):
 def test_other_columns_break_no_reader_that_may_do_without_them(output, wrong):
     put(output, WRONG_COLUMNS[wrong](sound.make_table()))
     labels, size = open_labels(output.out), (output.path / LABEL_PATH).stat().st_size
+    file = LabelFiles(out=output.out, job=labels.job.fingerprint, paths=(LABEL_PATH,), sizes=(size,))
     for read in (
         lambda: labels.labels_at(VIDEO, [0, 1]),
         lambda: labels.frames_played_at(VIDEO, [0.1]),
         lambda: count_frames(labels, list_row_groups(labels), FrameChoice()),
-        lambda: describe_files(LabelFiles(out=output.out, paths=(LABEL_PATH,), sizes=(size,))),
+        lambda: describe_files(file),
         lambda: run_sql(labels, "select * from frames"),
         lambda: summarise_videos(labels),
     ):

@@ -62,7 +62,8 @@ def test_describing_an_output_asks_nothing_per_known_object(moto_s3, write_shard
     [file] = (tmp_path / "out").glob("labels/*/*.parquet")
     bucket = moto_s3.make_bucket()
     moto_s3.client().upload_file(str(file), bucket, f"out/labels/v/{file.name}")
-    for reads in (1, 0):
+    moto_s3.client().upload_file(str(tmp_path / "out" / "_job.json"), bucket, "out/_job.json")
+    for reads in (2, 0):  # the job's record, and the label file
         count_requests.clear()
         assert len(write_derived(f"s3://{bucket}/out", complete=True, storage_options=moto_s3.options)) == 1
         manifest_reads = 1

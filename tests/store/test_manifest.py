@@ -179,7 +179,7 @@ def test_stopped_at_any_step_it_leaves_no_success_and_the_next_call_makes_all_an
 def test_options_with_secrets_are_not_shown(out):
     from gsvnet.store.described import LabelFiles
 
-    files = LabelFiles(out=str(out), paths=(), sizes=(), storage_options={"secret": "secretword"})
+    files = LabelFiles(out=str(out), job="", paths=(), sizes=(), storage_options={"secret": "secretword"})
     assert "secretword" not in repr(files)
 
 
