@@ -35,6 +35,12 @@ class Video:
     num_frames: int
 
 
+def size_in_identity(identity: str) -> int | None:
+    """Bytes of the file that an identity is of, with which it begins; None where it does not say."""
+    size = identity.partition(":")[0]
+    return int(size) if size.isdecimal() else None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Chunk:
     """One keyframe and the frames up to the next one: [first_frame, first_frame + num_frames)."""

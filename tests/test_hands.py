@@ -83,6 +83,14 @@ def test_an_export_of_a_video_that_was_replaced_is_not_called_complete(gsvnet_la
     assert (code, "holds an export with other settings (video files:" in said) == (2, True)
 
 
+def test_outputs_of_two_files_are_compared_with_a_word(gsvnet_label, video, capsys):
+    assert gsvnet_label(video)[0] == 0
+    video.again(30)
+    assert gsvnet_label(video, out="other")[0] == 0
+    assert "of another size in each output" in run(capsys, "diff", "out", "other")[1]
+    assert "of another size" not in run(capsys, "diff", "out", "out")[1]
+
+
 def test_a_refused_interval_does_not_claim_the_output_that_was_planned(gsvnet_label, video, capsys, tiny_model):
     usual = ("--model", tiny_model, "--cpus-per-actor", 1, "--shard-frames", 12)
     assert run(capsys, "plan", video, "--out", "out", *usual, "--no-calibrate", "--no-ray")[0] == 0

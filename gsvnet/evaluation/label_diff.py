@@ -19,6 +19,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
+from gsvnet.chunks import size_in_identity
 from gsvnet.classes import IGNORE, ClassSet, merge_table
 from gsvnet.errors import ConfigError
 from gsvnet.evaluation.config import DiffConfig
@@ -119,6 +120,7 @@ class _Comparison:
             merged=self.relabeling.words,
             every=self.config.every,
             videos=tuple(video for video, _ in self.pairs),
+            videos_of_other_size=tuple(video for video, other in self.pairs if self._has_other_size(video, other)),
             videos_only_in_1=() if chosen else tuple(sorted(first - {video for video, _ in self.pairs})),
             videos_only_in_2=() if chosen else tuple(sorted(second - {other for _, other in self.pairs})),
             frames=self.compared,
@@ -169,6 +171,12 @@ class _Comparison:
                 ranges = tuple((int(run[0]), int(run[-1]) + 1) for run in runs)
                 self.one_sided.append(OneSided(out=number, video=video, frames=len(alone), ranges=ranges[:10]))
         return np.intersect1d(both[0], both[1], assume_unique=True)
+
+    def _has_other_size(self, video: str, other: str) -> bool:
+        """Whether the files that were labeled are known not to have been equally long."""
+        sides = (self.first, video), (self.second, other)
+        sizes = {size_in_identity(labels.footer(name).identity) for labels, name in sides}
+        return len(sizes) > 1 and None not in sizes
 
     def _every_in_words(self) -> str:
         return f" among every {self.config.every}th" if self.config.every > 1 else ""

@@ -44,6 +44,7 @@ class LabelDiff:
     """How far two outputs agree.
 
     classes: names of those compared; merged: how the outputs' own became these, "" where they are the same.
+    videos_of_other_size: of the compared, those whose file had another size when OUT2 was labeled.
     frames: compared; of these equal, and compared at another size than one of them has; frames_lost: in either, and of
     these in one of both alone. max_differing: the largest share of pixels that may differ, None where none was given.
     matrix: rows are OUT1's classes. by_distance: the same for each keyframe_distance of OUT2's rows, None last.
@@ -56,6 +57,7 @@ class LabelDiff:
     merged: str
     every: int
     videos: tuple[str, ...]
+    videos_of_other_size: tuple[str, ...]
     videos_only_in_1: tuple[str, ...]
     videos_only_in_2: tuple[str, ...]
     frames: int
@@ -96,6 +98,7 @@ class LabelDiff:
         plain = {
             name: getattr(self, name)
             for name in ("out1", "out2", "merged", "every", "videos", "videos_only_in_1", "videos_only_in_2")
+            + ("videos_of_other_size",)
             + ("frames", "frames_equal", "frames_lost", "frames_lost_in_one", "frames_resized")
             + ("pixels", "pixels_differing", "max_differing", "keeps_bound", "seconds")
         }
@@ -155,6 +158,9 @@ def describe_diff(diff: LabelDiff) -> dict[str, str]:
         lines["bound"] = _bound(diff)
     if diff.merged:
         lines["classes"] = diff.merged
+    if diff.videos_of_other_size:
+        named = ", ".join(diff.videos_of_other_size[:_SHOWN])
+        lines["files"] = f"of another size in each output, so perhaps of other pictures: {named}"
     for number, videos in ((1, diff.videos_only_in_1), (2, diff.videos_only_in_2)):
         if videos:
             lines[f"only {number}"] = f"{count(len(videos), 'video')}: {', '.join(videos[:_SHOWN])}"

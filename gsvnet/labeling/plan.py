@@ -14,7 +14,7 @@ from fractions import Fraction
 from typing import Any
 
 from gsvnet.choices import MotionWish
-from gsvnet.chunks import Shard, Video, chunk_starts, cut_shards, widen_shard
+from gsvnet.chunks import Shard, Video, chunk_starts, cut_shards, size_in_identity, widen_shard
 from gsvnet.errors import OutputConflict, SourceChanged, StoreError
 from gsvnet.labeling.plan_check import check_plan
 from gsvnet.labeling.tasks import Reach, ShardMotion
@@ -91,9 +91,8 @@ class VideoPlan:
 
     @property
     def num_bytes(self) -> int:
-        """Size of the file; an identity begins with it."""
-        size = self.video.identity.partition(":")[0]
-        return int(size) if size.isdigit() else 0
+        """Size of the file; 0 where it is not known."""
+        return size_in_identity(self.video.identity) or 0
 
 
 def plan_video(uri: str, *, rule: PlanRule, storage_options: dict | None = None) -> VideoPlan:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from gsvnet.chunks import size_in_identity
 from gsvnet.errors import ConfigError, MissingExtra, SourceChanged, StoreError, VideoNotFound
 from gsvnet.store.indices import to_integers
 from gsvnet.store.read import Labels
@@ -137,9 +138,9 @@ def _check_size(where: str, footer: ShardFooter, video_options: StorageOptions |
     """Raise SourceChanged where a file found by its name is not as long as the labeled one: names repeat in folders."""
     from gsvnet.video.source import stat_source
 
-    labeled = footer.identity.partition(":")[0]  # an identity begins with the size
+    labeled = size_in_identity(footer.identity)
     size, _ = stat_source(where, video_options)
-    if labeled.isdigit() and size != int(labeled):
+    if labeled not in (None, size):
         raise SourceChanged(
             f"has {size} bytes, the labeled video of this name {labeled}; name the file itself with --source",
             uri=redact_uri(where),
