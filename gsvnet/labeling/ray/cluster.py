@@ -7,22 +7,25 @@ import math
 import os
 import secrets
 import shutil
+import signal
 import socket
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import ray
 
-from gsvnet.errors import ConfigError
+from gsvnet.errors import ConfigError, WorkerError
 from gsvnet.labeling.ray.options import RayOptions
+from gsvnet.process import child_processes
 
 OBJECT_STORE_BYTES = 150_000_000  # holds the weights; frames never enter it
 JOIN_TIMEOUT_S = 10.0
 _TOKEN = secrets.token_hex(32)  # of every cluster that this process starts; Ray reads it once per process
+_STARTS, _GAVE_UP = 2, "timed out during startup"
 _QUIET_LOGGERS = ("ray._private.authentication.authentication_token_setup", "ray._private.worker")
 
 
@@ -66,7 +69,7 @@ def connect(
 
     min_cpus: what a local cluster claims at least, so that an actor fits on a small machine. num_gpus: None detects.
     verbose: show Ray's own log and the workers' output. Only what was started or joined here is left again.
-    Raises ConfigError when the cluster cannot be reached.
+    Raises ConfigError when the cluster cannot be reached, WorkerError when one does not start here.
     """
     if ray.is_initialized():
         yield Cluster(started_here=False)
@@ -138,8 +141,7 @@ def _local_cluster(min_cpus: int, num_gpus: int | None, object_store_bytes: int,
     own_folder = None if "RAY_TMPDIR" in os.environ else tempfile.mkdtemp(prefix="gsv-", dir="/tmp")
     with _environment(variables), _hushed(verbose=verbose):
         try:
-            ray.init(
-                address="local",
+            _start(
                 num_cpus=max(min_cpus, _usable_cpus()),
                 num_gpus=num_gpus,
                 object_store_memory=object_store_bytes,
@@ -153,6 +155,26 @@ def _local_cluster(min_cpus: int, num_gpus: int | None, object_store_bytes: int,
             ray.shutdown()
             if own_folder is not None:
                 shutil.rmtree(own_folder, ignore_errors=True)
+
+
+def _start(**options: Any) -> None:
+    """Start a cluster here; once more where Ray, which waits for 30 s, gave up: the machine is busy.
+
+    What the first try left running is ended. Raises WorkerError where the second gives up too.
+    """
+    for _ in range(_STARTS):
+        before = child_processes()
+        try:
+            ray.init(address="local", **options)
+            return
+        except Exception as error:  # Ray raises it as such
+            if _GAVE_UP not in str(error):
+                raise
+            for pid in child_processes() - before:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            ray.shutdown()
+    raise WorkerError(f"Ray did not start here within 30 s, {_STARTS} times; is the machine overloaded? Try --no-ray")
 
 
 @contextmanager

@@ -134,8 +134,9 @@ class _Driver:
         target = min(self._count_places(), self.schedule.num_unfinished)
         most = target if self.schedule.is_exhausted else max(target, len(self.fleet.actors))  # more may become known
         surplus = len(self.fleet.actors) - most
-        if surplus > 0:
-            self.dismiss([a for a in self.fleet.actors[::-1] if a.running is None][:surplus])
+        if surplus > 0:  # those that are not up yet before those that only wait for their next shard
+            idle = [actor for actor in self.fleet.actors[::-1] if actor.running is None]
+            self.dismiss(sorted(idle, key=lambda actor: actor.report is not None)[:surplus])
         if self.is_draining or not self.view.is_reachable:
             return
         while len(self.fleet.actors) < target:

@@ -171,6 +171,7 @@ class _Listener:
             case ShardRetried():
                 self._progress.note(f"again: {event.video_id} shard {event.shard_index}: {event.message}")
             case FleetStatus():
+                self._num_up = event.num_up
                 self._progress.tick(
                     num_actors=event.num_up, num_resting=event.num_resting, frames_running=event.frames_running
                 )
