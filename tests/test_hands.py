@@ -122,6 +122,18 @@ def test_labels_of_another_job_get_no_success(mixed, gsvnet_label, drive):
     assert not Path(mixed, "_SUCCESS").exists()
 
 
+def test_a_label_file_cut_short_ends_the_job_and_stands_in_the_report(gsvnet_label, label_config, video, capsys):
+    assert gsvnet_label(video)[0] == 0
+    cut = shards_of("out")[1]
+    cut.write_bytes(cut.read_bytes()[:-20])
+    with pytest.raises(CorruptLabels, match="gsvnet verify says what to do"):
+        gsvnet.label(label_config(videos=(video,)))
+    assert not Path("out/_SUCCESS").exists()
+    assert "the last run that ended had exit code 1" in run(capsys, "status", "out")[1]
+    cut.unlink()
+    assert gsvnet_label(video)[0] == 0
+
+
 def test_a_copy_of_a_label_file_counts_no_frame_twice(gsvnet_label, video, capsys):
     assert gsvnet_label(video)[0] == 0
     shutil.copy(shards_of("out")[0], shards_of("out")[0].with_name("000000 (copy).parquet"))

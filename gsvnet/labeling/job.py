@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from itertools import chain
 
 from rich.console import Console
 
-from gsvnet.errors import StoreError
+from gsvnet.errors import CorruptLabels, StoreError
 from gsvnet.labeling.completeness import state_of_output
 from gsvnet.labeling.config import LabelConfig
 from gsvnet.labeling.failures import earlier_failures, failure_recorder
@@ -83,7 +84,8 @@ def label(config: LabelConfig, *, console: Console | None = None) -> JobReport:
 def finish(work: Work, used: Used, ledger: Ledger, *, asked: Collection[str], spread: Spread) -> JobReport:
     """Write the derived files and the report, which comes back. asked: ids of all videos that were named.
 
-    After a stop only the report is written: whoever stopped the job may not wait for listings.
+    After a stop only the report is written: whoever stopped the job may not wait for listings. Raises CorruptLabels,
+    once it is reported, where a label file is damaged or of another job.
     """
     config, options = work.config, work.config.storage_options
     if used.stopped:
@@ -99,10 +101,14 @@ def finish(work: Work, used: Used, ledger: Ledger, *, asked: Collection[str], sp
         if work.progress.num_failed:  # of this job's own videos something is missing
             remove_success(config.out, options)
     else:
-        if state == "settled" and not (ledger.given_up or work.progress.num_failed):
+        if state == "settled" and config.array_count is None and not (ledger.given_up or work.progress.num_failed):
             others = "videos that were not asked for now"
             work.progress.note(f"no _SUCCESS: _failed/ lists {others}; delete there what is not to be labeled any more")
-        write_derived(config.out, storage_options=options, complete=state == "complete", spread=spread)
+        try:
+            write_derived(config.out, storage_options=options, complete=state == "complete", spread=spread)
+        except CorruptLabels as error:
+            write_report(config, replace(report, stopped=True))
+            raise CorruptLabels(f"{error}; gsvnet verify says what to do") from error
     write_report(config, report)
     return report
 

@@ -59,7 +59,7 @@ def _describe(files: LabelFiles, path: str, num_bytes: int) -> list[dict[str, An
     check_job(sources, files.job, path)
     num_rows, stated = scan.metadata.num_rows, sum(source.num_rows for source in sources)
     if num_rows != stated or num_rows == 0:
-        raise CorruptLabels(f"{path} has {num_rows} rows, its footer says {stated}; gsvnet verify says more")
+        raise CorruptLabels(f"{path} has {num_rows} rows, its footer says {stated}")
     tables = [group.read(_READ) for group in scan.groups()]
     for number, table in enumerate(tables):
         check_columns(table, sources[0].footer.classes, _READ, f"{path}, row group {number},")

@@ -66,8 +66,7 @@ def parse_sources(metadata: Mapping[bytes, bytes] | None, path: str) -> tuple[So
 def check_job(sources: Sequence[Source], job: str, path: str) -> None:
     """Raise CorruptLabels unless a label file belongs to the job with this fingerprint."""
     if sources[0].footer.job != job:  # the sources of a file have it in common
-        message = f"belongs to another job ({sources[0].footer.job[:12]}, not {job[:12]})"
-        raise CorruptLabels(f"{path} {message}, whose labels do not mix with these; gsvnet verify says more")
+        raise CorruptLabels(f"{path} belongs to another job ({sources[0].footer.job[:12]}, not {job[:12]})")
 
 
 def is_compacted(metadata: Mapping[bytes, bytes] | None) -> bool:
