@@ -15,7 +15,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -27,6 +26,7 @@ from pathlib import Path
 import psutil
 
 from tests.namespaces import Network
+from tests.s3_servers import free_ports
 
 START_S = 90.0
 OBJECT_STORE_BYTES = 80_000_000
@@ -78,9 +78,10 @@ class RayCluster:
     def __init__(self, folder: Path, *, ip: str, network: Network | None, dashboard: bool, checks: Mapping) -> None:
         self.folder, self.ip, self.network, self.nodes = folder, ip, network, []
         self._checks, self._frozen = checks, []
-        self.address = f"{ip}:{_free_port(ip)}"
-        self.dashboard = f"http://{ip}:{_free_port(ip)}" if dashboard else ""
-        self.metrics = f"http://{ip}:{_free_port(ip)}/metrics" if dashboard else ""
+        port, self._client_port, dashboard_port, metrics_port = free_ports(4, ip)
+        self.address = f"{ip}:{port}"
+        self.dashboard = f"http://{ip}:{dashboard_port}" if dashboard else ""
+        self.metrics = f"http://{ip}:{metrics_port}/metrics" if dashboard else ""
         (folder / "home").mkdir()
         clean = {name: text for name, text in os.environ.items() if not name.startswith("RAY_")}
         isolated = {
@@ -123,7 +124,8 @@ class RayCluster:
         command += [f"--object-store-memory={OBJECT_STORE_BYTES}", "--dashboard-agent-listen-port=0"]
         if not is_head:
             return [*command, f"--address={self.address}"]
-        command += ["--head", f"--port={self.address.rpartition(':')[2]}", f"--ray-client-server-port={_free_port(ip)}"]
+        command += ["--head", f"--port={self.address.rpartition(':')[2]}"]
+        command += [f"--ray-client-server-port={self._client_port}"]
         command += [f"--system-config={json.dumps(dict(self._checks))}", f"--include-dashboard={bool(self.dashboard)}"]
         if self.dashboard:
             port, metrics = self.dashboard.rpartition(":")[2], self.metrics.rpartition(":")[2].partition("/")[0]
@@ -233,9 +235,3 @@ def _title(process: psutil.Process) -> str:
     with contextlib.suppress(psutil.Error):
         return " ".join(process.cmdline())
     return ""
-
-
-def _free_port(ip: str) -> int:
-    with socket.socket() as probe:
-        probe.bind((ip, 0))
-        return probe.getsockname()[1]

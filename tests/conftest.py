@@ -8,12 +8,16 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from gsvnet.process import yield_idle_cores
 from tests.material import save_tiny_model
 from tests.outputs import assert_nothing_half_written, rows_of
 
 yield_idle_cores()  # before any test imports torch
+
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+settings.load_profile("busy")  # the machine may be busy with other things
 
 _SHARED = Path(__file__).resolve().parents[2] / "shared"
 

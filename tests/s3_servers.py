@@ -15,9 +15,11 @@ own (`pip install swift`), whose bin folder GSVNET_SWIFT_BIN names.
 from __future__ import annotations
 
 import contextlib
+import errno
 import getpass
 import logging
 import os
+import random
 import shutil
 import signal
 import socket
@@ -102,7 +104,7 @@ def swift_server(swift_bin: str | Path | None = None) -> Iterator[S3Server]:
     swift_bin = Path(swift_bin or os.environ[SWIFT_BIN])
     folder = Path(tempfile.mkdtemp(prefix="swift-"))
     services = ("account", "container", "object", "proxy")
-    ports = dict(zip(services, _free_ports(len(services)), strict=True))
+    ports = dict(zip(services, free_ports(len(services)), strict=True))
     processes: list[subprocess.Popen] = []
     try:
         _configure(folder, ports)
@@ -127,12 +129,20 @@ def swift_server(swift_bin: str | Path | None = None) -> Iterator[S3Server]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int, ip: str = "127.0.0.1") -> list[int]:
+    """Ports nobody uses, drawn from those that no system gives to a client: they stay free until a server starts."""
+    ports: list[int] = []
     with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+        while len(ports) < count:
+            probe, port = stack.enter_context(socket.socket()), random.SystemRandom().randrange(20_000, 32_000)
+            try:
+                probe.bind((ip, port))
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+            else:
+                ports.append(port)
+    return ports
 
 
 _COMMON = """

@@ -52,9 +52,9 @@ def test_foreign_error_texts_are_redacted():
 
 
 def test_a_long_text_is_redacted_in_no_time():
-    began = time.monotonic()
+    began = time.thread_time()
     assert len(redact_text("x" * 1_000_000)) == 200
-    assert time.monotonic() - began < 1
+    assert time.thread_time() - began < 1
 
 
 @pytest.mark.parametrize(

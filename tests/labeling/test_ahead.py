@@ -25,12 +25,15 @@ class Source:
             self.closed.set()
 
 
-def settled(source):
-    """What was made, once no more is."""
+def settled(source, least):
+    """What was made, once that is `least` items and no more come."""
+    limit_s = time.monotonic() + 60
+    while len(source.made) < least and time.monotonic() < limit_s:
+        time.sleep(0.01)
     seen = -1
     while seen != len(source.made):
         seen = len(source.made)
-        time.sleep(0.1)
+        time.sleep(0.3)
     return source.made
 
 
@@ -47,7 +50,7 @@ def test_no_more_than_depth_items_are_made_ahead():
     source = Source(num=20)
     items = ReadAhead(source, 2).items("a")
     assert next(items) == ("a", 0)
-    assert settled(source) == [("a", 0), ("a", 1), ("a", 2)]
+    assert settled(source, 3) == [("a", 0), ("a", 1), ("a", 2)]
     items.close()
     assert num_threads() == 0
 
@@ -58,7 +61,7 @@ def test_the_next_keys_items_are_made_while_the_last_ones_are_worked_on():
     ahead.prepare("b")
     first = ahead.items("a")
     assert [next(first) for _ in range(3)] == [("a", n) for n in range(3)]
-    assert settled(source)[3:] == [("b", 0), ("b", 1)]
+    assert settled(source, 5)[3:] == [("b", 0), ("b", 1)]
     assert list(first) == []
     assert list(ahead.items("b")) == [("b", n) for n in range(3)]
     assert len(source.made) == 6
@@ -70,7 +73,7 @@ def test_one_can_be_told_late_what_comes_next():
     items = ahead.items("a")
     next(items)
     ahead.prepare("b")
-    assert settled(source)[3:] == [("b", 0), ("b", 1)]
+    assert settled(source, 5)[3:] == [("b", 0), ("b", 1)]
     assert list(items) == [("a", 1), ("a", 2)]
 
 
@@ -80,7 +83,7 @@ def test_two_keys_take_no_more_room_than_one():
     ahead.prepare("b")
     items = ahead.items("a")
     next(items)
-    assert settled(source) == [("a", 0), ("a", 1), ("b", 0), ("b", 1)]  # one is out, three wait
+    assert settled(source, 4) == [("a", 0), ("a", 1), ("b", 0), ("b", 1)]  # one is out, three wait
     assert ahead._room.left == 0
 
 
@@ -90,7 +93,7 @@ def test_what_was_prepared_in_vain_is_thrown_away(key):
     ahead = ReadAhead(source, 2)
     ahead.prepare("b")
     assert len(list(ahead.items("a"))) == 3
-    assert [x for x in settled(source) if x[0] == "b"] == [("b", 0), ("b", 1)]
+    assert [x for x in settled(source, 5) if x[0] == "b"] == [("b", 0), ("b", 1)]
     assert list(ahead.items(key)) == [(key, n) for n in range(3)]
     assert num_threads() == 0
     assert ahead._room.left == 2

@@ -84,7 +84,7 @@ def test_what_happened_is_said_once():
 
 
 def test_threads_that_run_out_of_memory_together_halve_once():
-    together = threading.Barrier(2, timeout=10)
+    together = threading.Barrier(2, timeout=60)
 
     class Both(Network):
         def __call__(self, chunks):

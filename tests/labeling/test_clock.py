@@ -17,10 +17,10 @@ def burn(seconds):
 
 
 def test_waiting_counts_on_the_wall_and_not_on_the_cores():
-    clock = StageClock()
+    clock, began_s = StageClock(), time.monotonic()
     with clock.stage("write"):
         time.sleep(0.1)
-    assert clock.wall()["write"] == pytest.approx(0.1, abs=0.09)
+    assert 0.1 <= clock.wall()["write"] <= time.monotonic() - began_s
     assert clock.cores()["write"] < 0.05
 
 

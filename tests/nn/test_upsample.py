@@ -90,7 +90,7 @@ def test_near_ties_have_the_labels_of_computing_every_pixel(ulps, align_corners)
     _assert_same_labels(logits, (70, 90), align_corners)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data())
 def test_labels_equal_the_reference_at_any_small_size(data):
     n, c, h, w = (data.draw(st.integers(1, top), label) for top, label in ((2, "n"), (5, "c"), (6, "h"), (6, "w")))

@@ -28,7 +28,7 @@ from tests.material import save_tiny_model, write_clips
 from tests.namespaces import Network, can_partition
 from tests.s3_servers import SWIFT_BIN, S3Server, moto_server, swift_server
 from tests.soak.check import Findings, compare, dangling_uploads, read_local, read_objects
-from tests.soak.faults import Chaos
+from tests.soak.faults import CHECKS, Chaos
 from tests.soak.job import LABEL, RepeatedJob, SpoolWatch
 from tests.soak.proxy import faulty_proxy
 
@@ -121,7 +121,7 @@ def soak(site: Site, options: argparse.Namespace) -> tuple[dict[str, Any], bool]
         variables = access(site.server, proxy.url)
         workers = [Node(cpus=1, apart=can_cut, environment=variables)] * (options.nodes - 1)
         nodes = [Node(cpus=0, environment=variables), *workers]
-        cluster = stack.enter_context(ray_nodes(nodes, network=network))
+        cluster = stack.enter_context(ray_nodes(nodes, checks=CHECKS, network=network))
         job = RepeatedJob(environment=cluster.environment | variables, log_folder=site.folder / "logs")
         chaos = Chaos(
             cluster=cluster,

@@ -14,11 +14,13 @@ from pathlib import Path
 
 import psutil
 
-from tests.clusters import RayCluster, RunningNode
+from tests.clusters import QUICK_CHECKS, RayCluster, RunningNode
 from tests.disks import fill
 from tests.soak.job import RepeatedJob
 from tests.soak.proxy import FAIR, FaultyProxy, Weather
 
+CHECKS = QUICK_CHECKS | {"health_check_timeout_ms": 3000}  # a node that gets little of a busy machine is not dead
+GIVEN_UP_S = 10.0  # after about so long a node that is held is: three checks
 SETTLED_S = 12.0  # a driver gets so long to start, before it may be killed again
 
 WEIGHTS = {
@@ -69,6 +71,7 @@ class Chaos:
         self._random, self._pause_s = random.Random(seed), pause_s
         self._num_nodes, self._usual = len(cluster.nodes), cluster.nodes[-1].node
         self._fair_again_s = 0.0
+        self._held: RunningNode | None = None  # the last one: its actors are counted in num_hit already
         self._faults: dict[str, Callable[[], bool]] = {
             "actor killed": self._kill_actor,
             "actor frozen": self._freeze_actor,
@@ -126,11 +129,24 @@ class Chaos:
         return names if self.counts else first
 
     def _heal(self) -> None:
-        """As many nodes as in the beginning: those that died come back."""
+        """As many nodes as in the beginning: those that died come back. What was on one that died by itself is hit."""
         for node in [node for node in self.cluster.nodes if not _is_up(node)]:
+            self.num_hit += 0 if node is self._held else node.node.cpus
             self.cluster.kill(node)
         while len(self.cluster.nodes) < self._num_nodes:
-            self.cluster.add(self._usual)
+            self._add_node()
+
+    def _add_node(self) -> None:
+        """Start one more node, in three tries: on a busy machine one may take too long, or find a port taken."""
+        for is_last in (False, False, True):
+            try:
+                self.cluster.add(self._usual)
+            except RuntimeError:
+                self.cluster.kill(self.cluster.nodes[-1])
+                if is_last:
+                    raise
+            else:
+                return
 
     def _some_actor(self) -> psutil.Process | None:
         actors = self.cluster.actors()
@@ -168,10 +184,10 @@ class Chaos:
 
     def _hold_node(self, hold: Callable[[RunningNode], None], let_go: Callable[[RunningNode], None]) -> bool:
         """Hold a node for some seconds; when that was long enough to be given up, it dies by itself soon after."""
-        node = self._some_node()
+        self._held = node = self._some_node()
         hold(node)
         try:
-            self._end.wait(self._random.uniform(1, 9))
+            self._end.wait(self._random.uniform(1, 2 * GIVEN_UP_S))
         finally:
             let_go(node)
         self._end.wait(3)
@@ -197,4 +213,6 @@ class Chaos:
 
 
 def _is_up(node: RunningNode) -> bool:
-    return node.process.is_running() and node.process.status() != psutil.STATUS_ZOMBIE
+    with contextlib.suppress(psutil.Error):  # it may end between the two questions
+        return node.process.is_running() and node.process.status() != psutil.STATUS_ZOMBIE
+    return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import logging
 import os
+import socket
 import subprocess
 import sys
 import textwrap
@@ -74,11 +75,19 @@ def test_a_clock_that_is_wrong(swift_s3, monkeypatch):
 
 
 @pytest.mark.s3
-def test_an_endpoint_whose_name_does_not_exist_is_told_at_once():
+def test_an_endpoint_whose_name_does_not_exist_is_told_at_once(monkeypatch):
+    asked = []
+
+    def unknown(host, *_, **__):
+        asked.append(host)
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
     options = {"endpoint_url": "http://no-such-host.invalid:9000", "key": "k", "secret": "secretword"}
     said = refusal("s3://bucket/out", options)
     assert "no host has the name of the store's endpoint; correct endpoint_url" in said
     assert "secretword" not in said
+    assert set(asked) == {"no-such-host.invalid"}
 
 
 @pytest.mark.s3

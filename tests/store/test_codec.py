@@ -81,7 +81,7 @@ def test_the_printed_reference_decoder_agrees(name):
 
 
 @given(hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=40), elements=st.integers(0, 3)))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_any_map_survives(labels):
     data = encode_mask(labels)
     np.testing.assert_array_equal(decode_mask(data, *labels.shape), labels)
@@ -93,7 +93,6 @@ def test_any_map_survives(labels):
     st.integers(1, 60),
     st.integers(1, 60),
 )
-@settings(max_examples=100, deadline=None)
 def test_any_map_of_rectangles_survives(rectangles, height, width):
     labels = np.zeros((height, width), np.uint8)
     for y, x, h, w, value in rectangles:
@@ -210,7 +209,7 @@ def test_a_forged_mask_that_is_right_decodes():
 
 
 @given(st.binary(max_size=60), st.integers(0, 20), st.integers(0, 20))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_any_forged_body_is_refused_or_is_a_map(body, chains, edges):
     try:
         labels = decode_mask(forge(body, chains, edges), 4, 4)

@@ -9,6 +9,7 @@ import ssl
 import time
 
 import pytest
+import tenacity
 
 from gsvnet.errors import NoSpace, StoreError, StoreRefused, StoreUnavailable
 from gsvnet.store import faults
@@ -72,7 +73,10 @@ def test_missing_credentials_are_told():
     assert "there are no credentials" in str(explain(botocore.NoCredentialsError(), "read", URI))
 
 
-def test_outages_are_tried_again_until_time_is_up_and_refusals_are_not(monkeypatch):
+def test_outages_are_tried_again_until_time_is_up_and_refusals_are_not(monkeypatch, hold_clock):
+    clock = hold_clock(tenacity)
+    clock.sleep = lambda seconds: setattr(clock, "now", clock.now + seconds)
+    monkeypatch.setattr(tenacity.nap, "time", clock)
     monkeypatch.setattr(faults, "RETRY_FOR_S", 1.0)
     calls = []
 
@@ -83,6 +87,7 @@ def test_outages_are_tried_again_until_time_is_up_and_refusals_are_not(monkeypat
     with pytest.raises(StoreUnavailable):
         attempt("read", URI, ask, TimeoutError())
     assert len(calls) > 2
+    assert clock.now >= 1
     calls.clear()
     with pytest.raises(StoreRefused):
         attempt("read", URI, ask, PermissionError())

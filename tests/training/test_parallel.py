@@ -1,7 +1,6 @@
 """Two processes on the CPU against one: the same views and clips, the same weights in the end."""
 
 import json
-import socket
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +26,7 @@ from gsvnet.training.stills import Stills
 from gsvnet.training.tdnet_loss import TdnetLoss, build_auxiliary_heads
 from gsvnet.training.tdnet_runs import RunBatch
 from gsvnet.training.tdnet_start import start_tdnet
+from tests.s3_servers import free_ports
 
 STILLS = KeyframeTraining(
     epochs=3, batch_size=4, crop=(16, 24), warmup_steps=2, learning_rate=0.02, precision="fp32", weight_temper=1e9
@@ -99,10 +99,7 @@ def work(rank: int, port: int, folder: Path) -> None:
 def together(tmp_path_factory) -> Path:
     """Folder of both trainings by two processes."""
     folder = tmp_path_factory.mktemp("together")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    torch.multiprocessing.spawn(work, (port, folder), nprocs=2)
+    torch.multiprocessing.spawn(work, (*free_ports(1), folder), nprocs=2)
     return folder
 
 
