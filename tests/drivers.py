@@ -30,14 +30,14 @@ def label_command(config):
 
 
 class Driver:
-    """A driver with a Ray of its own."""
+    """A driver with a Ray of its own. environment: further variables of all its processes."""
 
-    def __init__(self, config):
+    def __init__(self, config, environment):
         self.folder = tempfile.mkdtemp(prefix="gsv-", dir="/tmp")
         clean = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
         self.process = subprocess.Popen(
             label_command(config),
-            env=clean | {"RAY_TMPDIR": self.folder},
+            env=clean | environment | {"RAY_TMPDIR": self.folder},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -50,7 +50,7 @@ class Driver:
         """SIGKILL to the driver alone; its Ray has to notice by itself."""
         self.process.send_signal(signal.SIGSTOP)  # it hands out nothing more while its family is counted
         family = psutil.Process(self.process.pid).children(recursive=True)
-        self.agents = [p for p in family if p.name().endswith("Agent")]
+        self.agents = [p for p in family if _name(p).endswith("Agent")]
         self.family = [p for p in family if p not in self.agents]
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
@@ -58,9 +58,16 @@ class Driver:
     def __exit__(self, *_):
         if self.process.poll() is None:
             self.kill()
-        _, alive = psutil.wait_procs(self.family, timeout=30)
+        _, alive = psutil.wait_procs(self.family, timeout=120)
         for agent in self.agents:  # Ray's own would notice after a minute that their cluster is gone
             agent.kill()
         psutil.wait_procs(self.agents, timeout=30)
         shutil.rmtree(self.folder, ignore_errors=True)
         assert alive == []
+
+
+def _name(process):
+    try:
+        return process.name()
+    except psutil.NoSuchProcess:
+        return ""

@@ -17,6 +17,7 @@ import gsvnet
 from gsvnet.cli import main
 from gsvnet.errors import OutputConflict
 from gsvnet.labeling.limits import LimitsConfig
+from gsvnet.labeling.ray import loop
 from gsvnet.reading.pictures import read_picture
 from tests.material import repeat_video
 from tests.outputs import assert_equal_rows, footers_of, rows_of, shards_of
@@ -42,7 +43,16 @@ def test_labels_do_not_depend_on_shard_length(undisturbed, label_config, cut):
 
 
 @pytest.mark.parametrize("num_actors", [1, 2])
-def test_labels_do_not_depend_on_ray_or_on_the_number_of_actors(undisturbed, label_config, ray_here, num_actors):
+def test_labels_do_not_depend_on_ray_or_on_the_number_of_actors(
+    undisturbed, label_config, ray_here, num_actors, monkeypatch
+):
+    hand_out = loop._Driver._hand_out
+
+    def hand_out_once_all_are_up(driver):
+        if all(actor.report is not None for actor in driver.fleet.actors):
+            hand_out(driver)
+
+    monkeypatch.setattr(loop._Driver, "_hand_out", hand_out_once_all_are_up)
     report = gsvnet.label(label_config(no_ray=False, num_actors=num_actors))
     assert (report.exit_code, report.num_actors) == (0, num_actors)
     assert_equal_rows(rows_of(report.out), undisturbed)

@@ -8,19 +8,9 @@ from pathlib import Path
 import pytest
 
 import gsvnet
-from gsvnet.labeling.ray.cluster import connect
 from tests.outputs import Visible, assert_equal_rows, rows_of, shards_of, wait_until
 
-pytestmark = pytest.mark.slow  # `make test-crashes`
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _deadly_ray(deadly_environment):
-    with pytest.MonkeyPatch.context() as patch:
-        for name, text in deadly_environment.items():
-            patch.setenv(name, text)
-        with connect(min_cpus=2):
-            yield
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.usefixtures("deadly_ray")]  # `make test-crashes`
 
 
 @pytest.mark.parametrize(

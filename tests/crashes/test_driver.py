@@ -16,7 +16,7 @@ from tests.drivers import LABEL, Driver, label_command
 from tests.material import repeat_video
 from tests.outputs import Visible, assert_equal_rows, rows_of, shards_of, wait_until
 
-pytestmark = pytest.mark.slow  # `make test-crashes`
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # `make test-crashes`
 
 
 @pytest.mark.parametrize(
@@ -49,14 +49,16 @@ def test_a_driver_killed_while(
     assert [path for path in Path(config.out).rglob(".*")] == list(Path(config.spool_dir).iterdir()) == []
 
 
-def test_killing_the_driver_loses_nothing_but_time(undisturbed, label_config, ray_here):
+def test_killing_the_driver_loses_nothing_but_time(undisturbed, label_config, ray_here, deadly_environment, hold_at):
     config = label_config(no_ray=False, num_actors=1)
     visible = Visible(config.out)
-    with Driver(config) as driver:
-        wait_until(lambda: visible.look() >= 1 or driver.process.poll() is not None)
+    hold_at("gsvnet.store.publish:publish_file", call=3)
+    with Driver(config, deadly_environment) as driver:
+        wait_until(lambda: (visible.look() >= 2 and hold_at.met()) or driver.process.poll() is not None)
         driver.kill()
+        hold_at.end()
         num_before = visible.look()
-    assert 1 <= num_before < 7
+    assert 2 <= num_before < 7
     assert not (Path(config.out) / "_SUCCESS").exists()
     report = gsvnet.label(config)
     assert (report.exit_code, report.shards_in_output) == (0, 7)
@@ -66,26 +68,30 @@ def test_killing_the_driver_loses_nothing_but_time(undisturbed, label_config, ra
 
 
 @pytest.mark.slow
-def test_a_job_that_is_told_to_stop_finishes_its_shard_and_goes_on_later(undisturbed, label_config, ray_here):
+def test_a_job_that_is_told_to_stop_finishes_its_shard_and_goes_on_later(
+    undisturbed, label_config, ray_here, deadly_environment, hold_at
+):
     config = label_config(no_ray=False, num_actors=1)
     visible = Visible(config.out)
-    with Driver(config) as driver:
-        wait_until(lambda: visible.look() >= 1 or driver.process.poll() is not None)
+    hold_at("gsvnet.store.publish:publish_file", call=3)
+    with Driver(config, deadly_environment) as driver:
+        wait_until(lambda: (visible.look() >= 2 and hold_at.met()) or driver.process.poll() is not None)
         driver.process.terminate()
+        hold_at.end()
         assert driver.process.wait(timeout=240) == 1
     stored = json.loads((Path(config.out) / "_report.json").read_text())
     assert (stored["stopped"], stored["exit_code"]) == (True, 1)
-    assert 1 <= visible.look() < 7
+    assert 2 <= visible.look() < 7
     assert not (Path(config.out) / "_SUCCESS").exists()
     assert gsvnet.label(config).exit_code == 0
     assert_equal_rows(rows_of(config.out), undisturbed)
 
 
 def test_ctrl_c_ends_a_job_in_this_process_at_once(drive, tiny_model, tmp_path):
-    video, spool, out = repeat_video(drive, 50, tmp_path / "long.mkv"), tmp_path / "spool", tmp_path / "out"
+    video, spool, out = repeat_video(drive, 1000, tmp_path / "long.mkv"), tmp_path / "spool", tmp_path / "out"
     command = [*LABEL, video, "--out", out, "--model", tiny_model, "--no-ray"]
     job = subprocess.Popen(
-        [*command, "--cpus-per-actor", "1", "--shard-seconds", "999", "--spool-dir", spool],
+        [*command, "--cpus-per-actor", "1", "--shard-seconds", "9999", "--spool-dir", spool],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -96,5 +102,5 @@ def test_ctrl_c_ends_a_job_in_this_process_at_once(drive, tiny_model, tmp_path):
     job.send_signal(signal.SIGINT)
     _, complaint = job.communicate(timeout=240)
     assert (job.returncode, complaint) == (1, "gsvnet: interrupted; the same command goes on where it stopped\n")
-    assert time.monotonic() - pressed_s < 10  # the whole shard takes far longer
+    assert time.monotonic() - pressed_s < 60  # the whole shard takes minutes
     assert list(spool.iterdir()) == shards_of(out) == []

@@ -16,7 +16,7 @@ from tests.material import repeat_video
 from tests.namespaces import can_partition
 from tests.outputs import Visible, assert_equal_rows, rows_of, shards_of, wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 NUM_SHARDS = 72
 WORKERS = [Node(cpus=0), Node(cpus=1), Node(cpus=1)]
 

@@ -12,7 +12,7 @@ import gsvnet
 from tests.disks import fill, small_disk
 from tests.outputs import Visible, assert_equal_rows, rows_of, wait_until
 
-pytestmark = pytest.mark.slow  # `make test-crashes`
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # `make test-crashes`
 
 
 @pytest.fixture
@@ -23,13 +23,15 @@ def disk(tmp_path):
         yield folder
 
 
-def test_a_full_spool_disk_costs_only_time(undisturbed, label_config, ray_here, disk):
+def test_a_full_spool_disk_costs_only_time(undisturbed, label_config, deadly_ray, hold_at, disk):
     config = label_config(no_ray=False, num_actors=1, spool_dir=str(disk))
     visible, reports = Visible(config.out), []
+    hold_at("gsvnet.store.publish:publish_file", call=3)
     job = threading.Thread(target=lambda: reports.append(gsvnet.label(config)))
     job.start()
-    wait_until(lambda: visible.look() >= 1 or not job.is_alive())
+    wait_until(lambda: (visible.look() >= 2 and hold_at.met()) or not job.is_alive())
     with fill(disk):
+        hold_at.end()
         time.sleep(3)
         num_while_full = visible.look()
     job.join(timeout=240)

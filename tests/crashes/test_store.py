@@ -13,7 +13,7 @@ from gsvnet.labeling.limits import LimitsConfig
 from tests.outputs import assert_equal_rows, rows_of
 from tests.soak.proxy import FAIR, Weather, faulty_proxy
 
-pytestmark = [pytest.mark.s3, pytest.mark.slow]  # `make test-crashes`
+pytestmark = [pytest.mark.s3, pytest.mark.slow, pytest.mark.timeout(900)]  # `make test-crashes`
 DOWN, ANSWER_LOST = Weather(is_down=True), Weather(answer_lost=1)
 
 

@@ -1,7 +1,8 @@
-"""Lets a process die at a chosen point of the program: Python imports this first where this folder is on PYTHONPATH.
+"""Lets a process die or wait at a chosen point: Python imports this first where this folder is on PYTHONPATH.
 
 The JSON file that GSVNET_FAULT names says where: {"where": "gsvnet.store.write:ShardWriter.append", "call": 7,
-"when": "before"}. The first process that comes to its seventh call takes the file away and kills itself.
+"when": "before", "fate": "die"}. The first process that comes to its seventh call renames the file and kills itself;
+with "fate": "hold" it waits there until the renamed file is gone.
 """
 
 import functools
@@ -12,6 +13,7 @@ import os
 import pathlib
 import signal
 import sys
+import time
 
 POINTS = {
     "gsvnet.video.decode": ["read_frames"],
@@ -62,8 +64,11 @@ def meet_fate(where, call, when):
     try:
         fate = json.loads(path.read_text())
         if (fate["where"], fate["when"]) == (where, when) and call >= fate["call"]:
-            path.rename(f"{path}.met")  # by one process
-            os.kill(os.getpid(), signal.SIGKILL)
+            met = path.rename(f"{path}.met")  # by one process
+            if fate["fate"] == "die":
+                os.kill(os.getpid(), signal.SIGKILL)
+            while met.exists():
+                time.sleep(0.02)
     except FileNotFoundError:
         pass
 

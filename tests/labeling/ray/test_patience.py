@@ -1,15 +1,18 @@
-"""How long the driver waits for places: plain objects stand for the fleet and the cluster."""
+"""How long the driver waits for places and shards: plain objects stand for actors, the fleet and the cluster."""
 
 from __future__ import annotations
 
 import time
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 
 from gsvnet.errors import WorkerError
+from gsvnet.labeling.ray import fleet, patience
+from gsvnet.labeling.ray.fleet import Fleet, HiredActor
 from gsvnet.labeling.ray.options import RayOptions
-from gsvnet.labeling.ray.patience import check_start
+from gsvnet.labeling.ray.patience import check_start, overdue
 
 OPTIONS = RayOptions(actor_start_timeout_s=300.0, outage_timeout_s=1800.0)
 
@@ -39,3 +42,21 @@ def test_places_that_others_use_are_waited_for_however_long():
 
 def test_an_actor_that_has_a_place_is_no_longer_waited_for_here():
     check(10_000, placed=True)
+
+
+def test_the_deadline_counts_only_while_a_shard_runs(hold_clock, monkeypatch, make_tasks):
+    clock = hold_clock(fleet)
+    monkeypatch.setattr(patience, "time", clock)
+    options = RayOptions(shard_timeout_s=10.0)
+    crew = Fleet(spec=Mock(), weights=None, options=options)
+    actor = HiredActor(number=0, handle=Mock(), asked_s=0.0, answer=None)
+    first, second = make_tasks(2)
+    crew.hand(actor, first)
+    crew.hand(actor, second)  # it waits while the first one runs
+    clock.now = 9.0
+    assert overdue(actor, options) is None
+    assert crew.advance(actor) is first
+    clock.now = 18.0
+    assert overdue(actor, options) is None
+    clock.now = 19.5
+    assert overdue(actor, options) == "ran longer than --shard-timeout-s 10"

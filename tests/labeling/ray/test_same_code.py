@@ -32,14 +32,16 @@ def test_the_same_code_elsewhere_will_do():
         check_same_code(Code(folder="/elsewhere/gsvnet", hash="0"), node_ip="10.0.0.1")
 
 
-def test_a_job_ends_where_its_actors_run_other_code(tmp_path):
+@pytest.mark.timeout(600)
+def test_a_job_ends_where_its_actors_run_other_code(drive, tiny_model, tmp_path):
     copy = tmp_path / "gsvnet"
     shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
     with (copy / "chunks.py").open("a") as file:
         file.write("\n# another version\n")
-    command = [str(Path(sys.executable).with_name("gsvnet")), "label", "--demo", "--out", str(tmp_path / "out")]
+    command = [Path(sys.executable).with_name("gsvnet"), "label", drive, "--model", tiny_model]
+    command += ["--cpus-per-actor", "1", "--out", tmp_path / "out"]
     environment = {name: value for name, value in os.environ.items() if name not in ("RAY_ADDRESS", "PYTHONPATH")}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=280)
     assert done.returncode == 1
     said = re.sub(r"\s+", "", done.stderr)
     assert f"runsanothergsvnet({copy})thanthisprocess({PACKAGE})" in said

@@ -216,8 +216,8 @@ def test_closing_leaves_only_what_is_out(make_tasks):
 
 def test_many_short_videos_cost_microseconds_each(make_tasks):
     tasks = [make_tasks(1, video_id=f"v{i}", frames_per_shard=1 + i % 977)[0] for i in range(20_000)]
-    start_s = time.perf_counter()
+    start_s = time.thread_time()
     schedule = Schedule(tasks)
     while (task := schedule.take("v0")) is not None:
         schedule.finish(task)
-    assert (time.perf_counter() - start_s) / len(tasks) < 200e-6
+    assert (time.thread_time() - start_s) / len(tasks) < 200e-6

@@ -14,13 +14,17 @@ from gsvnet.labeling.tasks import ShardResult
 
 @dataclass(frozen=True, kw_only=True)
 class FakeSpec:
-    """Builds FakeWorkers. trouble: shard index -> what happens; "<trouble> once": only the first time."""
+    """Builds FakeWorkers. trouble: shard index -> what happens; "<trouble> once": only the first time.
+
+    meet: no shard goes on before so many processes have begun one.
+    """
 
     folder: Path
     seconds: float = 0.0
     trouble: dict[int, str] = field(default_factory=dict)
     one_hash_per_process: bool = False
     published: bool = True
+    meet: int = 1
 
     def build(self, weights, *, device, num_threads):
         if weights == "unbuildable":
@@ -45,6 +49,7 @@ class FakeWorker:
         started = self.spec.folder / f"{index}.{os.getpid()}.{time.monotonic_ns()}"
         was_tried = any(self.spec.folder.glob(f"{index}.*"))
         started.touch()
+        assert wait_until(lambda: len(pids_in(self.spec.folder)) >= self.spec.meet, 120), "nobody came"
         trouble = self.spec.trouble.get(index, "")
         if not (trouble.endswith("once") and was_tried):
             cause_trouble(trouble.removesuffix(" once"), task)
@@ -84,6 +89,11 @@ def of_type(events, kind):
 
 def done(events):
     return sorted(e.shard_index for e in of_type(events, ShardResult))
+
+
+def pids_in(folder):
+    """The processes that have begun shards."""
+    return {path.name.split(".")[1] for path in folder.iterdir()}
 
 
 def num_starts(folder, index):
