@@ -181,7 +181,7 @@ def test_a_process_that_gives_no_sign_of_life_is_killed_and_its_shard_runs_again
 
 
 @pytest.mark.slow
-def test_a_killed_actors_shard_runs_elsewhere_within_five_seconds(run, tmp_path):
+def test_a_killed_actors_shard_runs_elsewhere_soon(run, tmp_path):
     started = {}
 
     def kill(event):
@@ -192,7 +192,7 @@ def test_a_killed_actors_shard_runs_elsewhere_within_five_seconds(run, tmp_path)
     events = run(4, num_actors=2, spec={"seconds": 1.5, "trouble": {0: "hang once"}}, on_event=kill)
     assert done(events) == [0, 1, 2, 3]
     again_ns = max(int(file.name.split(".")[2]) for file in tmp_path.glob("0.*"))
-    assert 0 < again_ns / 1e9 - started["killed_s"] < 20  # five on a machine that is not busy
+    assert 0 < again_ns / 1e9 - started["killed_s"] < 20  # five where the machine is not busy
 
 
 def test_tasks_that_become_known_later_are_labeled_and_nobody_is_hired_before(tmp_path, make_tasks):
