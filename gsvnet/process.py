@@ -26,13 +26,15 @@ def yield_idle_cores() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
-def child_processes() -> set[int]:
-    """Ids of the processes that this one started and that are there; empty where the system does not tell."""
-    listed = (path.read_text() for path in Path("/proc/self/task").glob("*/children"))
-    try:
-        return {int(pid) for text in listed for pid in text.split()}
-    except OSError:  # a thread has ended meanwhile
-        return child_processes()
+def child_processes() -> dict[int, str]:
+    """Ids and command lines of the processes that this one started and that are there; empty where no system tells."""
+    found = {}
+    for path in Path("/proc/self/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # the thread has ended meanwhile
+            for pid in path.read_text().split():
+                with contextlib.suppress(OSError):
+                    found[int(pid)] = Path(f"/proc/{pid}/cmdline").read_text(errors="replace").replace("\0", " ")
+    return found
 
 
 @contextlib.contextmanager

@@ -151,7 +151,7 @@ def test_a_typo_in_a_list_stands_in_the_way_of_success_and_is_told(gsvnet_label,
     assert (code, "no _SUCCESS: _failed/ lists videos that were not asked for now" in printed) == (0, True)
     [record] = failures()
     said = run(capsys, "verify", "out")[1]
-    assert f"or delete _failed/{record['video']} if it is not to be labeled any more" in said
+    assert f"or delete _failed/{record['video']} and its plan if it is not to be labeled any more" in said
     shutil.rmtree(f"out/_failed/{record['video']}")
     assert gsvnet_label(video)[0] == 0
     assert Path("out/_SUCCESS").exists()
@@ -163,9 +163,16 @@ def test_exported_videos_are_no_videos_of_the_folder_they_lie_in(gsvnet_label, d
     assert gsvnet_label("drives")[0] == 0
     assert run(capsys, "export", "mp4", "out", "--to", "drives/shown")[0] == 0
     code, printed, _ = gsvnet_label("drives")
-    assert (code, "1 video that gsvnet export wrote left out" in printed) == (0, True)
+    assert (code, "1 video in folders that gsvnet export wrote left out" in printed) == (0, True)
     assert gsvnet.open_labels("out").videos == [path.name for path in Path("out/labels").iterdir()]
     assert len(gsvnet.open_labels("out").videos) == 1
+
+
+def test_a_folder_of_exported_videos_alone_has_no_video_and_says_why(gsvnet_label, drive, capsys):
+    assert gsvnet_label(drive)[0] == 0
+    assert run(capsys, "export", "mp4", "out", "--to", "shown")[0] == 0
+    code, _, said = gsvnet_label("shown", out="other")
+    assert (code, "1 video in folders that gsvnet export wrote left out" in said) == (2, True)
 
 
 def test_pictures_are_asked_for_by_ascending_integers(gsvnet_label, video):
@@ -182,7 +189,9 @@ def test_pictures_are_asked_for_by_ascending_integers(gsvnet_label, video):
 def test_a_video_is_known_by_the_path_that_was_typed(gsvnet_label, video):
     assert gsvnet_label(video)[0] == 0
     labels = gsvnet.open_labels("out")
-    assert labels.find_video("clip.mp4") == labels.find_video("./clip.mp4") == labels.videos[0]
+    Path("elsewhere").mkdir()
+    for path in ("clip.mp4", "./clip.mp4", "elsewhere/../clip.mp4", str(Path("clip.mp4").absolute())):
+        assert labels.find_video(path) == labels.videos[0]
 
 
 def test_a_graphics_card_that_is_not_there_is_one_line_and_claims_nothing(gsvnet_label, video, monkeypatch):

@@ -102,9 +102,14 @@ def _expand(uri: str, storage_options: dict | None, note: Callable[[str], None])
     if uri.split("://")[0] in ("http", "https") or not (is_glob or is_folder):
         yield uri
         return
-    anything = False
+    anything, left_out = False, []
+
+    def hear(text: str) -> None:
+        left_out.append(text)
+        note(text)
+
     try:
-        for found in _list(uri, is_glob, _options(uri, storage_options), note):
+        for found in _list(uri, is_glob, _options(uri, storage_options), hear):
             anything = True
             yield found
     except StoreRefused as error:
@@ -113,7 +118,8 @@ def _expand(uri: str, storage_options: dict | None, note: Callable[[str], None])
         raise ConfigError(f"{redact_uri(uri)} is no glob: {error}") from None
     if not anything:
         suffixes = " ".join(sorted(VIDEO_SUFFIXES))
-        raise ConfigError(f"{redact_uri(uri)}: no video there; files with these suffixes count: {suffixes}")
+        others = "".join(f"; {text}" for text in left_out)
+        raise ConfigError(f"{redact_uri(uri)}: no video there; files with these suffixes count: {suffixes}{others}")
 
 
 def _list(uri: str, is_glob: bool, options: dict, note: Callable[[str], None]) -> Iterator[str]:
@@ -129,7 +135,8 @@ def _list(uri: str, is_glob: bool, options: dict, note: Callable[[str], None]) -
         pattern = re.compile(glob_translate(path)) if is_glob else None
         files = (file.path for page in list_pages(_fixed_folder(uri) if is_glob else uri, options) for file in page)
         listed = [found for found in files if _is_video(found) or found.endswith(f"/{EXPORT_JOURNAL}")]
-        paths = [found for found in _without_exports(listed, note) if pattern is None or pattern.match(found)]
+        wanted = [found for found in listed if pattern is None or not _is_video(found) or pattern.match(found)]
+        paths = _without_exports(wanted, note)
     for found in sorted(filter(_is_video, paths)):
         yield found if local else filesystem.unstrip_protocol(found)
 
@@ -140,7 +147,7 @@ def _without_exports(listed: Sequence[str], note: Callable[[str], None]) -> list
     videos = [path for path in listed if _is_video(path)]
     own = [path for path in videos if path.startswith(exports)]
     if own:
-        note(f"{count(len(own), 'video')} that gsvnet export wrote left out, such as {own[0]}")
+        note(f"{count(len(own), 'video')} in folders that gsvnet export wrote left out, such as {own[0]}")
     return [path for path in videos if not path.startswith(exports)] if own else videos
 
 

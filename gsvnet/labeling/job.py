@@ -102,12 +102,15 @@ def finish(work: Work, used: Used, ledger: Ledger, *, asked: Collection[str], sp
             remove_success(config.out, options)
     else:
         if state == "settled" and config.array_count is None and not (ledger.given_up or work.progress.num_failed):
-            others = "videos that were not asked for now"
-            work.progress.note(f"no _SUCCESS: _failed/ lists {others}; delete there what is not to be labeled any more")
+            work.progress.note(
+                "no _SUCCESS: _failed/ lists videos that were not asked for now; of those that are not to be labeled "
+                "any more, delete _failed/ID and _plan/ID.json"
+            )
         try:
             write_derived(config.out, storage_options=options, complete=state == "complete", spread=spread)
         except CorruptLabels as error:
-            write_report(config, replace(report, stopped=True))
+            with suppress(StoreError):
+                write_report(config, replace(report, stopped=True))
             raise CorruptLabels(f"{error}; gsvnet verify says what to do") from error
     write_report(config, report)
     return report

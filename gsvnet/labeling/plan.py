@@ -15,7 +15,7 @@ from typing import Any
 
 from gsvnet.choices import MotionWish
 from gsvnet.chunks import Shard, Video, chunk_starts, cut_shards, size_in_identity, widen_shard
-from gsvnet.errors import OutputConflict, SourceChanged, StoreError
+from gsvnet.errors import ConfigError, OutputConflict, SourceChanged, StoreError
 from gsvnet.labeling.plan_check import check_plan
 from gsvnet.labeling.tasks import Reach, ShardMotion
 from gsvnet.store.filesystem import has_object
@@ -218,7 +218,7 @@ def check_output_rule(out: str, rule: PlanRule, storage_options: dict | None = N
     Nothing is said of an output that cannot be read: claiming it says more.
     """
     name, stored = "", None
-    with suppress(StoreError):
+    with suppress(StoreError, ConfigError):
         if not has_object(job_uri(out), storage_options):
             name = next(iter(list_plans(out, storage_options)), "")
             stored = read_plan(out, name, storage_options) if name else None

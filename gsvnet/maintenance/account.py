@@ -117,11 +117,14 @@ class _Report:
 
     def check_identity(self, pieces: Sequence[Piece], planned: str | None) -> None:
         """All are labels of one file: of the planned one, else of that of the first piece."""
+        of, remedy = "was planned", self.remedies.replace
+        if not planned:
+            of, remedy = "shards before it", "keep those of one file, or label into another output"
         for piece in pieces:
             planned = planned or piece.identity
             if piece.identity != planned:
-                message = f"labels of another file ({piece.identity}) than the rest of the video ({planned})"
-                self._add("foreign", f"{message}; {self.remedies.replace}", piece, piece.first_frame, piece.stop_frame)
+                message = f"labels of another file ({piece.identity}) than {of} ({planned})"
+                self._add("foreign", f"{message}; {remedy}", piece, piece.first_frame, piece.stop_frame)
 
     def check_footers(self, found: Mapping[int, Piece]) -> None:
         """From frame 0 on without gaps, as far as files, the manifest and failures tell."""
@@ -199,7 +202,7 @@ class _Report:
             why = "; ".join(sorted({str(reason) for reason in reasons})[:3])
             message = f"{what}: given up ({why}); {self.remedies.retry}"
             if None in self.failed:
-                message += f", or delete _failed/{self.video} if it is not to be labeled any more"
+                message += f", or delete _failed/{self.video} and its plan if it is not to be labeled any more"
             self.findings.add("failed", message, video=self.video, frames=frames)
             return
         listed = ", which the manifest lists" if any(shard in self.gone for shard in shards) else ""

@@ -34,7 +34,7 @@ from gsvnet.store.layout import list_label_files, split_shard_path
 from gsvnet.store.schema import FrameRow, ShardFooter, label_schema, table_to_rows
 from gsvnet.store.sources import Source
 from gsvnet.store.unlocked import unlock
-from gsvnet.uris import absolute_uri, redact_uri
+from gsvnet.uris import local_path, redact_uri
 from gsvnet.words import count
 
 _KEPT_TIMES, _KEPT_SIZES = 256, 4096
@@ -204,7 +204,7 @@ class Labels:
         if not found:
             first = self._open_sources([(v, pieces[0]) for v, pieces in self._pieces.items()])
             uris = {source.footer.video: source.footer.uri for source in first}
-            found = [v for v, uri in uris.items() if uri in (video, absolute_uri(video))]
+            found = [v for v, uri in uris.items() if uri == video or _is_same_file(uri, video)]
             found = found or [v for v, uri in uris.items() if uri.rpartition("/")[2] == video]
         if len(found) != 1:
             known = ", ".join((found or self.videos)[:10]) or "none"
@@ -323,6 +323,12 @@ class Labels:
         groups = [self.files.read_group(piece.path, group, ("time_s",)) for group in range(first, stop)]
         times = pa.concat_tables(groups)["time_s"].to_numpy()
         return times[source.row - file.starts[first] :][: source.num_rows]
+
+
+def _is_same_file(uri: str, name: str) -> bool:
+    """Whether two names are of one local place; `name` may be relative to here."""
+    one, other = local_path(uri), local_path(name)
+    return one is not None and other is not None and os.path.realpath(one) == os.path.realpath(other)
 
 
 def _source_in(file: LabelFile, video: str, piece: _Piece) -> Source:

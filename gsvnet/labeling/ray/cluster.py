@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -26,6 +27,7 @@ OBJECT_STORE_BYTES = 150_000_000  # holds the weights; frames never enter it
 JOIN_TIMEOUT_S = 10.0
 _TOKEN = secrets.token_hex(32)  # of every cluster that this process starts; Ray reads it once per process
 _STARTS, _GAVE_UP = 2, "timed out during startup"
+_OF_RAY = re.compile(r"[/\\]ray[/\\]|raylet|gcs_server")
 _QUIET_LOGGERS = ("ray._private.authentication.authentication_token_setup", "ray._private.worker")
 
 
@@ -162,7 +164,7 @@ def _start(**options: Any) -> None:
 
     What the first try left running is ended. Raises WorkerError where the second gives up too.
     """
-    for _ in range(_STARTS):
+    for attempt in range(1, _STARTS + 1):
         before = child_processes()
         try:
             ray.init(address="local", **options)
@@ -170,11 +172,14 @@ def _start(**options: Any) -> None:
         except Exception as error:  # Ray raises it as such
             if _GAVE_UP not in str(error):
                 raise
-            for pid in child_processes() - before:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+            for pid, command in child_processes().items():
+                if pid not in before and _OF_RAY.search(command):  # other threads may start processes too
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
             ray.shutdown()
-    raise WorkerError(f"Ray did not start here within 30 s, {_STARTS} times; is the machine overloaded? Try --no-ray")
+            if attempt == _STARTS:
+                said = f"Ray did not start here within 30 s, {_STARTS} times"
+                raise WorkerError(f"{said}; is the machine overloaded? Try --no-ray") from error
 
 
 @contextmanager

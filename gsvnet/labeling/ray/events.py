@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from gsvnet.labeling.ray.same_code import Code
+from gsvnet.labeling.ray.same_code import UNKNOWN_CODE, Code
 from gsvnet.labeling.tasks import Device, ShardFailure, ShardResult
 
 
@@ -22,9 +22,9 @@ class ActorReport:
     node_id: str
     node_ip: str
     pid: int
-    code: Code
     gpu: str = ""
     notes: tuple[str, ...] = ()
+    code: Code = UNKNOWN_CODE
 
 
 @dataclass(frozen=True, kw_only=True)

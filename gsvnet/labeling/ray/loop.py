@@ -23,7 +23,7 @@ from gsvnet.labeling.ray.losses import Losses
 from gsvnet.labeling.ray.options import RayOptions
 from gsvnet.labeling.ray.patience import check_start, overdue
 from gsvnet.labeling.ray.rests import Rests
-from gsvnet.labeling.ray.same_code import check_same_code
+from gsvnet.labeling.ray.same_code import check_same_code, own_code
 from gsvnet.labeling.ray.schedule import Cause, Mishap, Schedule
 from gsvnet.labeling.ray.view import ClusterView
 from gsvnet.labeling.tasks import Raised, ShardResult, ShardTask, WorkerSpec
@@ -56,6 +56,7 @@ def run_shards(
     own ConfigError or WorkerError; StoreUnavailable, SourceUnavailable or NoSpace when nothing got done for
     `options.outage_timeout_s`.
     """
+    own_code()  # as it is now: the files may change while actors come up
     options = resolve_options(options, ray.nodes())
     driver = _Driver(
         schedule=Schedule(tasks, max_attempts=options.max_attempts, max_kills=options.max_kills),

@@ -20,6 +20,9 @@ class Code:
     hash: str
 
 
+UNKNOWN_CODE = Code(folder="of an earlier build", hash="")  # of an actor whose reports do not tell it yet
+
+
 @cache
 def own_code() -> Code:
     """The code of this process, as it was when first asked."""

@@ -1,4 +1,5 @@
 import os
+import pickle
 import re
 import shutil
 import subprocess
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from gsvnet.errors import WorkerError
+from gsvnet.labeling.ray.events import ActorReport
 from gsvnet.labeling.ray.same_code import Code, check_same_code, hash_sources, own_code
 
 PACKAGE = Path(__file__).parents[3] / "gsvnet"
@@ -33,6 +35,13 @@ def test_the_same_code_elsewhere_will_do():
 
 
 @pytest.mark.timeout(600)
+def test_an_actor_whose_report_does_not_tell_its_code_runs_another():
+    report = ActorReport(model_hash="a", device="cpu", device_name="cpu", node_id="n", node_ip="10.0.0.1", pid=1)
+    del report.__dict__["code"]  # as a report of a build without it comes out of its pickle
+    with pytest.raises(WorkerError, match=r"runs another gsvnet .of an earlier build."):
+        check_same_code(pickle.loads(pickle.dumps(report)).code, node_ip="10.0.0.1")
+
+
 def test_a_job_ends_where_its_actors_run_other_code(drive, tiny_model, tmp_path):
     copy = tmp_path / "gsvnet"
     shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))

@@ -14,6 +14,7 @@ from gsvnet.errors import WorkerError
 from gsvnet.process import child_processes
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
+RAYLET = [*SLEEP, "raylet"]
 
 
 @pytest.fixture
@@ -23,17 +24,19 @@ def starts(monkeypatch):
     class Starts(list):
         failing = 0
 
-    started = Starts()
+    started, others = Starts(), []
 
     def init(**options):
         assert options == {"address": "local", "num_cpus": 2}
-        started.append(subprocess.Popen(SLEEP))
+        started.append(subprocess.Popen(RAYLET))
+        others.append(subprocess.Popen(SLEEP))  # by another thread of the process, say
         if len(started) <= started.failing:
             raise Exception("The current node timed out during startup. This could happen because some")
 
     monkeypatch.setattr(ray, "init", init)
     yield started
-    for process in started:
+    assert [process.poll() for process in others] == [None] * len(others)
+    for process in [*started, *others]:
         process.kill()
         process.wait()
 
