@@ -187,7 +187,7 @@ def test_any_number_of_actors(job, whole, ray_of_three, way, num_actors):
     config = job(way, no_ray=False, num_actors=num_actors, shard_frames=7)
     report = gsvnet.label(config)
     assert report.exit_code == 0
-    assert min(2, num_actors) <= report.num_actors <= num_actors  # at once: the last one may have come too late
+    assert 1 <= report.num_actors <= num_actors  # at once: the others may have come too late
     assert_equal_rows(rows_of(config.out), whole(way))
 
 
