@@ -102,20 +102,18 @@ def _expand(uri: str, storage_options: dict | None, note: Callable[[str], None])
     if uri.split("://")[0] in ("http", "https") or not (is_glob or is_folder):
         yield uri
         return
-    anything, left_out = False, []
-
-    def hear(text: str) -> None:
-        left_out.append(text)
-        note(text)
-
+    anything = False
+    left_out: list[str] = []
     try:
-        for found in _list(uri, is_glob, _options(uri, storage_options), hear):
+        for found in _list(uri, is_glob, _options(uri, storage_options), left_out.append):
             anything = True
             yield found
     except StoreRefused as error:
         raise ConfigError(str(error)) from None
     except (ValueError, re.error) as error:
         raise ConfigError(f"{redact_uri(uri)} is no glob: {error}") from None
+    for text in left_out:
+        note(text)
     if not anything:
         suffixes = " ".join(sorted(VIDEO_SUFFIXES))
         others = "".join(f"; {text}" for text in left_out)
@@ -134,9 +132,12 @@ def _list(uri: str, is_glob: bool, options: dict, note: Callable[[str], None]) -
     else:
         pattern = re.compile(glob_translate(path)) if is_glob else None
         files = (file.path for page in list_pages(_fixed_folder(uri) if is_glob else uri, options) for file in page)
-        listed = [found for found in files if _is_video(found) or found.endswith(f"/{EXPORT_JOURNAL}")]
-        wanted = [found for found in listed if pattern is None or not _is_video(found) or pattern.match(found)]
-        paths = _without_exports(wanted, note)
+
+        def counts(found: str) -> bool:
+            is_wanted = _is_video(found) and (pattern is None or pattern.match(found) is not None)
+            return is_wanted or found.endswith(f"/{EXPORT_JOURNAL}")
+
+        paths = _without_exports(list(filter(counts, files)), note)
     for found in sorted(filter(_is_video, paths)):
         yield found if local else filesystem.unstrip_protocol(found)
 

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from operator import index as to_integer
 from typing import SupportsIndex
 
+import numpy as np
+
 from gsvnet.errors import ConfigError
 
 
@@ -15,6 +17,8 @@ def to_integers(indices: Iterable[SupportsIndex]) -> list[int]:
     Raises ConfigError for one index alone, for fractions, and for booleans: a mask is no index.
     """
     check_are_several(indices)
+    if isinstance(indices, np.ndarray) and indices.ndim == 1 and np.issubdtype(indices.dtype, np.integer):
+        return indices.tolist()  # all frames of a day are millions
     found = []
     for each in indices:
         try:

@@ -16,7 +16,7 @@ from gsvnet.store.job import JobRecord
 from gsvnet.store.layout import split_shard_path
 from gsvnet.store.scan import LabelScan, StoredLabels, read_footer
 from gsvnet.store.schema import PREFIX, complete_columns, first_schema, label_schema
-from gsvnet.store.sources import Source, is_compacted, parse_sources
+from gsvnet.store.sources import Source, is_compacted, other_job, parse_sources
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,10 +144,10 @@ def _find_foreign(
     """How a file differs from those of this output; None where it does not."""
     if compacted != expected.is_compacted:
         return "is a compacted file" if compacted else "is no compacted file"
+    if (other := other_job(sources, expected.job)) is not None:
+        return other
     for source in sources:
         footer = source.footer
-        if footer.job != expected.job:
-            return f"belongs to another job ({footer.job[:12]}, not {expected.job[:12]})"
         if (footer.model_hash, footer.classes) != (expected.model_hash, expected.classes):
             return "has another model hash or other classes than the job"
         if not compacted and (footer.video, shard_name(footer.shard)) != split_shard_path(name):

@@ -65,8 +65,15 @@ def parse_sources(metadata: Mapping[bytes, bytes] | None, path: str) -> tuple[So
 
 def check_job(sources: Sequence[Source], job: str, path: str) -> None:
     """Raise CorruptLabels unless a label file belongs to the job with this fingerprint."""
-    if sources[0].footer.job != job:  # the sources of a file have it in common
-        raise CorruptLabels(f"{path} belongs to another job ({sources[0].footer.job[:12]}, not {job[:12]})")
+    other = other_job(sources, job)
+    if other is not None:
+        raise CorruptLabels(f"{path} {other}")
+
+
+def other_job(sources: Sequence[Source], job: str) -> str | None:
+    """That a label file belongs to another job than that with this fingerprint; None where it does not."""
+    theirs = next((source.footer.job for source in sources if source.footer.job != job), None)
+    return None if theirs is None else f"belongs to another job ({theirs[:12]}, not {job[:12]})"
 
 
 def is_compacted(metadata: Mapping[bytes, bytes] | None) -> bool:
